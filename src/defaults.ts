@@ -1,0 +1,56 @@
+/**
+ * Every default and threshold, in one place: read by the configuration schema, the control law, the alert rules and
+ * the dashboards alike. Keys carry their unit.
+ */
+export const defaults = {
+  listen: '127.0.0.1:7080',
+  adminListen: '127.0.0.1:9464',
+  maxBodyBytes: 4 * 1024 * 1024,
+  maxSessions: 100,
+  maxLabelsPerUpstream: 200,
+  /** The longest stdout line of a stdio server that a bridge accepts. */
+  maxLineBytes: 16 * 1024 * 1024,
+  stderrTailBytes: 16 * 1024,
+  heartbeat: {
+    intervalSeconds: 10,
+    minIntervalSeconds: 5,
+    maxIntervalSeconds: 30,
+    sessionTimeoutSeconds: 300,
+    cleanupIntervalSeconds: 300,
+    logIntervalSeconds: 60,
+    responseTimeThresholdMs: 1000,
+    errorRateThresholdPercent: 5,
+    /** A probe's time-out is RFC 6298's estimate within these bounds. */
+    minTimeoutMs: 2000,
+    maxTimeoutMs: 5000,
+    /** An answer after its time-out but within this is `late`: slow, not missed. */
+    lateAnswerMs: 10_000,
+    missesToDown: 3,
+    goodsToHealthy: 2,
+    probesPerSecond: 50,
+    probesInFlight: 16,
+    recentKept: 20,
+    failuresKept: 20,
+  },
+  supervision: {
+    startDeadlineMs: 60_000,
+    firstBackoffMs: 1000,
+    maxBackoffMs: 60_000,
+    resetAfterReadyMs: 120_000,
+    startsBeforeCrashLoop: 10,
+    crashLoopRetryMs: 600_000,
+    concurrentStarts: 4,
+    drainMs: 10_000,
+    stdinGraceMs: 3000,
+    termGraceMs: 5000,
+  },
+  http: {
+    connectTimeoutMs: 5000,
+    stallTimeoutMs: 60_000,
+    absoluteTimeoutMs: 600_000,
+    connections: 64,
+    idleConnectionMs: 4000,
+  },
+  keepAliveCommentMs: 15_000,
+  shutdownDeadlineMs: 14_000,
+} as const

@@ -1,0 +1,51 @@
+/** Every failure that we expect and can name. The code is also the `error.type` attribute of metrics and spans. */
+export const errorCodes = [
+  'usage',
+  'config_invalid',
+  'listen_failed',
+  'host_not_allowed',
+  'origin_not_allowed',
+  'unauthorized',
+  'body_too_large',
+  'invalid_message',
+  'unknown_path',
+  'unknown_upstream',
+  'method_not_allowed',
+  'session_missing',
+  'session_not_found',
+  'too_many_sessions',
+  'shutting_down',
+  'upstream_timeout',
+  'upstream_refused',
+  'upstream_reset',
+  'upstream_closed',
+  'upstream_exited',
+  'upstream_http_error',
+  'upstream_invalid',
+  'upstream_unauthorized',
+  'upstream_session_gone',
+  'internal',
+] as const
+
+export type ErrorCode = (typeof errorCodes)[number]
+
+/** A failure that was foreseen: its message names the offending value and the rule, in lower case. */
+export class KnownError extends Error {
+  override readonly name = 'KnownError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+/** The code of a known error; anything else is a bug and reads as `internal`. */
+export function errorCode(error: unknown): ErrorCode {
+  return error instanceof KnownError ? error.code : 'internal'
+}
+
+/** The message of whatever was thrown. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,40 @@
+/** How we talk to a server: a child process, HTTP+SSE (2024-11-05), or Streamable HTTP. */
+export const transports = ['stdio', 'sse', 'http'] as const
+export type Transport = (typeof transports)[number]
+
+/** Why a process was started again. */
+export const restartReasons = ['exit', 'signal', 'hung', 'memory', 'config', 'manual'] as const
+export type RestartReason = (typeof restartReasons)[number]
+
+/** A command to run: without a shell, in a process group of its own. */
+export interface Command {
+  readonly command: string
+  readonly args: readonly string[]
+  /** Added to our own environment; the whole environment of the child is both together. */
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd?: string | undefined
+}
+
+/** When a stdio server's resident process (the sidecar's own, for heartbeats and modern requests) runs. */
+export type ResidentPolicy = 'always' | 'when_idle' | 'never'
+
+/** Which `Host` an HTTP upstream sees. `auto` is the client's for loopback URLs, else the upstream's. */
+export type HostPolicy = 'auto' | 'client' | 'upstream'
+
+export interface StdioTarget {
+  readonly transport: 'stdio'
+  readonly launch: Command
+  readonly resident: ResidentPolicy
+}
+
+export interface UrlTarget {
+  readonly transport: 'sse' | 'http'
+  readonly url: URL
+  /** Sent with every request to the upstream; they replace the client's own headers of the same name. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly upstreamHost: HostPolicy
+  /** The command that serves `url`, when we start and supervise it ourselves. */
+  readonly launch?: Command | undefined
+}
+
+export type Target = StdioTarget | UrlTarget

@@ -6,7 +6,10 @@ export const defaults = {
   listen: '127.0.0.1:7080',
   adminListen: '127.0.0.1:9464',
   maxBodyBytes: 4 * 1024 * 1024,
+  /** Client sessions with a process of their own, over all stdio upstreams. */
   maxSessions: 100,
+  /** Client sessions of all kinds that are kept track of. */
+  maxTrackedSessions: 10_000,
   maxLabelsPerUpstream: 200,
   /** The longest stdout line of a stdio server that a bridge accepts. */
   maxLineBytes: 16 * 1024 * 1024,
@@ -40,7 +43,7 @@ export const defaults = {
     startsBeforeCrashLoop: 10,
     crashLoopRetryMs: 600_000,
     concurrentStarts: 4,
-    drainMs: 10_000,
+    discoverPatienceMs: 20_000,
     stdinGraceMs: 3000,
     termGraceMs: 5000,
   },
@@ -48,9 +51,10 @@ export const defaults = {
     connectTimeoutMs: 5000,
     stallTimeoutMs: 60_000,
     absoluteTimeoutMs: 600_000,
-    connections: 64,
     idleConnectionMs: 4000,
   },
   keepAliveCommentMs: 15_000,
+  /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
+  shutdownDrainMs: 4000,
   shutdownDeadlineMs: 14_000,
 } as const

@@ -15,6 +15,7 @@ export const errorCodes = [
   'session_not_found',
   'too_many_sessions',
   'shutting_down',
+  'cancelled',
   'upstream_timeout',
   'upstream_refused',
   'upstream_reset',

@@ -1,0 +1,43 @@
+import { type DestinationStream, type Logger, destination, pino, stdTimeFunctions } from 'pino'
+
+export type { Logger } from 'pino'
+
+export interface LogOptions {
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  /** `auto` is logfmt on a terminal and JSON elsewhere. */
+  readonly format: 'auto' | 'json' | 'logfmt'
+  readonly isTerminal: boolean
+}
+
+/** One JSON object a line on stdout, with `ts`, `level` and `msg` first; the same fields as logfmt for people. */
+export function createLogger({ level, format, isTerminal }: LogOptions): Logger {
+  const isLogfmt = format === 'logfmt' || (format === 'auto' && isTerminal)
+  const stdout = destination({ fd: 1, sync: isTerminal })
+  const stream: DestinationStream = isLogfmt ? { write: (line) => void stdout.write(logfmt(line)) } : stdout
+  const logger = pino(
+    {
+      level,
+      base: null,
+      messageKey: 'msg',
+      timestamp: () => stdTimeFunctions.isoTime().replace('"time"', '"ts"'),
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    stream,
+  )
+  logger.flush = (done) => {
+    stdout.flush(done)
+  }
+  return logger
+}
+
+/** A JSON line as `key=value` pairs; a value with anything but plain characters is quoted as JSON. */
+export function logfmt(line: string): string {
+  const fields: unknown = JSON.parse(line)
+  const pairs = Object.entries(typeof fields === 'object' && fields !== null ? fields : {})
+  return `${pairs.map(([key, value]) => `${key}=${plain(value)}`).join(' ')}\n`
+}
+
+function plain(value: unknown): string {
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  return /^[^\s"=\u0000-\u001f\u007f]+$/.test(text) ? text : JSON.stringify(text)
+}

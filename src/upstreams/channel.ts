@@ -1,0 +1,25 @@
+import type { Envelope } from '../wire/envelope.ts'
+
+/** Carries raw JSON-RPC messages to one server and back, whatever the transport below. */
+export interface Channel {
+  /**
+   * Sends one message. Rejects with a `KnownError` (`upstream_*`) when the transport proves that it did not get
+   * through or will not be answered; an answer itself arrives through `ChannelEvents.onMessage`.
+   */
+  send(message: Buffer, envelope: Outgoing): Promise<void>
+  /** Ends the connection; for HTTP that includes the DELETE of our session. */
+  close(): Promise<void>
+}
+
+/** What a transport needs to know of a message that it carries: some put method and name into headers. */
+export interface Outgoing {
+  readonly method?: string
+  readonly name?: string
+  readonly uri?: string
+}
+
+export interface ChannelEvents {
+  onMessage(message: Buffer, envelope: Envelope): void
+  /** The connection is gone for good; `why` is a sentence for people. */
+  onClose(why: string): void
+}

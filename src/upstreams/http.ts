@@ -1,0 +1,146 @@
+import type { Readable } from 'node:stream'
+import { Pool } from 'undici'
+import { KnownError, errorMessage } from '../errors.ts'
+
+/** One request as it goes on the wire: `headers` alternate name and value, `path` includes the query. */
+export interface HttpRequest {
+  readonly method: string
+  readonly path: string
+  readonly headers: readonly string[]
+  readonly body: Buffer | Readable | null
+}
+
+/** Hears of one response, in this order: one `onStart`, any `onData`, then `onEnd`; or `onError` at any point. */
+export interface HttpResponseHandler {
+  onStart(response: { readonly status: number; readonly statusText: string; readonly rawHeaders: string[] }): void
+  onData(chunk: Buffer): void
+  onEnd(): void
+  onError(error: KnownError): void
+}
+
+/** Steers a request under way; every call is harmless after its end. */
+export interface HttpExchange {
+  pause(): void
+  resume(): void
+  /** Closes the connection to the upstream at once; no further event is heard. */
+  abort(): void
+}
+
+export interface PoolStats {
+  readonly active: number
+  readonly idle: number
+  readonly pending: number
+}
+
+/**
+ * Connections to one origin. Bytes pass as they are: no redirects, no decompression, no retries, no HTTP/2, and no
+ * time-outs of its own once connected, since a silent stream is not a broken one.
+ */
+export class HttpPool {
+  readonly #pool: Pool
+  readonly #origin: string
+
+  constructor(options: {
+    readonly origin: string
+    readonly connectTimeoutMs: number
+    readonly idleConnectionMs: number
+  }) {
+    this.#origin = options.origin
+    this.#pool = new Pool(options.origin, {
+      connections: null,
+      pipelining: 1,
+      allowH2: false,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      keepAliveTimeout: options.idleConnectionMs,
+      connect: { timeout: options.connectTimeoutMs },
+    })
+  }
+
+  send(request: HttpRequest, handler: HttpResponseHandler): HttpExchange {
+    let control: { pause(): void; resume(): void; abort(reason: Error): void } | undefined
+    let over = false
+    const abortion = new Error('closed by us')
+    const finish = (tell: () => void) => {
+      if (over) return
+      over = true
+      tell()
+    }
+    const { method, path, headers, body } = request
+    this.#pool.dispatch(
+      { method, path, headers: [...headers], body },
+      {
+        onRequestStart: (controller) => {
+          control = controller
+          if (over) controller.abort(abortion)
+        },
+        onResponseStart: (controller, status, _headers, statusText) => {
+          if (over || status < 200) return
+          handler.onStart({ status, statusText: statusText ?? '', rawHeaders: textHeaders(controller.rawHeaders) })
+        },
+        onResponseData: (_controller, chunk) => {
+          if (!over) handler.onData(chunk)
+        },
+        onResponseEnd: () => finish(() => handler.onEnd()),
+        onResponseError: (_controller, error) => finish(() => handler.onError(transportError(error, this.#origin))),
+      },
+    )
+    return {
+      pause: () => control?.pause(),
+      resume: () => control?.resume(),
+      abort: () => {
+        if (over) return
+        over = true
+        control?.abort(abortion)
+      },
+    }
+  }
+
+  stats(): PoolStats {
+    const { running, free, pending, queued } = this.#pool.stats
+    return { active: running, idle: free, pending: pending + queued }
+  }
+
+  close(): Promise<void> {
+    return this.#pool.destroy()
+  }
+}
+
+function textHeaders(raw: unknown): string[] {
+  if (!Array.isArray(raw)) return []
+  return raw.map((part) => (Buffer.isBuffer(part) ? part.toString('latin1') : String(part)))
+}
+
+const refusedCodes = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRNOTAVAIL',
+  'ENOENT',
+  'ETIMEDOUT',
+  'UND_ERR_CONNECT_TIMEOUT',
+])
+const resetCodes = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
+
+/** What a socket, TLS or HTTP parser error says about the upstream. */
+export function transportError(error: Error, origin: string): KnownError {
+  const code = codeOf(error)
+  const message = `${origin}: ${error.message === '' ? code : error.message}`
+  if (refusedCodes.has(code)) return new KnownError('upstream_refused', message, { cause: error })
+  if (resetCodes.has(code)) return new KnownError('upstream_reset', message, { cause: error })
+  if (code.startsWith('HPE_')) return new KnownError('upstream_invalid', message, { cause: error })
+  if (code.startsWith('ERR_TLS') || code.startsWith('ERR_SSL') || /CERT|ISSUER|SELF_SIGNED|EPROTO/.test(code)) {
+    return new KnownError('upstream_refused', message, { cause: error })
+  }
+  return new KnownError('upstream_reset', `${origin}: ${errorMessage(error)}`, { cause: error })
+}
+
+/** The error's own code, or that of the first error inside an AggregateError (happy eyeballs). */
+function codeOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null) return ''
+  if ('code' in error && typeof error.code === 'string') return error.code
+  if ('errors' in error && Array.isArray(error.errors)) return codeOf(error.errors[0])
+  return 'cause' in error ? codeOf(error.cause) : ''
+}

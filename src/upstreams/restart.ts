@@ -1,0 +1,109 @@
+import { defaults } from '../defaults.ts'
+import { describeExit, type ExitReason } from './process.ts'
+import type { RestartReason } from './upstream.ts'
+
+/** What the restart law remembers between two starts. */
+export interface RestartState {
+  /** Restarts since the process last stayed ready for long enough; the exponent of the back-off. */
+  readonly restarts: number
+  /** Starts in a row that never became ready. */
+  readonly failedStarts: number
+  /** When the present start became ready, on the monotonic clock. */
+  readonly readyAtMs: number | undefined
+}
+
+/** Why nothing runs any more. */
+export type Gone =
+  | { readonly kind: 'exited'; readonly exit: ExitReason }
+  | { readonly kind: 'not_ready'; readonly afterMs: number }
+  | { readonly kind: 'replaced'; readonly reason: RestartReason }
+
+/** What to do about it, and why. */
+export type RestartDecision =
+  | { readonly kind: 'restart'; readonly delayMs: number; readonly why: string }
+  | { readonly kind: 'give_up'; readonly retryInMs: number; readonly why: string }
+
+/** The constants of the law; the defaults are those of `defaults.supervision`. */
+export interface RestartLaw {
+  readonly firstBackoffMs: number
+  readonly maxBackoffMs: number
+  readonly resetAfterReadyMs: number
+  readonly startsBeforeCrashLoop: number
+  readonly crashLoopRetryMs: number
+}
+
+/** Nothing has happened yet. */
+export const freshRestartState: RestartState = { restarts: 0, failedStarts: 0, readyAtMs: undefined }
+
+/** The start succeeded: the handshake was answered. */
+export function afterReady(state: RestartState, nowMs: number): RestartState {
+  return { ...state, failedStarts: 0, readyAtMs: nowMs }
+}
+
+/** Full delay before the n-th restart in a row, before jitter: none for the first, then doubling up to the maximum. */
+export function backoffMs(restarts: number, law: RestartLaw = defaults.supervision): number {
+  return restarts === 0 ? 0 : Math.min(law.maxBackoffMs, law.firstBackoffMs * 2 ** (restarts - 1))
+}
+
+/** What the process's end means in the closed list of restart reasons. */
+export function restartReason(gone: Gone): RestartReason {
+  switch (gone.kind) {
+    case 'replaced':
+      return gone.reason
+    case 'not_ready':
+      return 'hung'
+    case 'exited':
+      return gone.exit.kind === 'signal' ? 'signal' : 'exit'
+  }
+}
+
+function describeGone(gone: Gone): string {
+  switch (gone.kind) {
+    case 'replaced':
+      return `was stopped to be restarted (${gone.reason})`
+    case 'not_ready':
+      return `was not ready within ${gone.afterMs / 1000} s`
+    case 'exited':
+      return describeExit(gone.exit)
+  }
+}
+
+/** Trying again changes nothing: no such command, or one that must not be run. */
+function isHopeless(exit: ExitReason): boolean {
+  switch (exit.kind) {
+    case 'spawn_failed':
+      return exit.code === 'ENOENT' || exit.code === 'EACCES'
+    case 'exit':
+      return exit.code === 126 || exit.code === 127
+    case 'signal':
+      return false
+  }
+}
+
+/**
+ * The restart law: at once, then min(60 s, 1 s · 2ⁿ) · U[.5, 1], where `random` in [0, 1) draws the jitter. Staying
+ * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that never
+ * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes.
+ */
+export function afterGone(
+  state: RestartState,
+  event: { readonly gone: Gone; readonly nowMs: number; readonly random: number },
+  law: RestartLaw = defaults.supervision,
+): { readonly state: RestartState; readonly decision: RestartDecision } {
+  const { gone, nowMs, random } = event
+  const why = describeGone(gone)
+  if (gone.kind === 'replaced' && (gone.reason === 'manual' || gone.reason === 'config')) {
+    return { state: freshRestartState, decision: { kind: 'restart', delayMs: 0, why } }
+  }
+  const wasReady = state.readyAtMs !== undefined
+  const wasStable = state.readyAtMs !== undefined && nowMs - state.readyAtMs >= law.resetAfterReadyMs
+  const restarts = wasStable ? 0 : state.restarts
+  const failedStarts = wasReady ? 0 : state.failedStarts + 1
+  const next = { restarts: restarts + 1, failedStarts, readyAtMs: undefined }
+  const giveUp = (why: string) =>
+    ({ state: next, decision: { kind: 'give_up', retryInMs: law.crashLoopRetryMs, why } }) as const
+  if (!wasReady && gone.kind === 'exited' && isHopeless(gone.exit)) return giveUp(why)
+  if (failedStarts >= law.startsBeforeCrashLoop) return giveUp(`${why}; ${failedStarts} starts never became ready`)
+  const delayMs = backoffMs(restarts, law) * (0.5 + random / 2)
+  return { state: next, decision: { kind: 'restart', delayMs, why } }
+}

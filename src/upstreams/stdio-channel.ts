@@ -1,0 +1,75 @@
+import type { Clock } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import { readEnvelope } from '../wire/envelope.ts'
+import { LineReader } from '../wire/lines.ts'
+import type { Channel, ChannelEvents } from './channel.ts'
+import { type ServerProcess, describeExit } from './process.ts'
+
+export interface StdioChannelOptions {
+  readonly process: ServerProcess
+  readonly clock: Clock
+  readonly maxLineBytes: number
+  readonly events: ChannelEvents & {
+    /** A stdout line that is no JSON-RPC message, or one too long to carry: dropped. */
+    onDropped(reason: 'noise' | 'line_too_long'): void
+  }
+}
+
+/** What the process wrote just before it died is still in the pipe; a grandchild may hold that pipe open for ever. */
+const lastWordsMs = 100
+
+/** Newline-delimited JSON-RPC to and from one child process (MCP 2025-11-25, Transports, stdio). */
+export class StdioChannel implements Channel {
+  readonly process: ServerProcess
+  readonly #events: StdioChannelOptions['events']
+  #closed: string | undefined
+
+  constructor({ process, clock, maxLineBytes, events }: StdioChannelOptions) {
+    this.process = process
+    this.#events = events
+    const lines = new LineReader({
+      maxBytes: maxLineBytes,
+      onLine: (line) => this.#hear(line),
+      onTooLong: () => events.onDropped('line_too_long'),
+    })
+    const ended = new Promise<void>((resolve) => process.stdout.once('close', resolve))
+    process.stdout.on('data', (chunk: Buffer) => lines.push(chunk))
+    void process.exited.then(async (exit) => {
+      await Promise.race([ended, new Promise<void>((resolve) => clock.after(lastWordsMs, resolve))])
+      this.#close(`process ${process.pid ?? '?'} ${describeExit(exit)}`)
+    })
+  }
+
+  #hear(line: Buffer): void {
+    const envelope = readEnvelope(line)
+    if (envelope) this.#events.onMessage(line, envelope)
+    else this.#events.onDropped('noise')
+  }
+
+  #close(why: string): void {
+    if (this.#closed !== undefined) return
+    this.#closed = why
+    this.#events.onClose(why)
+  }
+
+  /** Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */
+  send(message: Buffer): Promise<void> {
+    const { stdin } = this.process
+    if (this.#closed !== undefined || !stdin.writable) {
+      return Promise.reject(new KnownError('upstream_exited', this.#closed ?? 'the process no longer reads its stdin'))
+    }
+    return new Promise((resolve, reject) => {
+      stdin.cork()
+      stdin.write(message)
+      stdin.write('\n', (error) => {
+        if (error) reject(new KnownError('upstream_exited', `stdin: ${error.message}`, { cause: error }))
+        else resolve()
+      })
+      stdin.uncork()
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.process.stop()
+  }
+}

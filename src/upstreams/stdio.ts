@@ -1,0 +1,268 @@
+import type { Clock, Timer } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import type { Envelope } from '../wire/envelope.ts'
+import { Peer } from './peer.ts'
+import { type ExitReason, type ServerProcess, describeExit } from './process.ts'
+import { StdioChannel } from './stdio-channel.ts'
+import { type StartGate, Supervisor } from './supervisor.ts'
+import type { RestartReason, StdioTarget } from './upstream.ts'
+
+/** What a line carries besides our own heartbeats. */
+export interface LineListener {
+  onMessage(message: Buffer, envelope: Envelope): void
+  onClose(why: string): void
+}
+
+/**
+ * One running server process and the messages to and from it. Answers to our own requests never reach the listener;
+ * `opened` says that the client's opening exchange is over, before which nothing of ours may go in.
+ */
+export interface Line {
+  readonly role: 'resident' | 'session'
+  /** The hashed key of the client session that owns it; none for the resident process. */
+  readonly session: string | undefined
+  readonly process: ServerProcess
+  readonly channel: StdioChannel
+  readonly peer: Peer
+  opened: boolean
+  /** Monotonic time of the last message from the server, ours included. */
+  lastHeardMs: number
+  /** The client session's end of the line. */
+  listener: LineListener | undefined
+}
+
+export interface StdioUpstreamEvents {
+  /** A resident process runs and waits for its handshake. */
+  onResidentStarted(line: Line): void
+  /** A process ended that we did not end; `others` still run. */
+  onCrash(line: Line, exit: ExitReason, others: number): void
+  /** A resident process could not even be started. */
+  onStartFailed(why: string): void
+  onRestart(reason: RestartReason): void
+  onCrashLoop(why: string, retryInMs: number): void
+  /** Nothing runs, and nothing is wrong. */
+  onIdle(why: string): void
+  onDropped(reason: 'noise' | 'line_too_long'): void
+  /** What the resident process says that answers no request of ours. */
+  onResidentMessage(line: Line, message: Buffer, envelope: Envelope): void
+  onResidentClosed(line: Line, why: string): void
+}
+
+export interface StdioUpstreamOptions {
+  readonly target: StdioTarget
+  readonly clock: Clock
+  readonly random: () => number
+  readonly startProcess: () => ServerProcess
+  readonly starts: StartGate
+  readonly startDeadlineMs: number
+  readonly maxLineBytes: number
+  readonly events: StdioUpstreamEvents
+}
+
+/** A resident process that modern requests used stays this long after the last of them, while sessions exist. */
+const residentLingerMs = 60_000
+
+/**
+ * The processes of one stdio server: one per legacy client session, and a resident one of the sidecar's own, for
+ * heartbeats and modern requests. Under `when_idle` the resident leaves before a session's process starts, since some
+ * servers hold a lock, a port or a profile.
+ */
+export class StdioUpstream {
+  readonly #options: StdioUpstreamOptions
+  readonly #supervisor: Supervisor
+  readonly #sessions = new Set<Line>()
+  #opening = 0
+  #resident: Line | undefined
+  #residentUsers = 0
+  #linger: Timer | undefined
+  #waiters: { resolve: (line: Line) => void; reject: (error: KnownError) => void }[] = []
+  #running = false
+
+  constructor(options: StdioUpstreamOptions) {
+    this.#options = options
+    const { clock, random, startProcess, starts, startDeadlineMs, events } = options
+    this.#supervisor = new Supervisor({
+      clock,
+      random,
+      start: startProcess,
+      starts,
+      startDeadlineMs,
+      events: {
+        onStarted: (process, restart) => {
+          if (restart) events.onRestart(restart)
+          this.#resident = this.#line(process, 'resident', undefined)
+          events.onResidentStarted(this.#resident)
+        },
+        onExited: (exit) => {
+          const line = this.#resident
+          this.#resident = undefined
+          if (line) events.onCrash(line, exit, this.#sessions.size)
+          else if (exit.kind === 'spawn_failed') events.onStartFailed(`the process ${describeExit(exit)}`)
+        },
+        onWaiting: (_delayMs, why) => this.#refuseWaiters(why),
+        onCrashLoop: (why, retryInMs) => {
+          this.#refuseWaiters(why)
+          events.onCrashLoop(why, retryInMs)
+        },
+      },
+    })
+  }
+
+  start(): void {
+    this.#running = true
+    this.#wakeResident()
+  }
+
+  /** The handshake with the resident process succeeded: it may serve. */
+  residentReady(line: Line): void {
+    if (line !== this.#resident) return
+    line.opened = true
+    this.#supervisor.ready()
+    for (const { resolve } of this.#waiters.splice(0)) resolve(line)
+  }
+
+  /** Every process that serves a session right now. */
+  sessionLines(): readonly Line[] {
+    return [...this.#sessions]
+  }
+
+  residentLine(): Line | undefined {
+    return this.#resident
+  }
+
+  restarts(): number {
+    return this.#supervisor.restarts()
+  }
+
+  /** A process of its own for one client session. Rejects with `upstream_exited` when it cannot be started. */
+  async openSession(session: string, listener: LineListener): Promise<Line> {
+    const { target, starts, startProcess } = this.#options
+    this.#opening += 1
+    try {
+      if (target.resident === 'when_idle' && this.#residentUsers === 0) await this.#sendResidentAway()
+      const release = await starts.acquire()
+      try {
+        const process = startProcess()
+        const line = this.#line(process, 'session', session)
+        line.listener = listener
+        this.#sessions.add(line)
+        void process.exited.then((exit) => this.#sessionExited(line, exit))
+        return line
+      } finally {
+        release()
+      }
+    } finally {
+      this.#opening -= 1
+      this.#wakeResident()
+    }
+  }
+
+  /** Ends a session's process by the stop sequence; its exit then is no crash. */
+  async closeSession(line: Line): Promise<void> {
+    this.#sessions.delete(line)
+    await line.process.stop()
+    this.#wakeResident()
+  }
+
+  /**
+   * Borrows the resident process for a modern request; give it back with `releaseResident`. Starts it when it does not
+   * run, and waits for its handshake.
+   */
+  borrowResident(): Promise<Line> {
+    this.#residentUsers += 1
+    this.#linger?.cancel()
+    const line = this.#resident
+    if (line?.opened) return Promise.resolve(line)
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject })
+      if (this.#supervisor.state() === 'crash_loop' || this.#supervisor.state() === 'waiting') {
+        this.#refuseWaiters('the server process is not running: it waits for its next restart')
+      } else if (this.#supervisor.state() === 'stopped') this.#supervisor.start()
+    })
+  }
+
+  releaseResident(): void {
+    this.#residentUsers -= 1
+    if (this.#residentUsers > 0 || this.#options.target.resident === 'always') return
+    this.#linger?.cancel()
+    this.#linger = this.#options.clock.after(residentLingerMs, () => {
+      const wanted = this.#options.target.resident === 'when_idle' && this.#sessions.size + this.#opening === 0
+      if (this.#residentUsers === 0 && !wanted) void this.#sendResidentAway()
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#running = false
+    this.#linger?.cancel()
+    this.#refuseWaiters('mcp-vitals is shutting down')
+    const lines = [...this.#sessions]
+    this.#sessions.clear()
+    await Promise.all([this.#sendResidentAway(), ...lines.map((line) => line.process.stop())])
+  }
+
+  #line(process: ServerProcess, role: Line['role'], session: string | undefined): Line {
+    const { clock, maxLineBytes, events } = this.#options
+    const channel = new StdioChannel({
+      process,
+      clock,
+      maxLineBytes,
+      events: {
+        onMessage: (message, envelope) => this.#hear(line, message, envelope),
+        onClose: (why) => {
+          line.peer.fail(new KnownError('upstream_exited', why))
+          if (role === 'resident') events.onResidentClosed(line, why)
+          line.listener?.onClose(why)
+        },
+        onDropped: (reason) => events.onDropped(reason),
+      },
+    })
+    const line: Line = {
+      role,
+      session,
+      process,
+      channel,
+      peer: new Peer(channel, clock),
+      opened: false,
+      lastHeardMs: clock.now(),
+      listener: undefined,
+    }
+    return line
+  }
+
+  #hear(line: Line, message: Buffer, envelope: Envelope): void {
+    line.lastHeardMs = this.#options.clock.now()
+    if (line.peer.takeAnswer(message, envelope)) return
+    if (line.role === 'resident') this.#options.events.onResidentMessage(line, message, envelope)
+    else line.listener?.onMessage(message, envelope)
+  }
+
+  #sessionExited(line: Line, exit: ExitReason): void {
+    if (!this.#sessions.delete(line)) return
+    const others = this.#sessions.size + (this.#resident ? 1 : 0)
+    this.#options.events.onCrash(line, exit, others)
+    if (others > 0 || !this.#running) return
+    if (this.#options.target.resident === 'never') {
+      this.#options.events.onIdle(`the last session's process ${describeExit(exit)}, and resident is never`)
+      return
+    }
+    this.#options.events.onRestart(exit.kind === 'signal' ? 'signal' : 'exit')
+    this.#wakeResident()
+  }
+
+  #wakeResident(): void {
+    if (!this.#running || this.#resident || this.#supervisor.state() !== 'stopped') return
+    const { resident } = this.#options.target
+    const alone = this.#sessions.size + this.#opening === 0
+    if (resident === 'always' || (resident === 'when_idle' && alone)) this.#supervisor.start()
+    else if (alone) this.#options.events.onIdle('no session is open, and resident is never')
+  }
+
+  async #sendResidentAway(): Promise<void> {
+    this.#resident = undefined
+    await this.#supervisor.stop()
+  }
+
+  #refuseWaiters(why: string): void {
+    for (const { reject } of this.#waiters.splice(0)) reject(new KnownError('upstream_exited', why))
+  }
+}

@@ -1,0 +1,248 @@
+import { sleep, type Clock } from '../clock.ts'
+import type { ExitReason, ServerProcess } from './process.ts'
+import { afterGone, afterReady, freshRestartState, restartReason, type Gone, type RestartDecision } from './restart.ts'
+import type { RestartReason } from './upstream.ts'
+
+export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'crash_loop'
+
+/** What a supervisor tells upward. Called synchronously; the state has changed already. */
+export interface SupervisorEvents {
+  /** `restart` is undefined for the first start. Not called for a process that could not be started. */
+  onStarted(process: ServerProcess, restart: RestartReason | undefined): void
+  /** However it ended, on request too; also for a process that could not be started. */
+  onExited(exit: ExitReason, process: ServerProcess): void
+  /** The next start comes after this delay, which may be 0. */
+  onWaiting(delayMs: number, why: string): void
+  onCrashLoop(why: string, retryInMs: number): void
+}
+
+export interface SupervisorOptions {
+  readonly clock: Clock
+  /** In [0, 1), for the jitter of the back-off. */
+  readonly random: () => number
+  readonly start: () => ServerProcess
+  /** Shared by all upstreams. A start holds its place until it is ready or over. */
+  readonly starts: StartGate
+  readonly startDeadlineMs: number
+  readonly events: SupervisorEvents
+}
+
+/** One start, from the spawn until its group has gone. */
+interface Attempt {
+  readonly process: ServerProcess
+  isReady: boolean
+  /** Why we ended it, if we did. */
+  ended: Gone | undefined
+  /** It is ready, over or about to be: frees its place at the gate and stops the deadline. */
+  settle(): void
+}
+
+/** Lets only so many processes start at the same time, in the order they asked. */
+export class StartGate {
+  readonly #waiting = new Set<() => void>()
+  #free: number
+
+  constructor(concurrentStarts: number) {
+    this.#free = concurrentStarts
+  }
+
+  /**
+   * Resolves with the function that gives the place back (calling it twice is harmless). When `signal` aborts first,
+   * the caller leaves the queue and gets a function that does nothing.
+   */
+  acquire(signal?: AbortSignal): Promise<() => void> {
+    return new Promise((resolve) => {
+      if (signal?.aborted) return resolve(() => {})
+      const leave = () => {
+        this.#waiting.delete(enter)
+        resolve(() => {})
+      }
+      const enter = () => {
+        signal?.removeEventListener('abort', leave)
+        resolve(this.#place())
+      }
+      signal?.addEventListener('abort', leave, { once: true })
+      this.#waiting.add(enter)
+      this.#admit()
+    })
+  }
+
+  #place(): () => void {
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      this.#free++
+      this.#admit()
+    }
+  }
+
+  #admit(): void {
+    for (const enter of this.#waiting) {
+      if (this.#free === 0) return
+      this.#free--
+      this.#waiting.delete(enter)
+      enter()
+    }
+  }
+}
+
+/** Keeps one long-running process running, by the restart law (restart.ts), until it is told to stop. */
+export class Supervisor {
+  readonly #options: SupervisorOptions
+  #state: SupervisorState = 'stopped'
+  #law = freshRestartState
+  #restarts = 0
+  /** The reason to give for the next start, if it is a restart. */
+  #because: RestartReason | undefined
+  #attempt: Attempt | undefined
+  /** Ends the pause before the next start. */
+  #pause: AbortController | undefined
+  /** From `start()` to `stop()`. */
+  #life: AbortController | undefined
+  #finished: Promise<void> = Promise.resolve()
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options
+  }
+
+  /** Starts the process and keeps it running; does nothing when that is going on already. */
+  start(): void {
+    if (this.#life) return
+    const life = new AbortController()
+    this.#life = life
+    if (this.#state === 'stopped') this.#state = 'starting'
+    this.#finished = this.#finished.then(() => this.#run(life.signal))
+  }
+
+  /** The handshake was answered, or the URL answers. */
+  ready(): void {
+    const attempt = this.#attempt
+    if (!attempt || attempt.isReady || attempt.ended || this.#state !== 'starting') return
+    attempt.isReady = true
+    attempt.settle()
+    this.#law = afterReady(this.#law, this.#options.clock.now())
+    this.#state = 'ready'
+  }
+
+  /** The process that runs now. */
+  current(): ServerProcess | undefined {
+    const process = this.#attempt?.process
+    return process?.exit() ? undefined : process
+  }
+
+  /** How often it was started again. */
+  restarts(): number {
+    return this.#restarts
+  }
+
+  state(): SupervisorState {
+    return this.#state
+  }
+
+  /**
+   * Stops the process gracefully; the next start follows by the law, counted with this reason. Resolves when the old
+   * process has gone. While nothing runs, `manual` and `config` end the wait for the next start and forget the past.
+   */
+  async restart(reason: RestartReason): Promise<void> {
+    if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason })
+    else if (this.#pause && (reason === 'manual' || reason === 'config')) {
+      this.#law = freshRestartState
+      this.#because &&= reason
+      this.#pause.abort()
+    }
+  }
+
+  /** Stops the process for good, until `start()` is called again. Resolves when it has gone. */
+  async stop(): Promise<void> {
+    this.#life?.abort()
+    this.#life = undefined
+    this.#pause?.abort()
+    await this.#finished
+  }
+
+  async #run(life: AbortSignal): Promise<void> {
+    this.#law = freshRestartState
+    this.#because = undefined
+    while (!life.aborted) {
+      this.#state = 'starting'
+      const gone = await this.#runOnce(life)
+      if (gone && !life.aborted) await this.#waitFor(this.#decide(gone))
+    }
+    this.#state = 'stopped'
+  }
+
+  /** Undefined when it was stopped before its turn to start came. */
+  async #runOnce(life: AbortSignal): Promise<Gone | undefined> {
+    const release = await this.#options.starts.acquire(life)
+    if (life.aborted) {
+      release()
+      return undefined
+    }
+    const process = this.#options.start()
+    const attempt = this.#begin(process, release)
+    const stop = () => {
+      attempt.settle()
+      void process.stop()
+    }
+    life.addEventListener('abort', stop)
+    if (life.aborted) stop() // `onStarted` did that.
+    const exit = await process.exited
+    life.removeEventListener('abort', stop)
+    attempt.settle()
+    this.#state = life.aborted ? 'stopped' : 'waiting'
+    this.#options.events.onExited(exit, process)
+    await process.stop() // What is left of its group may hold the port or the lock that the next one needs.
+    this.#attempt = undefined
+    return attempt.ended ?? { kind: 'exited', exit }
+  }
+
+  #begin(process: ServerProcess, release: () => void): Attempt {
+    const { clock, startDeadlineMs, events } = this.#options
+    const deadline = clock.after(startDeadlineMs, () => {
+      void this.#end(attempt, { kind: 'not_ready', afterMs: startDeadlineMs })
+    })
+    const settle = () => {
+      deadline.cancel()
+      release()
+    }
+    const attempt: Attempt = { process, isReady: false, ended: undefined, settle }
+    if (process.pid === undefined) return attempt
+    this.#attempt = attempt
+    if (this.#because) this.#restarts++
+    events.onStarted(process, this.#because)
+    return attempt
+  }
+
+  async #end(attempt: Attempt, why: Gone): Promise<void> {
+    attempt.ended = why
+    attempt.settle()
+    this.#state = 'waiting'
+    await attempt.process.stop()
+  }
+
+  #decide(gone: Gone): RestartDecision {
+    const { clock, random } = this.#options
+    const next = afterGone(this.#law, { gone, nowMs: clock.now(), random: random() })
+    this.#law = next.state
+    const neverRan = gone.kind === 'exited' && gone.exit.kind === 'spawn_failed'
+    if (!neverRan) this.#because = restartReason(gone)
+    return next.decision
+  }
+
+  async #waitFor(decision: RestartDecision): Promise<void> {
+    const { clock, events } = this.#options
+    const pause = new AbortController()
+    this.#pause = pause
+    if (decision.kind === 'give_up') {
+      this.#state = 'crash_loop'
+      events.onCrashLoop(decision.why, decision.retryInMs)
+    } else {
+      this.#state = 'waiting'
+      events.onWaiting(decision.delayMs, decision.why)
+    }
+    const delayMs = decision.kind === 'give_up' ? decision.retryInMs : decision.delayMs
+    await sleep(clock, delayMs, pause.signal)
+    this.#pause = undefined
+  }
+}

@@ -1,0 +1,320 @@
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import type { ExitReason, ServerProcess } from '../../src/upstreams/process.ts'
+import { StartGate, Supervisor } from '../../src/upstreams/supervisor.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+
+interface FakeProcess extends ServerProcess {
+  end(exit: ExitReason): void
+}
+
+const crash: ExitReason = { kind: 'exit', code: 1 }
+const noCommand: ExitReason = { kind: 'spawn_failed', code: 'ENOENT', message: "there is no 'x' in PATH" }
+
+/** A process that ends when told to; `stop` ends it by SIGTERM unless it is stubborn. */
+function fakeProcess(pid: number | undefined, stubborn = false): FakeProcess {
+  const { promise, resolve } = Promise.withResolvers<ExitReason>()
+  let exit: ExitReason | undefined
+  const end = (reason: ExitReason) => {
+    exit ??= reason
+    resolve(exit)
+  }
+  return {
+    pid,
+    startedAtMs: 0,
+    startedAtWallMs: 0,
+    stdin: new PassThrough(),
+    stdout: new PassThrough(),
+    stderrTail: () => '',
+    exited: promise,
+    exit: () => exit,
+    stop: () => {
+      if (!stubborn) end({ kind: 'signal', signal: 'SIGTERM' })
+      return promise
+    },
+    kill: () => {},
+    end,
+  }
+}
+
+/** A supervisor with jitter at its upper end (whole delays), and a log of what it told, with times in seconds. */
+function supervised(script: (start: number) => FakeProcess = fakeProcess, gate = new StartGate(4)) {
+  const clock = fakeClock()
+  const log: string[] = []
+  const hooks: { onStarted?: () => void } = {}
+  const processes: FakeProcess[] = []
+  const say = (text: string) => log.push(`${clock.now() / 1000} s: ${text}`)
+  const supervisor = new Supervisor({
+    clock,
+    random: () => 1,
+    starts: gate,
+    startDeadlineMs: 60_000,
+    start: () => {
+      const process = script(processes.length + 1)
+      processes.push(process)
+      return process
+    },
+    events: {
+      onStarted: (process, restart) => {
+        say(`started ${process.pid}${restart ? ` (${restart})` : ''}`)
+        hooks.onStarted?.()
+      },
+      onExited: (exit) => say(`exited ${exit.kind === 'exit' ? exit.code : exit.kind}`),
+      onWaiting: (delayMs, why) => say(`waits ${delayMs / 1000} s: ${why}`),
+      onCrashLoop: (why, retryInMs) => say(`gives up for ${retryInMs / 1000} s: ${why}`),
+    },
+  })
+  const last = () => {
+    const process = processes.at(-1)
+    if (!process) throw new Error('nothing was started')
+    return process
+  }
+  /** What was told since the last call. */
+  const news = () => log.splice(0)
+  return { clock, supervisor, processes, last, news, hooks }
+}
+
+it('restarts at once, then backs off, and forgets the crashes after 120 s ready', async () => {
+  const { clock, supervisor, last, news } = supervised()
+  supervisor.start()
+  await clock.advance(0)
+  expect(supervisor.state()).toBe('starting')
+  supervisor.ready()
+  expect(supervisor.state()).toBe('ready')
+
+  last().end(crash)
+  await clock.advance(0)
+  expect(news()).toEqual([
+    '0 s: started 1',
+    '0 s: exited 1',
+    '0 s: waits 0 s: exited with code 1',
+    '0 s: started 2 (exit)',
+  ])
+
+  supervisor.ready()
+  last().end({ kind: 'signal', signal: 'SIGSEGV' })
+  await clock.advance(999)
+  expect(supervisor.state()).toBe('waiting')
+  expect(supervisor.current()).toBeUndefined()
+  await clock.advance(1)
+  expect(news()).toEqual(['0 s: exited signal', '0 s: waits 1 s: was killed by SIGSEGV', '1 s: started 3 (signal)'])
+
+  supervisor.ready()
+  await clock.advance(120_000)
+  last().end(crash)
+  await clock.advance(0)
+  expect(news()).toEqual(['121 s: exited 1', '121 s: waits 0 s: exited with code 1', '121 s: started 4 (exit)'])
+  expect(supervisor.restarts()).toBe(3)
+})
+
+it('stops a start that is not ready in time; ready after that comes too late', async () => {
+  const { clock, supervisor, last, news } = supervised((start) => fakeProcess(start, true))
+  supervisor.start()
+  await clock.advance(60_000)
+  supervisor.ready()
+  expect(supervisor.state()).toBe('waiting')
+  last().end({ kind: 'signal', signal: 'SIGKILL' })
+  await clock.advance(0)
+  expect(news()).toEqual([
+    '0 s: started 1',
+    '60 s: exited signal',
+    '60 s: waits 0 s: was not ready within 60 s',
+    '60 s: started 2 (hung)',
+  ])
+})
+
+it('gives up after ten starts that never became ready, and looks again every 10 minutes', async () => {
+  const { clock, supervisor, processes, news } = supervised((start) => {
+    const process = fakeProcess(start)
+    if (start < 12) process.end(crash)
+    return process
+  })
+  supervisor.start()
+  await clock.advance(243_000) // 0 + 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60, and 60 s to spare.
+  expect(processes.length).toBe(10)
+  expect(supervisor.state()).toBe('crash_loop')
+  expect(news().at(-1)).toBe('183 s: gives up for 600 s: exited with code 1; 10 starts never became ready')
+
+  await clock.advance(540_000)
+  expect(news().at(-1)).toBe('783 s: gives up for 600 s: exited with code 1; 11 starts never became ready')
+  await clock.advance(600_000)
+  supervisor.ready()
+  expect(news()).toEqual(['1383 s: started 12 (exit)'])
+  expect(supervisor.state()).toBe('ready')
+})
+
+it('gives up at once when there is no such command; its first success is not a restart', async () => {
+  const { clock, supervisor, news } = supervised((start) => {
+    const process = fakeProcess(start === 1 ? undefined : start)
+    if (start === 1) process.end(noCommand)
+    return process
+  })
+  supervisor.start()
+  await clock.advance(600_000)
+  expect(news()).toEqual([
+    '0 s: exited spawn_failed',
+    "0 s: gives up for 600 s: could not be started: ENOENT (there is no 'x' in PATH)",
+    '600 s: started 2',
+  ])
+  expect(supervisor.restarts()).toBe(0)
+})
+
+describe('restart', () => {
+  it('stops gracefully and starts again at once, counted with its reason', async () => {
+    const { clock, supervisor, news } = supervised()
+    supervisor.start()
+    await clock.advance(0)
+    supervisor.ready()
+    await clock.advance(30_000)
+    await supervisor.restart('hung')
+    await clock.advance(0)
+    expect(news().slice(1)).toEqual([
+      '30 s: exited signal',
+      '30 s: waits 0 s: was stopped to be restarted (hung)',
+      '30 s: started 2 (hung)',
+    ])
+  })
+
+  it('ends the wait of a crash loop when somebody asks for it, but not for other reasons', async () => {
+    const { clock, supervisor, news } = supervised((start) => {
+      const process = fakeProcess(start)
+      if (start === 1) process.end({ kind: 'exit', code: 127 })
+      return process
+    })
+    supervisor.start()
+    await clock.advance(1000)
+    await supervisor.restart('memory')
+    await clock.advance(0)
+    expect(supervisor.state()).toBe('crash_loop')
+    await supervisor.restart('config')
+    await clock.advance(0)
+    expect(news().at(-1)).toBe('1 s: started 2 (config)')
+    expect(clock.pending()).toBe(1) // The deadline of this start only.
+  })
+
+  it('is not lost when it comes between an exit and the end of the last grandchild', async () => {
+    const groupGone = Promise.withResolvers<ExitReason>()
+    const { clock, supervisor, processes, last, news } = supervised((start) => ({
+      ...fakeProcess(start),
+      stop: () => groupGone.promise,
+    }))
+    supervisor.start()
+    await clock.advance(0)
+    last().end(crash)
+    await clock.advance(1000)
+    expect([supervisor.state(), supervisor.current(), processes.length]).toEqual(['waiting', undefined, 1])
+    const restarted = supervisor.restart('manual')
+    groupGone.resolve(crash)
+    await restarted
+    await clock.advance(0)
+    expect(news().at(-1)).toBe('1 s: started 2 (manual)')
+  })
+
+  it('does nothing once stopped', async () => {
+    const { clock, supervisor, processes } = supervised()
+    await supervisor.restart('manual')
+    await clock.advance(1000)
+    expect(processes).toEqual([])
+  })
+})
+
+describe('stop', () => {
+  it('is no restart, leaves no timer, and start begins afresh', async () => {
+    const { clock, supervisor, news } = supervised()
+    supervisor.start()
+    await clock.advance(0)
+    await supervisor.stop()
+    expect(supervisor.state()).toBe('stopped')
+    expect(clock.pending()).toBe(0)
+    await clock.advance(600_000)
+    supervisor.start()
+    await clock.advance(0)
+    expect(news()).toEqual(['0 s: started 1', '0 s: exited signal', '600 s: started 2'])
+  })
+
+  it('may be asked for by the listener that hears of the start', async () => {
+    const { clock, supervisor, news, hooks } = supervised()
+    hooks.onStarted = () => void supervisor.stop()
+    supervisor.start()
+    await clock.advance(0)
+    expect(news()).toEqual(['0 s: started 1', '0 s: exited signal'])
+    expect(supervisor.state()).toBe('stopped')
+    expect(clock.pending()).toBe(0)
+  })
+
+  it('waits for a process that is slow to go, and a start asked for meanwhile waits too', async () => {
+    const { clock, supervisor, last, news } = supervised((start) => fakeProcess(start, true))
+    supervisor.start()
+    await clock.advance(0)
+    const stopped = supervisor.stop()
+    supervisor.start()
+    await clock.advance(70_000)
+    expect(news()).toEqual(['0 s: started 1'])
+    last().end(crash)
+    await stopped
+    await clock.advance(0)
+    expect(news()).toEqual(['70 s: exited 1', '70 s: started 2'])
+  })
+
+  it.each([
+    ['while it waits', 5],
+    ['in a crash loop', 400],
+  ])('ends at once %s', async (_when, afterSeconds) => {
+    const { clock, supervisor, news } = supervised((start) => {
+      const process = fakeProcess(start)
+      process.end(crash)
+      return process
+    })
+    supervisor.start()
+    await clock.advance(afterSeconds * 1000)
+    news()
+    await supervisor.stop()
+    await clock.advance(3_600_000)
+    expect(news()).toEqual([])
+    expect(clock.pending()).toBe(0)
+  })
+})
+
+describe('start gate', () => {
+  it('lets four start at a time; the next goes when one is ready or over', async () => {
+    const gate = new StartGate(4)
+    const all = [1, 2, 3, 4, 5, 6].map(() => supervised(fakeProcess, gate))
+    const started = () => all.map(({ processes }) => processes.length).join('')
+    for (const { supervisor } of all) supervisor.start()
+    for (const { clock } of all) await clock.advance(0)
+    expect(started()).toBe('111100')
+    all[1]?.supervisor.ready()
+    await all[4]?.clock.advance(0)
+    expect(started()).toBe('111110')
+    await all[0]?.supervisor.stop()
+    await all[5]?.clock.advance(0)
+    expect(started()).toBe('111111')
+  })
+
+  it('lets go of one that is stopped in the queue', async () => {
+    const gate = new StartGate(1)
+    const [first, second, third] = [
+      supervised(fakeProcess, gate),
+      supervised(fakeProcess, gate),
+      supervised(fakeProcess, gate),
+    ]
+    for (const { supervisor } of [first, second, third]) supervisor.start()
+    await first.clock.advance(0)
+    await second.supervisor.stop()
+    first.supervisor.ready()
+    await third.clock.advance(0)
+    expect([second.processes.length, third.processes.length]).toEqual([0, 1])
+  })
+
+  it('counts a place that is given back twice once', async () => {
+    const gate = new StartGate(1)
+    const release = await gate.acquire()
+    release()
+    release()
+    const order: string[] = []
+    void gate.acquire().then(() => order.push('one'))
+    void gate.acquire().then(() => order.push('two'))
+    await fakeClock().advance(0)
+    expect(order).toEqual(['one'])
+  })
+})

@@ -1,3 +1,5 @@
+import type { ErrorCode } from '../errors.ts'
+
 /** Which way a heartbeat looks: our own probe, inside a client's session towards the server, or towards the client. */
 export const legs = ['upstream', 'session', 'client'] as const
 export type Leg = (typeof legs)[number]
@@ -19,3 +21,90 @@ export const outcomes = [
   'inconclusive',
 ] as const
 export type Outcome = (typeof outcomes)[number]
+
+/** What an outcome says about the upstream. */
+export type Meaning = 'answered' | 'missed' | 'gone' | 'unauthorized' | 'inconclusive'
+
+/**
+ * Any JSON-RPC answer is a sign of life, an error included: `unsupported` is a server that answers −32601 to our probe.
+ * `gone` needs no second look. A 401 or 403 proves a server, not a service; a 404 for a session and a probe that our own
+ * stalled event loop spoiled prove nothing.
+ */
+const meanings: Readonly<Record<Outcome, Meaning>> = {
+  ok: 'answered',
+  late: 'answered',
+  unsupported: 'answered',
+  timeout: 'missed',
+  reset: 'missed',
+  closed: 'missed',
+  http_error: 'missed',
+  invalid: 'missed',
+  refused: 'gone',
+  exited: 'gone',
+  unauthorized: 'unauthorized',
+  session_gone: 'inconclusive',
+  inconclusive: 'inconclusive',
+}
+
+/**
+ * The outcome of a probe that ended with a known error. What is our own fault is never blamed on the upstream; an
+ * `invalid_message` is, because the only message that a probe reads is the upstream's answer.
+ */
+const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
+  upstream_timeout: 'timeout',
+  upstream_refused: 'refused',
+  upstream_reset: 'reset',
+  upstream_closed: 'closed',
+  upstream_exited: 'exited',
+  upstream_http_error: 'http_error',
+  upstream_invalid: 'invalid',
+  upstream_unauthorized: 'unauthorized',
+  upstream_session_gone: 'session_gone',
+  invalid_message: 'invalid',
+  usage: 'inconclusive',
+  config_invalid: 'inconclusive',
+  listen_failed: 'inconclusive',
+  host_not_allowed: 'inconclusive',
+  origin_not_allowed: 'inconclusive',
+  unauthorized: 'inconclusive',
+  body_too_large: 'inconclusive',
+  unknown_path: 'inconclusive',
+  unknown_upstream: 'inconclusive',
+  method_not_allowed: 'inconclusive',
+  session_missing: 'inconclusive',
+  session_not_found: 'inconclusive',
+  too_many_sessions: 'inconclusive',
+  shutting_down: 'inconclusive',
+  cancelled: 'inconclusive',
+  internal: 'inconclusive',
+}
+
+/** What `outcome` says about the upstream. */
+export function meaningOf(outcome: Outcome): Meaning {
+  return meanings[outcome]
+}
+
+/** Whether the upstream gave any answer, however late or unhelpful. */
+export function isAnswered(outcome: Outcome): boolean {
+  return meanings[outcome] === 'answered'
+}
+
+/** Whether an answer failed to come; one alone makes an upstream suspect, three in a row take it down. */
+export function isMiss(outcome: Outcome): boolean {
+  return meanings[outcome] === 'missed'
+}
+
+/** Whether nobody is there to answer, which takes the upstream down at once. */
+export function isGone(outcome: Outcome): boolean {
+  return meanings[outcome] === 'gone'
+}
+
+/** Whether the heartbeat counts as failed in rates and histories. */
+export function isFailure(outcome: Outcome): boolean {
+  return isMiss(outcome) || isGone(outcome)
+}
+
+/** The outcome of a heartbeat that ended with this error. */
+export function outcomeOfCode(code: ErrorCode): Outcome {
+  return codeOutcomes[code]
+}

@@ -1,0 +1,128 @@
+import type { Leg, Outcome } from './classify.ts'
+import { isFailure } from './classify.ts'
+
+export interface HistoryEntry {
+  /** Milliseconds since the Unix epoch. */
+  readonly atWallMs: number
+  readonly leg: Leg
+  readonly method: string
+  readonly outcome: Outcome
+  readonly responseTimeMs?: number
+  readonly reason?: string
+  /** The hashed session, never its id. */
+  readonly session?: string
+}
+
+/** Failures that look alike. */
+export interface Pattern {
+  readonly cause: string
+  readonly count: number
+  readonly firstWallMs: number
+  readonly lastWallMs: number
+}
+
+export interface HistoryCounts {
+  readonly heartbeats: number
+  readonly failures: number
+}
+
+export interface HistoryOptions {
+  readonly recentKept: number
+  readonly failuresKept: number
+  /** Causes told apart; the one unseen for longest makes room and is counted under `other`. */
+  readonly patternsKept?: number
+}
+
+const longestCause = 160
+
+/** What happened lately to one upstream: the last heartbeats and, separately, the last failures, which successes never evict. */
+export class History {
+  readonly #options: HistoryOptions
+  readonly #recent: HistoryEntry[] = []
+  readonly #failures: HistoryEntry[] = []
+  /** By cause, the one seen last at the end. */
+  readonly #patterns = new Map<string, Pattern>()
+  #others: Pattern | undefined
+  #counts: HistoryCounts = { heartbeats: 0, failures: 0 }
+
+  constructor(options: HistoryOptions) {
+    this.#options = options
+  }
+
+  record(entry: HistoryEntry): void {
+    const failed = isFailure(entry.outcome)
+    const { heartbeats, failures } = this.#counts
+    this.#counts = { heartbeats: heartbeats + 1, failures: failures + (failed ? 1 : 0) }
+    keep(this.#recent, entry, this.#options.recentKept)
+    if (!failed) return
+    keep(this.#failures, entry, this.#options.failuresKept)
+    this.#group(entry)
+  }
+
+  /** Newest first. */
+  recent(): readonly HistoryEntry[] {
+    return this.#recent.toReversed()
+  }
+
+  /** Newest first. */
+  failures(): readonly HistoryEntry[] {
+    return this.#failures.toReversed()
+  }
+
+  /** Everything since the start, not only what is kept. */
+  counts(): HistoryCounts {
+    return this.#counts
+  }
+
+  /** Every failure since the start, grouped by cause; the most frequent first, `other` last. */
+  patterns(): readonly Pattern[] {
+    const known = [...this.#patterns.values()].toSorted((a, b) => b.count - a.count || b.lastWallMs - a.lastWallMs)
+    return this.#others ? [...known, this.#others] : known
+  }
+
+  #group({ outcome, method, reason, atWallMs }: HistoryEntry): void {
+    const cause = causeOf(outcome, method, reason)
+    const once = { cause, count: 1, firstWallMs: atWallMs, lastWallMs: atWallMs }
+    const pattern = merge(this.#patterns.get(cause), once)
+    this.#patterns.delete(cause)
+    this.#patterns.set(cause, pattern)
+    if (this.#patterns.size > (this.#options.patternsKept ?? 20)) this.#evict()
+  }
+
+  #evict(): void {
+    for (const [cause, pattern] of this.#patterns) {
+      this.#patterns.delete(cause)
+      this.#others = { ...merge(this.#others, pattern), cause: 'other' }
+      return
+    }
+  }
+}
+
+/**
+ * What groups failures: the outcome, the method and the reason without what differs from case to case (numbers, ids,
+ * times), so that a thousand time-outs are one line.
+ */
+export function causeOf(outcome: Outcome, method: string, reason?: string): string {
+  const cause = `${outcome} on ${method}`
+  if (!reason) return cause
+  const general = reason
+    .slice(0, 2 * longestCause)
+    .replaceAll(/\b(?=[0-9a-f-]*\d)[0-9a-f]{8}[0-9a-f-]*\b/gi, '#')
+    .replaceAll(/\d+(?:[.,]\d+)*/g, '#')
+  return `${cause}: ${general}`.slice(0, longestCause)
+}
+
+function keep(entries: HistoryEntry[], entry: HistoryEntry, limit: number): void {
+  entries.push(entry)
+  if (entries.length > limit) entries.shift()
+}
+
+function merge(before: Pattern | undefined, later: Pattern): Pattern {
+  if (!before) return later
+  return {
+    cause: before.cause,
+    count: before.count + later.count,
+    firstWallMs: Math.min(before.firstWallMs, later.firstWallMs),
+    lastWallMs: Math.max(before.lastWallMs, later.lastWallMs),
+  }
+}

@@ -1,0 +1,278 @@
+import type { OwnLoad } from './load.ts'
+import { ownLoad, ramp } from './load.ts'
+
+/** What the exported metrics gained since the last decision about one upstream. */
+export interface ReadingDiff {
+  readonly heartbeats: number
+  readonly failures: number
+  /** Mean round trip of the answered ones; undefined when none was answered. */
+  readonly rttMeanMs: number | undefined
+  readonly elapsedMs: number
+}
+
+export interface IntervalSettings {
+  /** Off: always `initialMs`, to the millisecond. */
+  readonly adaptive: boolean
+  readonly initialMs: number
+  readonly minMs: number
+  readonly maxMs: number
+  /** Whether failures may shorten the interval. */
+  readonly errorBased: boolean
+  /** Whether slow answers may shorten it, and our own load lengthen it. */
+  readonly loadBased: boolean
+  /** Whether crossing one of the two thresholds below makes an upstream suspect. */
+  readonly thresholdsEnabled: boolean
+  readonly errorRateThresholdRatio: number
+  readonly responseTimeThresholdMs: number
+}
+
+/** What the law remembers between two decisions. */
+export interface IntervalState {
+  readonly intervalMs: number
+  /** Failure ratio, averaged over about 30 s. */
+  readonly failureRatio: number
+  readonly rtt: Rtt | undefined
+  /** Decisions in a row without suspicion. */
+  readonly goods: number
+}
+
+interface Rtt {
+  readonly shortMs: number
+  readonly baselineMs: number
+}
+
+export interface IntervalInput {
+  readonly diff: ReadingDiff
+  /** Consecutive misses; they act at once, before any metric was collected. */
+  readonly misses: number
+  /** The upstream is gone: exit, refused connection, spawn failure. */
+  readonly hardFailure: boolean
+  readonly load: OwnLoad
+}
+
+export interface IntervalDecision {
+  readonly state: IntervalState
+  readonly intervalMs: number
+  /** 0…1 from all signs, for the verdict, whatever parts of the adaptation are switched off. */
+  readonly suspicion: number
+  /** The decision in words, with its inputs. */
+  readonly why: string
+  /** The law's own letters: failure ratio, RTT ratio, misses, own load, and the suspicion that drives the interval. */
+  readonly inputs: {
+    readonly e: number
+    readonly r: number
+    readonly m: number
+    readonly load: number
+    readonly S: number
+    readonly targetMs: number
+  }
+}
+
+/** From `suspect` on an upstream is suspect; up to `calm` it is not (any more); in between everything stays as it is. */
+export const suspicionBounds = { suspect: 0.3, calm: 0.1 } as const
+
+const failureTauMs = 30_000
+const shortRttTauMs = 10_000
+const baselineRttTauMs = 600_000
+/** While answers take this many times their baseline, the baseline stands still: an illness is not a new normal. */
+const frozenRatio = 1.5
+/** A slowdown below this is noise, whatever its ratio. */
+const noticeableMs = 50
+const goodsToLengthen = 3
+/** Recovery takes ten steps from the shortest interval to the longest: 2.5 s each with the defaults. */
+const recoverySteps = 10
+const deadBand = 0.1
+const jitter = 0.1
+
+/** The state before the first heartbeat. */
+export function newInterval(settings: IntervalSettings): IntervalState {
+  return { intervalMs: settings.initialMs, failureRatio: 0, rtt: undefined, goods: 0 }
+}
+
+/** What stands until the first decision. */
+export function firstDecision(settings: IntervalSettings): IntervalDecision {
+  const state = newInterval(settings)
+  const intervalMs = clamp(state.intervalMs, boundsOf(settings))
+  const inputs = { e: 0, r: 1, m: 0, load: 0, S: 0, targetMs: intervalMs }
+  return { state, intervalMs, suspicion: 0, why: `${seconds(intervalMs)}: no heartbeat yet`, inputs }
+}
+
+/**
+ * Decides the next interval: suspicion shortens it, calm lengthens it slowly, and only our own load may slow it down.
+ *
+ * From any state the interval never grows with suspicion and never shrinks with our own load. It reaches its target in
+ * one step after a failure, halves at most per step on softer signs, and never passes it.
+ */
+export function adapt(state: IntervalState, input: IntervalInput, settings: IntervalSettings): IntervalDecision {
+  const bounds = boundsOf(settings)
+  const failureRatio = foldFailures(state.failureRatio, input.diff)
+  const rtt = foldRtt(state.rtt, input.diff)
+  const failed = input.hardFailure || input.misses > 0
+  const errorSign = failed ? 1 : suspicionByErrors(failureRatio, settings)
+  const slowSign = rtt ? suspicionBySlowness(rtt, settings) : 0
+  const load = ownLoad(input.load)
+
+  const S = Math.max(settings.errorBased ? errorSign : 0, settings.loadBased ? slowSign : 0)
+  const L = settings.loadBased ? load : 0
+  const targetMs = targetOf(bounds, S, L)
+  const goods = S >= suspicionBounds.suspect ? 0 : S <= suspicionBounds.calm ? state.goods + 1 : state.goods
+  const fromMs = clamp(state.intervalMs, bounds)
+  const failedNow = failed && settings.errorBased
+  const stepMs = step(fromMs, { targetMs, S, failed: failedNow, goods, recoveryMs: recoveryStep(bounds) })
+  // The shortest interval that this load affords, under the gravest suspicion: more load lengthens at once, this far.
+  const affordableMs = targetOf(bounds, 1, L)
+  const intervalMs = clamp(Math.max(stepMs, affordableMs), bounds)
+
+  const r = rtt ? rttRatio(rtt) : 1
+  const inputs = { e: failureRatio, r, m: input.misses, load, S, targetMs }
+  const why = explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
+  const suspicion = Math.max(errorSign, slowSign)
+  return { state: { intervalMs, failureRatio, rtt, goods }, intervalMs, suspicion, why, inputs }
+}
+
+/** From the start of one probe to the start of the next: the interval ± 10 %, within its bounds. `random` is 0…1. */
+export function nextDelayMs(intervalMs: number, random: number, settings: IntervalSettings): number {
+  const share = Number.isNaN(random) ? 0.5 : Math.min(1, Math.max(0, random))
+  return clamp(intervalMs * (1 + jitter * (2 * share - 1)), boundsOf(settings))
+}
+
+/**
+ * How long after the first probe the second one starts: the same for ever for this upstream and this instance of us,
+ * and spread evenly over the interval, so that a fleet started at once does not probe at once.
+ */
+export function firstOffsetMs(upstream: string, instance: string, intervalMs: number): number {
+  return intervalMs > 0 && Number.isFinite(intervalMs) ? fnv1a(`${upstream}\n${instance}`) % intervalMs : 0
+}
+
+interface Bounds {
+  readonly minMs: number
+  readonly maxMs: number
+  readonly initialMs: number
+}
+
+/** A fixed interval is an adaptive one without room. */
+function boundsOf({ adaptive, initialMs, minMs, maxMs }: IntervalSettings): Bounds {
+  if (!adaptive) return { initialMs, minMs: initialMs, maxMs: initialMs }
+  return { initialMs, minMs, maxMs: Math.max(minMs, maxMs) }
+}
+
+function clamp(valueMs: number, { initialMs, minMs, maxMs }: Bounds): number {
+  return Math.min(maxMs, Math.max(minMs, Number.isNaN(valueMs) ? initialMs : valueMs))
+}
+
+function recoveryStep({ minMs, maxMs }: Bounds): number {
+  return (maxMs - minMs) / recoverySteps
+}
+
+/** Geometric between the bounds: suspicion 1 asks for the shortest interval; our own full load halves what it asks. */
+function targetOf({ minMs, maxMs }: Bounds, S: number, L: number): number {
+  return maxMs * (minMs / maxMs) ** (S * (1 - 0.5 * L))
+}
+
+interface Step {
+  readonly targetMs: number
+  readonly S: number
+  readonly failed: boolean
+  readonly goods: number
+  readonly recoveryMs: number
+}
+
+function step(fromMs: number, { targetMs, S, failed, goods, recoveryMs }: Step): number {
+  if (failed) return targetMs
+  if (S >= suspicionBounds.suspect) {
+    return targetMs < (1 - deadBand) * fromMs ? Math.max(targetMs, fromMs / 2) : fromMs
+  }
+  // Upwards only: else a calm history would shorten an interval that a restless one leaves alone.
+  return goods >= goodsToLengthen ? Math.max(fromMs, Math.min(targetMs, fromMs + recoveryMs)) : fromMs
+}
+
+function suspicionByErrors(failureRatio: number, settings: IntervalSettings): number {
+  const crossed = settings.thresholdsEnabled && failureRatio > settings.errorRateThresholdRatio
+  return Math.max(ramp(failureRatio, 0.02, 0.2), crossed ? suspicionBounds.suspect : 0)
+}
+
+function suspicionBySlowness(rtt: Rtt, settings: IntervalSettings): number {
+  const crossed = settings.thresholdsEnabled && rtt.shortMs > settings.responseTimeThresholdMs
+  const slowed = rtt.shortMs - rtt.baselineMs >= noticeableMs
+  return Math.max(slowed ? ramp(rttRatio(rtt), 1.5, 4) : 0, crossed ? suspicionBounds.suspect : 0)
+}
+
+function rttRatio({ shortMs, baselineMs }: Rtt): number {
+  return shortMs / Math.max(baselineMs, 0.001)
+}
+
+/** An average in continuous time: uneven probing must not weigh some moments more than others. */
+function fold(average: number, sample: number, elapsedMs: number, tauMs: number): number {
+  const passedMs = elapsedMs > 0 ? elapsedMs : 0
+  return average + (1 - Math.exp(-passedMs / tauMs)) * (sample - average)
+}
+
+function foldFailures(average: number, { heartbeats, failures, elapsedMs }: ReadingDiff): number {
+  const ratio = failures / heartbeats
+  if (!(heartbeats > 0) || Number.isNaN(ratio)) return average
+  return fold(average, Math.min(1, Math.max(0, ratio)), elapsedMs, failureTauMs)
+}
+
+function foldRtt(rtt: Rtt | undefined, { rttMeanMs, elapsedMs }: ReadingDiff): Rtt | undefined {
+  if (rttMeanMs === undefined || !Number.isFinite(rttMeanMs) || rttMeanMs < 0) return rtt
+  if (!rtt) return { shortMs: rttMeanMs, baselineMs: rttMeanMs }
+  const next = { shortMs: fold(rtt.shortMs, rttMeanMs, elapsedMs, shortRttTauMs), baselineMs: rtt.baselineMs }
+  if (rttRatio(next) >= frozenRatio) return next
+  return { ...next, baselineMs: fold(rtt.baselineMs, rttMeanMs, elapsedMs, baselineRttTauMs) }
+}
+
+interface Explanation {
+  readonly settings: IntervalSettings
+  readonly fromMs: number
+  readonly intervalMs: number
+  readonly failed: boolean
+  readonly goods: number
+  readonly rtt: Rtt | undefined
+  readonly inputs: IntervalDecision['inputs']
+}
+
+function explain(explanation: Explanation): string {
+  const { intervalMs, rtt, inputs } = explanation
+  const failures = inputs.e < 0.005 ? 'no recent failures' : `${percent(inputs.e)} of recent heartbeats failed`
+  const answers = rtt
+    ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}`
+    : 'no answer measured yet'
+  return `${seconds(intervalMs)}: ${motive(explanation)} (${failures}, ${answers}, own load ${percent(inputs.load)})`
+}
+
+function motive({ settings, fromMs, intervalMs, failed, goods, inputs }: Explanation): string {
+  const { m, S, targetMs } = inputs
+  if (!settings.adaptive) return 'fixed, adaptive heartbeats are off'
+  if (failed) return m > 0 ? `${m} ${m === 1 ? 'miss' : 'misses'} in a row` : 'the upstream is gone'
+  const suspicion = `suspicion ${S.toFixed(2)}`
+  if (S >= suspicionBounds.suspect) {
+    return intervalMs < fromMs ? `${suspicion}, shortening towards ${seconds(targetMs)}` : suspicion
+  }
+  if (S > suspicionBounds.calm) return `${suspicion}, too little to act on`
+  if (intervalMs >= targetMs) return 'calm'
+  const left = goodsToLengthen - goods
+  return left > 0
+    ? `calm, lengthening after ${left} more good ${left === 1 ? 'probe' : 'probes'}`
+    : `calm, lengthening towards ${seconds(targetMs)}`
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 100) / 10} s`
+}
+
+function millis(ms: number): string {
+  return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`
+}
+
+function percent(ratio: number): string {
+  return `${Math.round(ratio * 100)} %`
+}
+
+/** FNV-1a, 32 bits, over UTF-16 code units: stable across processes, which is all that is asked of it. */
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5
+  for (let at = 0; at < text.length; at++) {
+    hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193)
+  }
+  return hash >>> 0
+}

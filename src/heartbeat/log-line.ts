@@ -1,0 +1,95 @@
+import type { Session } from '../sessions/session.ts'
+import type { Transport } from '../upstreams/upstream.ts'
+import { isAnswered } from './classify.ts'
+import type { HistoryCounts } from './history.ts'
+import type { HeartbeatReport, HeartbeatStatus } from './loop.ts'
+
+export interface LogLineInput {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly protocolVersion: string | undefined
+  readonly report: HeartbeatReport
+  readonly status: HeartbeatStatus
+  readonly totals: HistoryCounts
+  /** The session that was probed, or none for our own. */
+  readonly session: Session | undefined
+  readonly pendingMessages: number
+  readonly nowMs: number
+  readonly traceId: string
+  readonly includeClient: boolean
+  readonly includePerformance: boolean
+}
+
+const longestUserAgent = 50
+
+/** The fields of the heartbeat log line; `ts`, `level` and `msg` come from the logger. */
+export function heartbeatFields(input: LogLineInput): Record<string, string | number | null> {
+  const { upstream, transport, report, status, totals, session, nowMs, traceId } = input
+  const { result, timeoutMs } = report
+  const nextMs = status.nextProbeInMs ?? status.interval.intervalMs
+  return {
+    upstream,
+    transport,
+    leg: result.leg,
+    protocol_version: input.protocolVersion ?? null,
+    session: session?.key ?? result.session ?? null,
+    method: result.method,
+    outcome: result.outcome,
+    response_time_ms: rounded(result.durationMs, 2),
+    heartbeat_count: totals.heartbeats,
+    interval_seconds: rounded(status.interval.intervalMs / 1000, 1),
+    next_in_seconds: rounded(nextMs / 1000, 1),
+    timeout_ms: Math.round(timeoutMs),
+    ...(input.includePerformance && {
+      success_rate_percent: rounded(100 - percentOf(totals.failures, totals.heartbeats), 2),
+      error_rate_percent: rounded(status.interval.inputs.e * 100, 2),
+    }),
+    state: status.verdict.state,
+    reason: isAnswered(result.outcome) ? status.verdict.reason : result.reason,
+    session_age_seconds: session ? rounded((nowMs - session.startedAtMs) / 1000, 1) : null,
+    pending_messages: session?.pending ?? input.pendingMessages,
+    ...(input.includeClient && {
+      client_ip: session?.client.ip ?? null,
+      user_agent: session ? shortened(session.client.userAgent) : null,
+    }),
+    trace_id: traceId,
+  }
+}
+
+/** The first 50 characters, and `…` where there was more. */
+export function shortened(userAgent: string): string {
+  return userAgent.length > longestUserAgent ? `${userAgent.slice(0, longestUserAgent)}…` : userAgent
+}
+
+function percentOf(part: number, whole: number): number {
+  return whole === 0 ? 0 : (part / whole) * 100
+}
+
+function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits))
+}
+
+/**
+ * Which heartbeats are worth a line: each that is no routine success, and routine ones once per target and interval.
+ */
+export class LogPacer {
+  readonly #intervalMs: number
+  readonly #lastMs = new Map<string, number>()
+
+  constructor(intervalMs: number) {
+    this.#intervalMs = intervalMs
+  }
+
+  isDue(target: string, isRoutine: boolean, nowMs: number): boolean {
+    if (!isRoutine) return true
+    const lastMs = this.#lastMs.get(target)
+    if (lastMs !== undefined && nowMs - lastMs < this.#intervalMs) return false
+    this.#lastMs.set(target, nowMs)
+    return true
+  }
+
+  /** The target is gone. */
+  forget(target: string): void {
+    this.#lastMs.delete(target)
+  }
+}

@@ -1,0 +1,37 @@
+import type { Endpoint } from '../upstreams/endpoint.ts'
+import type { PoolStats } from '../upstreams/http.ts'
+import type { StdioUpstream } from '../upstreams/stdio.ts'
+import type { Transport } from '../upstreams/upstream.ts'
+import type { Heartbeat } from './loop.ts'
+import type { Prober } from './probe.ts'
+
+/** One process of an upstream, as `/debug` and the metrics show it. */
+export interface ProcessView {
+  readonly pid: number
+  /** `server` serves a URL; the others are those of a stdio upstream. */
+  readonly role: 'resident' | 'session' | 'server'
+  readonly session: string | undefined
+  readonly startedAtWallMs: number
+  /** The end of what it wrote to stderr. */
+  readonly stderrTail: string
+}
+
+/** How clients' requests reach an upstream. */
+export type Access =
+  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly transport: 'http' | 'sse' }
+  | { readonly kind: 'stdio'; readonly upstream: StdioUpstream }
+
+/** One upstream with all that belongs to it: what the proxy forwards to and what admin and metrics tell about. */
+export interface Monitored {
+  readonly name: string
+  readonly transport: Transport
+  readonly access: Access
+  readonly heartbeat: Heartbeat
+  readonly prober: Prober
+  processes(): readonly ProcessView[]
+  /** Undefined where no process is ours. */
+  restarts(): number | undefined
+  connections(): PoolStats | undefined
+  requestsInFlight(): number
+  stop(): Promise<void>
+}

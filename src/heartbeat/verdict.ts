@@ -1,0 +1,425 @@
+import type { Outcome } from './classify.ts'
+import { meaningOf } from './classify.ts'
+import { suspicionBounds } from './interval.ts'
+
+/** What an upstream can be, as we see it. */
+export const states = [
+  'starting',
+  'healthy',
+  'suspect',
+  'busy',
+  'degraded',
+  'recovering',
+  'down',
+  'crash_loop',
+  'needs_auth',
+  'idle',
+  'paused',
+  'disabled',
+] as const
+export type State = (typeof states)[number]
+
+/** What we conclude about one upstream, why, and what we must remember to conclude the next time. Plain data. */
+export interface Verdict {
+  readonly state: State
+  /** Why this state; never empty. */
+  readonly reason: string
+  /** When this state began, monotonic. */
+  readonly sinceMs: number
+  /** Consecutive failures, of either kind. */
+  readonly misses: number
+  /** Consecutive good answers since it was down or starting, as far as they matter. */
+  readonly goods: number
+  /** Whether it ever answered. */
+  readonly everUp: boolean
+  /** When the first failure began after which no answer came; what an outage is back-dated to. */
+  readonly failingSinceMs: number | undefined
+  /** As of `flapPenaltyAtMs`; read it with `flapPenalty`. */
+  readonly flapPenalty: number
+  readonly flapPenaltyAtMs: number
+  /** It was down, crash looping or locked, and has not recovered since: the next answer leads to `recovering`. */
+  readonly outage: boolean
+  /** Whether it ever showed an inventory, and so owes one after each outage. */
+  readonly inventorySeen: boolean
+  /** A recovery waits for the comparison of inventories. */
+  readonly inventoryDue: boolean
+  /** How the inventory differs from the accepted one; undefined while it does not. */
+  readonly different: string | undefined
+  /** Which sessions hang; undefined while none does. */
+  readonly hung: string | undefined
+  /** The last of the `misses`. */
+  readonly missed: string | undefined
+  /** Why suspicion is high; undefined while it is not. */
+  readonly suspected: string | undefined
+  /** Suspicion left over from an outage that is over does not count until it has died down once. */
+  readonly excused: boolean
+}
+
+/** One piece of evidence about an upstream as a whole. `atMs` is when the failed attempt began; now unless told. */
+export type Evidence =
+  /**
+   * Any JSON-RPC answer, an error or a late one included. One to a probe speaks for the whole upstream (all that were
+   * probed answered, so no session hangs), one to a client's request for the process that gave it.
+   */
+  | { readonly kind: 'answered'; readonly by: 'probe' | 'traffic'; readonly reason: string }
+  /** One failure that may be a blip. */
+  | { readonly kind: 'missed'; readonly reason: string; readonly atMs?: number }
+  /** Process exit, refused connection, spawn failure. */
+  | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number }
+  /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
+  | { readonly kind: 'unauthorized'; readonly reason: string; readonly atMs?: number }
+  | { readonly kind: 'inconclusive' }
+  /** The suspicion of the interval law, 0…1, after each of its decisions. */
+  | { readonly kind: 'suspicion'; readonly level: number; readonly reason: string }
+  /** The inventory compared with the accepted one. Once one was reported, each recovery waits for the next. */
+  | { readonly kind: 'inventory'; readonly same: boolean; readonly reason: string }
+  /** Sessions on processes of their own: how many hang and how many do not. */
+  | { readonly kind: 'sessions'; readonly hung: number; readonly alive: number; readonly reason: string }
+  /** No answer, but it works: CPU advances with requests in flight. Report it instead of `missed`. */
+  | { readonly kind: 'busy'; readonly reason: string }
+  /** The upstream as a whole (not one more session) is being started. */
+  | { readonly kind: 'starting'; readonly reason: string }
+  /** Nothing runs, and nothing should. */
+  | { readonly kind: 'idle'; readonly reason: string }
+  | { readonly kind: 'crash_loop'; readonly reason: string }
+  | { readonly kind: 'paused'; readonly reason: string }
+  | { readonly kind: 'disabled'; readonly reason: string }
+  /** Ends `paused` and `disabled`, which nothing else does. */
+  | { readonly kind: 'resumed'; readonly reason: string }
+
+export interface Limits {
+  readonly missesToDown: number
+  readonly goodsToHealthy: number
+}
+
+interface Context {
+  readonly nowMs: number
+  readonly limits: Limits
+}
+
+const flapHalfLifeMs = 300_000
+
+/** How long a recovery waits for an inventory that may never come. */
+const inventoryPatienceMs = 60_000
+
+const ups: Readonly<Record<State, boolean | undefined>> = {
+  healthy: true,
+  suspect: true,
+  busy: true,
+  degraded: true,
+  recovering: true,
+  starting: false,
+  down: false,
+  crash_loop: false,
+  needs_auth: false,
+  idle: undefined,
+  paused: undefined,
+  disabled: undefined,
+}
+
+/** The verdict to begin with. */
+export function newVerdict(state: State, reason: string, nowMs: number): Verdict {
+  return {
+    state,
+    reason: reason.trim() || state,
+    sinceMs: nowMs,
+    misses: 0,
+    goods: 0,
+    everUp: isUp(state) === true,
+    failingSinceMs: undefined,
+    flapPenalty: 0,
+    flapPenaltyAtMs: nowMs,
+    outage: state === 'down' || state === 'crash_loop' || state === 'needs_auth' || state === 'recovering',
+    inventorySeen: false,
+    inventoryDue: false,
+    different: undefined,
+    hung: undefined,
+    missed: undefined,
+    suspected: undefined,
+    excused: false,
+  }
+}
+
+/**
+ * The verdict after one more piece of evidence; the same object when nothing changed.
+ *
+ * Only an answer leads from a state that is not up to one that is. Misses lead down only as `missesToDown` in a row.
+ * `paused` and `disabled` end by `resumed` alone, `crash_loop` by an answer (or a 401), so that retries do not blink.
+ */
+export function judge(current: Verdict, evidence: Evidence, nowMs: number, limits: Limits): Verdict {
+  const context = { nowMs, limits }
+  if (current.state === 'paused' || current.state === 'disabled') return release(current, evidence, context)
+  const reason = 'reason' in evidence ? evidence.reason.trim() || evidence.kind : evidence.kind
+  switch (evidence.kind) {
+    case 'answered':
+      return answer(current, evidence.by, reason, context)
+    case 'missed':
+      return miss(current, reason, startOf(current, evidence.atMs, nowMs), context)
+    case 'gone':
+      return lose(current, reason, startOf(current, evidence.atMs, nowMs), context)
+    case 'unauthorized':
+      return lock(current, reason, startOf(current, evidence.atMs, nowMs), context)
+    case 'suspicion':
+      return suspect(current, evidence.level, reason, context)
+    case 'inventory':
+      return compare(current, evidence.same, reason, context)
+    case 'sessions':
+      return countSessions(current, evidence, reason, context)
+    case 'busy':
+      return work(current, reason, context)
+    case 'starting':
+      return start(current, reason, context)
+    case 'idle':
+      return rest(current, reason, context)
+    case 'crash_loop':
+      return giveUp(current, reason, context)
+    case 'paused':
+    case 'disabled':
+      return hold(current, evidence.kind, reason, context)
+    case 'inconclusive':
+    case 'resumed':
+      break
+  }
+  return current
+}
+
+/** The evidence that the outcome of one heartbeat is. */
+export function evidenceOf(outcome: Outcome, by: 'probe' | 'traffic', reason: string, atMs?: number): Evidence {
+  const since = atMs === undefined ? {} : { atMs }
+  const kind = meaningOf(outcome)
+  switch (kind) {
+    case 'answered':
+      return { kind, by, reason }
+    case 'inconclusive':
+      return { kind }
+    case 'missed':
+    case 'gone':
+    case 'unauthorized':
+      break
+  }
+  return { kind, reason, ...since }
+}
+
+/** Whether `mcp_upstream_up` is 1; undefined: there is no such series, because nothing is expected to be up. */
+export function isUp(state: State): boolean | undefined {
+  return ups[state]
+}
+
+/** Whether unavailable seconds run. A start counts only when there was something to lose. */
+export function isUnavailable({ state, everUp }: Verdict): boolean {
+  return state === 'down' || state === 'crash_loop' || state === 'needs_auth' || (state === 'starting' && everUp)
+}
+
+/** How much an upstream flapped lately: 1 per outage, halved every five minutes. */
+export function flapPenalty(verdict: Verdict, nowMs: number): number {
+  return verdict.flapPenalty * 0.5 ** (Math.max(0, nowMs - verdict.flapPenaltyAtMs) / flapHalfLifeMs)
+}
+
+function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verdict {
+  if (evidence.kind === 'resumed') {
+    return change(current, { ...blank, state: 'starting', reason: evidence.reason.trim() || 'resumed' }, nowMs)
+  }
+  if (evidence.kind !== 'disabled' || current.state === 'disabled') return current
+  return change(current, { state: 'disabled', reason: evidence.reason.trim() || 'disabled' }, nowMs)
+}
+
+function answer(current: Verdict, by: 'probe' | 'traffic', reason: string, context: Context): Verdict {
+  const goods = Math.min(current.goods + 1, context.limits.goodsToHealthy)
+  const facts = {
+    ...(by === 'probe' && { hung: undefined }),
+    misses: 0,
+    missed: undefined,
+    failingSinceMs: undefined,
+    goods,
+    everUp: true,
+  }
+  return current.outage ? recover(current, facts, reason, context) : settle(current, facts, reason, context)
+}
+
+/**
+ * Two answers in a row end an outage, and the comparison of inventories when there is one to compare. Where nobody
+ * can look (only clients' own processes run), the wait ends; a difference found later still degrades.
+ */
+function recover(current: Verdict, facts: Partial<Verdict>, reason: string, context: Context): Verdict {
+  const { goods, inventoryDue } = { ...current, ...facts }
+  const { nowMs, limits } = context
+  if (goods < limits.goodsToHealthy) {
+    const progress = `answers again (${goods} of ${limits.goodsToHealthy}): ${reason}`
+    return change(current, { ...facts, state: 'recovering', reason: progress }, nowMs)
+  }
+  const waitedMs = current.state === 'recovering' ? nowMs - current.sinceMs : 0
+  if (inventoryDue && waitedMs < inventoryPatienceMs) {
+    const waiting = 'answers again; its inventory is not compared yet'
+    return change(current, { ...facts, state: 'recovering', reason: waiting }, nowMs)
+  }
+  return settle(current, { ...facts, outage: false, suspected: undefined, excused: true }, reason, context)
+}
+
+/** The state of an upstream that answers: the gravest thing known about it, which is the reason too. */
+function settle(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs, limits }: Context): Verdict {
+  const known = { ...current, ...facts }
+  const impaired = known.different ?? known.hung
+  if (impaired) return change(current, { ...facts, state: 'degraded', reason: impaired }, nowMs)
+  const doubt = known.missed === undefined ? known.suspected : missText(known.misses, limits, known.missed)
+  if (doubt) return change(current, { ...facts, state: 'suspect', reason: doubt }, nowMs)
+  const why = current.state === 'healthy' ? current.reason : reason
+  return change(current, { ...facts, state: 'healthy', reason: why }, nowMs)
+}
+
+function miss(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
+  const { nowMs, limits } = context
+  const misses = current.misses + 1
+  const facts = { misses, missed: reason, goods: 0, failingSinceMs, excused: false }
+  // Nothing runs that could have answered: a straggler.
+  if (current.state === 'idle' || current.state === 'crash_loop') return current
+  if (current.state === 'down') return change(current, facts, nowMs)
+  if (misses >= limits.missesToDown) return fall(current, facts, `${misses} misses in a row: ${reason}`, context)
+  if (current.state === 'needs_auth') return change(current, facts, nowMs)
+  if (current.state === 'starting' || current.state === 'recovering') {
+    return change(current, { ...facts, reason: missText(misses, limits, reason) }, nowMs)
+  }
+  return settle(current, facts, reason, context)
+}
+
+function lose(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
+  if (current.state === 'crash_loop') return current
+  const facts = { misses: current.misses + 1, missed: reason, failingSinceMs }
+  // The first cause of an outage says more than what follows from it.
+  if (current.state === 'down') return change(current, { ...facts, goods: 0 }, context.nowMs)
+  return fall(current, facts, reason, context)
+}
+
+function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs }: Context): Verdict {
+  // A start that fails goes on with the same outage: a crash loop is one flap, not ten.
+  const flaps = current.state === 'starting' && current.outage ? 0 : 1
+  const penalty = { flapPenalty: flapPenalty(current, nowMs) + flaps, flapPenaltyAtMs: nowMs }
+  return change(current, { ...outageOf(current), ...facts, ...penalty, state: 'down', reason }, nowMs)
+}
+
+function lock(current: Verdict, reason: string, failingSinceMs: number, { nowMs }: Context): Verdict {
+  // Whoever refuses us is there: it ends a row of misses.
+  const facts = { misses: 0, missed: undefined, failingSinceMs }
+  if (current.state === 'needs_auth') return change(current, { ...facts, goods: 0 }, nowMs)
+  const { inventoryDue, different } = current
+  // Nothing was restarted, so the inventory stands as it did.
+  return change(
+    current,
+    { ...outageOf(current), inventoryDue, different, ...facts, state: 'needs_auth', reason },
+    nowMs,
+  )
+}
+
+function giveUp(current: Verdict, reason: string, { nowMs }: Context): Verdict {
+  if (current.state === 'crash_loop') return change(current, { reason }, nowMs)
+  const failingSinceMs = startOf(current, undefined, nowMs)
+  return change(current, { ...outageOf(current), failingSinceMs, state: 'crash_loop', reason }, nowMs)
+}
+
+/** Suspicion clears where the interval law begins to count good probes, so that it does not blink in between. */
+function suspect(current: Verdict, level: number, reason: string, context: Context): Verdict {
+  if (isUp(current.state) !== true || current.state === 'recovering') return current
+  if (level <= suspicionBounds.calm) return learn(current, { suspected: undefined, excused: false }, reason, context)
+  if (!(level >= suspicionBounds.suspect) || current.excused || current.suspected) return current
+  return learn(current, { suspected: reason }, reason, context)
+}
+
+function compare(current: Verdict, same: boolean, reason: string, context: Context): Verdict {
+  const facts = { inventorySeen: true, inventoryDue: false, different: same ? undefined : reason }
+  return learn(current, facts, reason, context)
+}
+
+function countSessions(
+  current: Verdict,
+  { hung, alive }: { readonly hung: number; readonly alive: number },
+  reason: string,
+  context: Context,
+): Verdict {
+  if (!(hung > 0)) return learn(current, { hung: undefined }, reason, context)
+  if (alive > 0) return learn(current, { hung: reason }, reason, context)
+  if (current.state === 'down' || current.state === 'crash_loop') return current
+  return fall(current, { failingSinceMs: startOf(current, undefined, context.nowMs) }, reason, context)
+}
+
+/** Takes in facts that prove no life: they may change one kind of up into another, and no more. */
+function learn(current: Verdict, facts: Partial<Verdict>, reason: string, context: Context): Verdict {
+  const known = { ...current, ...facts }
+  switch (current.state) {
+    case 'healthy':
+    case 'suspect':
+    case 'degraded':
+      return settle(current, facts, reason, context)
+    case 'busy':
+      return known.different || known.hung
+        ? settle(current, facts, reason, context)
+        : change(current, facts, context.nowMs)
+    case 'recovering':
+      return known.goods >= context.limits.goodsToHealthy && !known.inventoryDue
+        ? recover(current, facts, reason, context)
+        : change(current, facts, context.nowMs)
+    case 'starting':
+    case 'down':
+    case 'crash_loop':
+    case 'needs_auth':
+    case 'idle':
+    case 'paused':
+    case 'disabled':
+      break
+  }
+  return change(current, facts, context.nowMs)
+}
+
+function work(current: Verdict, reason: string, { nowMs }: Context): Verdict {
+  if (current.state !== 'healthy' && current.state !== 'suspect') return current
+  return change(current, { state: 'busy', reason }, nowMs)
+}
+
+function start(current: Verdict, reason: string, { nowMs }: Context): Verdict {
+  if (current.state === 'crash_loop' || current.state === 'starting') return current
+  const { failingSinceMs } = current
+  return change(current, { ...blank, failingSinceMs, state: 'starting', reason }, nowMs)
+}
+
+function rest(current: Verdict, reason: string, { nowMs }: Context): Verdict {
+  if (current.state === 'crash_loop' || current.state === 'idle') return current
+  return change(current, { ...blank, state: 'idle', reason }, nowMs)
+}
+
+function hold(current: Verdict, state: 'paused' | 'disabled', reason: string, { nowMs }: Context): Verdict {
+  return change(current, { ...blank, state, reason }, nowMs)
+}
+
+/** What nothing that runs, or something new, cannot have: rows of answers, hung sessions, a reputation. */
+const blank = {
+  misses: 0,
+  missed: undefined,
+  goods: 0,
+  failingSinceMs: undefined,
+  hung: undefined,
+  suspected: undefined,
+} as const
+
+function outageOf({ inventorySeen }: Verdict) {
+  return {
+    outage: true,
+    goods: 0,
+    inventoryDue: inventorySeen,
+    different: undefined,
+    hung: undefined,
+    suspected: undefined,
+  } as const
+}
+
+function startOf(current: Verdict, atMs: number | undefined, nowMs: number): number {
+  return current.failingSinceMs ?? atMs ?? nowMs
+}
+
+function missText(misses: number, limits: Limits, reason: string): string {
+  return `${misses} ${misses === 1 ? 'miss' : 'misses'} (down at ${limits.missesToDown}): ${reason}`
+}
+
+function change(current: Verdict, facts: Partial<Verdict>, nowMs: number): Verdict {
+  const before: Readonly<Record<string, unknown>> = { ...current }
+  if (Object.entries(facts).every(([name, value]) => before[name] === value)) return current
+  const next = { ...current, ...facts }
+  return next.state === current.state ? next : { ...next, sinceMs: nowMs }
+}

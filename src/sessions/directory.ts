@@ -1,0 +1,99 @@
+import type { Clock, Timer } from '../clock.ts'
+import type { Transport } from '../upstreams/upstream.ts'
+import { type Session, type SessionClient, type SessionEnd, isExpired, sessionKey } from './session.ts'
+
+export interface DirectoryOptions {
+  readonly clock: Clock
+  /** How many we keep track of; beyond it sessions still work, unseen. */
+  readonly maxTracked: number
+  readonly cleanupIntervalMs: number
+  /** How long a session of this upstream may be idle. */
+  readonly idleLimitMs: (upstream: string) => number
+  readonly onEnd: (session: Session, end: SessionEnd, durationMs: number) => void
+}
+
+export interface NewSession {
+  readonly id: string
+  readonly upstream: string
+  readonly transport: Transport
+  readonly client: SessionClient
+  readonly protocolVersion?: string | undefined
+}
+
+/** All client sessions, found by upstream and id; they end when the client says so, or by idle time with nothing open. */
+export class SessionDirectory {
+  readonly #options: DirectoryOptions
+  readonly #sessions = new Map<string, Session>()
+  #timer: Timer | undefined
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options
+  }
+
+  /** Begins to expire idle sessions. */
+  start(): void {
+    this.#timer = this.#options.clock.after(this.#options.cleanupIntervalMs, () => {
+      this.expire()
+      this.start()
+    })
+  }
+
+  /** The session of this id, new or known; undefined when so many are tracked already that this one is not. */
+  add({ id, upstream, transport, client, protocolVersion }: NewSession): Session | undefined {
+    const known = this.get(upstream, id)
+    if (known) return known
+    const { clock, maxTracked } = this.#options
+    if (this.#sessions.size >= maxTracked) this.expire()
+    if (this.#sessions.size >= maxTracked) return undefined
+    const session: Session = {
+      key: sessionKey(id),
+      id,
+      upstream,
+      transport,
+      client,
+      protocolVersion,
+      startedAtMs: clock.now(),
+      startedAtWallMs: clock.wallTime(),
+      lastActiveMs: clock.now(),
+      pending: 0,
+      openStreams: 0,
+      messages: 0,
+    }
+    this.#sessions.set(keyOf(upstream, id), session)
+    return session
+  }
+
+  get(upstream: string, id: string): Session | undefined {
+    return this.#sessions.get(keyOf(upstream, id))
+  }
+
+  touch(session: Session): void {
+    session.lastActiveMs = this.#options.clock.now()
+  }
+
+  end(session: Session, end: SessionEnd): void {
+    if (!this.#sessions.delete(keyOf(session.upstream, session.id))) return
+    this.#options.onEnd(session, end, this.#options.clock.now() - session.startedAtMs)
+  }
+
+  expire(): void {
+    const { clock, idleLimitMs } = this.#options
+    for (const session of this.#sessions.values()) {
+      if (isExpired(session, clock.now(), idleLimitMs(session.upstream))) this.end(session, 'expired')
+    }
+  }
+
+  all(): IterableIterator<Session> {
+    return this.#sessions.values()
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    for (const session of this.#sessions.values()) this.end(session, 'shutdown')
+  }
+}
+
+/** Ids are the server's, so two upstreams may use the same one. */
+function keyOf(upstream: string, id: string): string {
+  return `${upstream} ${id}`
+}

@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto'
+import type { Transport } from '../upstreams/upstream.ts'
+
+/** Why a session ended; what the client or server did, never what an operation did. */
+export const sessionEnds = ['deleted', 'unknown', 'expired', 'stream_closed', 'exited', 'refused', 'shutdown'] as const
+export type SessionEnd = (typeof sessionEnds)[number]
+
+/** Who opened a session: for people and logs, never for labels. */
+export interface SessionClient {
+  readonly ip: string
+  readonly userAgent: string
+  readonly name?: string | undefined
+}
+
+/**
+ * What we know of one client session: an `Mcp-Session-Id`, an HTTP+SSE stream, or a bridged process. `transport` is the
+ * client's. Times are monotonic milliseconds unless they say wall.
+ */
+export interface Session {
+  /** The first 8 hex digits of a hash: fit for logs and `/debug`, useless to a thief. */
+  readonly key: string
+  readonly id: string
+  readonly upstream: string
+  readonly transport: Transport
+  readonly client: SessionClient
+  readonly startedAtMs: number
+  readonly startedAtWallMs: number
+  protocolVersion: string | undefined
+  lastActiveMs: number
+  /** Requests that wait for their answer. */
+  pending: number
+  /** Streams that the client holds open; a session with one never expires. */
+  openStreams: number
+  messages: number
+}
+
+export function sessionKey(id: string): string {
+  return createHash('sha256').update(id).digest('hex').slice(0, 8)
+}
+
+export function isExpired(session: Session, nowMs: number, idleLimitMs: number): boolean {
+  return session.openStreams === 0 && session.pending === 0 && nowMs - session.lastActiveMs >= idleLimitMs
+}

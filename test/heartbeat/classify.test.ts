@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest'
+import { errorCodes } from '../../src/errors.ts'
+import {
+  isAnswered,
+  isFailure,
+  isGone,
+  isMiss,
+  meaningOf,
+  outcomeOfCode,
+  outcomes,
+} from '../../src/heartbeat/classify.ts'
+
+describe('outcomes', () => {
+  const table = [
+    ['ok', 'answered', 'a JSON-RPC answer'],
+    ['late', 'answered', 'slow, not missed'],
+    ['unsupported', 'answered', 'a JSON-RPC error is an answer'],
+    ['timeout', 'missed', 'no answer in time'],
+    ['reset', 'missed', 'may be one connection only'],
+    ['closed', 'missed', 'may be one connection only'],
+    ['http_error', 'missed', '5xx without a JSON-RPC body'],
+    ['invalid', 'missed', 'no JSON-RPC answer'],
+    ['refused', 'gone', 'nobody listens'],
+    ['exited', 'gone', 'nobody runs'],
+    ['unauthorized', 'unauthorized', 'reachable, of no use'],
+    ['session_gone', 'inconclusive', 'that session is gone, not the upstream'],
+    ['inconclusive', 'inconclusive', 'our own stall'],
+  ] as const
+
+  it.each(table)('%s means %s: %s', (outcome, meaning) => {
+    expect(meaningOf(outcome)).toBe(meaning)
+    expect(isAnswered(outcome)).toBe(meaning === 'answered')
+    expect(isMiss(outcome)).toBe(meaning === 'missed')
+    expect(isGone(outcome)).toBe(meaning === 'gone')
+    expect(isFailure(outcome)).toBe(meaning === 'missed' || meaning === 'gone')
+  })
+
+  it('are all in the table above', () => {
+    expect(table.map(([outcome]) => outcome).toSorted()).toEqual([...outcomes].toSorted())
+  })
+})
+
+describe('outcomeOfCode', () => {
+  it.each(errorCodes.filter((code) => code.startsWith('upstream_')))('%s is the outcome of that name', (code) => {
+    expect(outcomeOfCode(code)).toBe(code.slice('upstream_'.length))
+  })
+
+  it('takes an unreadable answer for the fault of the upstream, which wrote it', () => {
+    expect(outcomeOfCode('invalid_message')).toBe('invalid')
+  })
+
+  it('never blames the upstream for our own faults', () => {
+    const ours = errorCodes.filter((code) => !code.startsWith('upstream_') && code !== 'invalid_message')
+    expect(new Set(ours.map(outcomeOfCode))).toEqual(new Set(['inconclusive']))
+  })
+})

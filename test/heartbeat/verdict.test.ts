@@ -1,0 +1,469 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { outcomes } from '../../src/heartbeat/classify.ts'
+import type { Evidence, State, Verdict } from '../../src/heartbeat/verdict.ts'
+import { evidenceOf, flapPenalty, isUnavailable, isUp, judge, newVerdict, states } from '../../src/heartbeat/verdict.ts'
+
+const limits = { missesToDown: 3, goodsToHealthy: 2 }
+const answered: Evidence = { kind: 'answered', by: 'probe', reason: 'ping answered' }
+const traffic: Evidence = { kind: 'answered', by: 'traffic', reason: 'it answered a client' }
+const missed: Evidence = { kind: 'missed', reason: 'no answer within 2 s' }
+const gone: Evidence = { kind: 'gone', reason: 'exit code 1' }
+const unauthorized: Evidence = { kind: 'unauthorized', reason: 'HTTP 401' }
+const inconclusive: Evidence = { kind: 'inconclusive' }
+const doubted: Evidence = { kind: 'suspicion', level: 0.3, reason: 'answers at 3×' }
+const halfDoubted: Evidence = { kind: 'suspicion', level: 0.2, reason: 'answers at 2×' }
+const trusted: Evidence = { kind: 'suspicion', level: 0.1, reason: 'calm' }
+const sameTools: Evidence = { kind: 'inventory', same: true, reason: 'the same 5 tools' }
+const otherTools: Evidence = { kind: 'inventory', same: false, reason: '2 of 5 tools are missing' }
+const someHang: Evidence = { kind: 'sessions', hung: 1, alive: 2, reason: '1 of 3 sessions hangs' }
+const allHang: Evidence = { kind: 'sessions', hung: 3, alive: 0, reason: 'all 3 sessions hang' }
+const noneHangs: Evidence = { kind: 'sessions', hung: 0, alive: 3, reason: '3 sessions answer' }
+const busy: Evidence = { kind: 'busy', reason: 'works on 1 request' }
+const starting: Evidence = { kind: 'starting', reason: 'start 2' }
+const idle: Evidence = { kind: 'idle', reason: 'no session' }
+const crashLoop: Evidence = { kind: 'crash_loop', reason: '10 starts, never ready' }
+const paused: Evidence = { kind: 'paused', reason: 'maintenance' }
+const disabled: Evidence = { kind: 'disabled', reason: 'heartbeat.enabled is false' }
+const resumed: Evidence = { kind: 'resumed', reason: 'maintenance is over' }
+
+const all = (evidence: readonly Evidence[], from = newVerdict('starting', 'not probed yet', 0)) =>
+  evidence.reduce((verdict, next, at) => judge(verdict, next, (at + 1) * 1000, limits), from)
+
+/** The shortest way from the start into each state. */
+const ways: Readonly<Record<State, readonly Evidence[]>> = {
+  starting: [],
+  healthy: [answered],
+  suspect: [answered, missed],
+  busy: [answered, busy],
+  degraded: [answered, otherTools],
+  recovering: [gone, answered],
+  down: [gone],
+  crash_loop: [crashLoop],
+  needs_auth: [unauthorized],
+  idle: [idle],
+  paused: [paused],
+  disabled: [disabled],
+}
+
+describe('judge', () => {
+  // One row per piece of evidence, one column per state it meets; `-` leaves the verdict as it is, object and all;
+  // `=` keeps the state, but remembers something.
+  const table = `
+                 starting    healthy     suspect     busy        degraded    recovering  down        crash_loop  needs_auth  idle        paused      disabled
+    answered     healthy     =           healthy     healthy     =           healthy     recovering  recovering  recovering  healthy     -           -
+    traffic      healthy     =           healthy     healthy     =           healthy     recovering  recovering  recovering  healthy     -           -
+    missed       =           suspect     =           suspect     =           =           =           -           =           -           -           -
+    gone         down        down        down        down        down        down        =           -           down        down        -           -
+    unauthorized needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  -           needs_auth  -           -
+    inconclusive -           -           -           -           -           -           -           -           -           -           -           -
+    doubted      -           suspect     =           =           =           -           -           -           -           -           -           -
+    halfDoubted  -           -           -           -           -           -           -           -           -           -           -           -
+    trusted      -           =           =           =           =           -           -           -           -           -           -           -
+    sameTools    =           =           =           =           healthy     =           =           =           =           =           -           -
+    otherTools   =           degraded    degraded    degraded    -           =           =           =           =           =           -           -
+    someHang     =           degraded    degraded    degraded    =           =           =           =           =           =           -           -
+    allHang      down        down        down        down        down        down        -           -           down        down        -           -
+    noneHangs    -           -           -           -           -           -           -           -           -           -           -           -
+    busy         -           busy        busy        -           -           -           -           -           -           -           -           -
+    starting     -           starting    starting    starting    starting    starting    starting    -           starting    starting    -           -
+    idle         idle        idle        idle        idle        idle        idle        idle        -           idle        -           -           -
+    crashLoop    crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  -           crash_loop  crash_loop  -           -
+    paused       paused      paused      paused      paused      paused      paused      paused      paused      paused      paused      -           -
+    disabled     disabled    disabled    disabled    disabled    disabled    disabled    disabled    disabled    disabled    disabled    disabled    -
+    resumed      -           -           -           -           -           -           -           -           -           -           starting    starting`
+  const evidences: Readonly<Record<string, Evidence>> = {
+    answered,
+    traffic,
+    missed,
+    gone,
+    unauthorized,
+    inconclusive,
+    doubted,
+    halfDoubted,
+    trusted,
+    sameTools,
+    otherTools,
+    someHang,
+    allHang,
+    noneHangs,
+    busy,
+    starting,
+    idle,
+    crashLoop,
+    paused,
+    disabled,
+    resumed,
+  }
+  const [header = [], ...rows] = table
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+  const cells = rows.flatMap(([name = '', ...expected]) =>
+    states.map((state) => ({ state, name, expected: expected[header.indexOf(state)] ?? 'missing in the table' })),
+  )
+
+  it.each(cells)('$state + $name: $expected', ({ state, name, expected }) => {
+    const before = all(ways[state])
+    const evidence = evidences[name] ?? inconclusive
+    const after = judge(before, evidence, 99_000, limits)
+    expect(before.state).toBe(state)
+    if (expected === '-') {
+      expect(after).toBe(before)
+      return
+    }
+    expect(after.state).toBe(expected === '=' ? state : expected)
+    expect(after.sinceMs).toBe(after.state === state ? before.sinceMs : 99_000)
+    if (after.state !== state && after.state !== 'recovering' && 'reason' in evidence) {
+      expect(after.reason).toContain(evidence.reason)
+    }
+    expect(judge(before, evidence, 99_000, limits)).toEqual(after)
+  })
+})
+
+describe('the way down', () => {
+  it('is suspect at the first miss, down at the third and no sooner, each with its reason', () => {
+    const path = [answered, missed, missed, missed].map((_, at, list) => all(list.slice(0, at + 1)))
+    expect(path.map(({ state, misses, reason }) => [state, misses, reason])).toEqual([
+      ['healthy', 0, 'ping answered'],
+      ['suspect', 1, '1 miss (down at 3): no answer within 2 s'],
+      ['suspect', 2, '2 misses (down at 3): no answer within 2 s'],
+      ['down', 3, '3 misses in a row: no answer within 2 s'],
+    ])
+  })
+
+  it.each([
+    ['a late answer between misses', [answered, missed, missed, answered, missed, missed], 'suspect'],
+    ['an answer to a client', [answered, missed, missed, traffic, missed, missed], 'suspect'],
+    ['a 401, which is a sign of life', [missed, missed, unauthorized, missed, missed], 'needs_auth'],
+    ['a new start', [missed, missed, gone, starting, missed, missed], 'starting'],
+  ] as const)('%s starts the count again', (_, evidence, state) => {
+    expect(all(evidence).state).toBe(state)
+    expect(all([...evidence, missed]).state).toBe('down')
+  })
+
+  it.each([
+    ['being busy', [answered, missed, missed, busy, missed]],
+    ['an inconclusive probe', [answered, missed, missed, inconclusive, missed]],
+    ['recovering', [gone, answered, missed, missed, missed]],
+    ['starting', [missed, missed, missed]],
+    ['missing tools', [answered, otherTools, missed, missed, missed]],
+    ['a locked door', [unauthorized, missed, missed, missed]],
+  ] as const)('%s does not stop the count', (_, evidence) => {
+    expect(all(evidence.slice(0, -1)).state).not.toBe('down')
+    expect(all(evidence).state).toBe('down')
+  })
+
+  it('keeps the first cause of an outage, and counts on', () => {
+    const verdict = all([answered, missed, missed, missed, gone, missed])
+    expect([verdict.reason, verdict.misses, verdict.sinceMs]).toEqual([
+      '3 misses in a row: no answer within 2 s',
+      5,
+      4000,
+    ])
+  })
+
+  it('knows when the failing began: at the start of the first failed probe, else now; an answer ends it', () => {
+    const failing = all([answered, { ...missed, atMs: 1500 }, missed, missed])
+    expect(failing.failingSinceMs).toBe(1500)
+    expect(all([answered, missed, gone]).failingSinceMs).toBe(2000)
+    expect(judge(failing, answered, 9000, limits).failingSinceMs).toBeUndefined()
+    expect(all([paused, resumed], failing).failingSinceMs).toBeUndefined()
+    expect(all([starting], failing).failingSinceMs).toBe(1500)
+  })
+})
+
+describe('the way up', () => {
+  it('is recovering at the first answer and healthy at the second', () => {
+    const verdict = all([answered, gone, answered])
+    expect([verdict.state, verdict.reason]).toEqual(['recovering', 'answers again (1 of 2): ping answered'])
+    expect(all([traffic], verdict).state).toBe('healthy')
+  })
+
+  it('is healthy at the first answer of a first start, but recovering after a start that failed or a restart', () => {
+    expect(all([answered]).state).toBe('healthy')
+    expect(all([gone, starting, answered]).state).toBe('recovering')
+    expect(all([answered, gone, starting, answered]).state).toBe('recovering')
+    expect(all([answered, idle, starting, answered]).state).toBe('healthy')
+  })
+
+  it('needs two answers in a row', () => {
+    expect(all([gone, answered, missed, answered]).state).toBe('recovering')
+    expect(all([gone, answered, missed, answered, answered]).state).toBe('healthy')
+  })
+
+  const known = [answered, sameTools, gone] as const
+  it.each([
+    ['never saw an inventory: two answers do', [answered, gone, answered, answered], 'healthy'],
+    ['the inventory is still to come', [...known, answered, answered], 'recovering'],
+    ['the inventory is still to come, many answers', [...known, answered, answered, traffic, answered], 'recovering'],
+    ['same, before the first answer', [...known, sameTools, answered, answered], 'healthy'],
+    ['same, between the answers', [...known, answered, sameTools, answered], 'healthy'],
+    ['same, after the second answer', [...known, answered, answered, sameTools], 'healthy'],
+    ['same, but a miss came between', [...known, answered, answered, missed, sameTools], 'recovering'],
+    ['different, before the second answer', [...known, answered, otherTools], 'recovering'],
+    ['… and at the second answer', [...known, answered, otherTools, answered], 'degraded'],
+    ['different, after the second answer', [...known, answered, answered, otherTools], 'degraded'],
+    ['first seen and different after a recovery', [answered, gone, answered, answered, otherTools], 'degraded'],
+    ['the next outage asks again', [...known, sameTools, answered, answered, gone, answered, answered], 'recovering'],
+    ['a locked door restarts nothing', [answered, sameTools, unauthorized, answered, answered], 'healthy'],
+  ] as const)('inventory: %s', (_, evidence, state) => {
+    expect(all(evidence).state).toBe(state)
+  })
+
+  it('does not wait for an inventory that never comes', () => {
+    const waiting = all([...known, answered, answered])
+    expect(waiting.reason).toBe('answers again; its inventory is not compared yet')
+    const sinceMs = waiting.sinceMs
+    expect(judge(waiting, answered, sinceMs + 59_999, limits)).toBe(waiting)
+    const healthy = judge(waiting, answered, sinceMs + 60_000, limits)
+    expect(healthy.state).toBe('healthy')
+    expect(judge(healthy, otherTools, sinceMs + 70_000, limits).state).toBe('degraded')
+  })
+
+  it('goes straight to healthy where one answer is enough', () => {
+    const quick = { missesToDown: 1, goodsToHealthy: 1 }
+    const path = [answered, missed, answered].reduce(
+      (verdict, next) => judge(verdict, next, 1, quick),
+      newVerdict('starting', 'x', 0),
+    )
+    expect(path.state).toBe('healthy')
+    expect(judge(path, missed, 2, quick).state).toBe('down')
+  })
+})
+
+describe('suspicion', () => {
+  it('makes suspect from .30 on and clears at .10, with no blinking in between', () => {
+    const verdict = all([answered, doubted])
+    expect([verdict.state, verdict.reason]).toEqual(['suspect', 'answers at 3×'])
+    expect(all([answered, halfDoubted], verdict).state).toBe('suspect')
+    expect(all([trusted], verdict).state).toBe('healthy')
+  })
+
+  it('outlives the answer that ends a miss: a server that fails now and then stays suspect', () => {
+    const verdict = all([answered, missed, doubted, answered])
+    expect([verdict.state, verdict.misses, verdict.reason]).toEqual(['suspect', 0, 'answers at 3×'])
+    expect(all([answered, missed, answered]).state).toBe('healthy')
+    expect(all([answered, missed, doubted, trusted]).state).toBe('suspect')
+  })
+
+  it('is left over after an outage and does not count until it died down or something fails again', () => {
+    const recovered = all([gone, answered, answered, doubted])
+    expect(recovered.state).toBe('healthy')
+    expect(all([trusted, doubted], recovered).state).toBe('suspect')
+    expect(all([missed, answered, doubted], recovered).state).toBe('suspect')
+  })
+
+  it('that is not a number changes nothing', () => {
+    const healthy = all([answered])
+    expect(judge(healthy, { ...doubted, level: NaN }, 1, limits)).toBe(healthy)
+  })
+})
+
+describe('degraded', () => {
+  it('clears when the inventory matches again and no session hangs', () => {
+    const verdict = all([answered, otherTools, someHang])
+    expect([verdict.state, verdict.reason]).toEqual(['degraded', '2 of 5 tools are missing'])
+    const hanging = all([sameTools], verdict)
+    expect([hanging.state, hanging.reason]).toEqual(['degraded', '1 of 3 sessions hangs'])
+    expect(all([noneHangs], hanging).state).toBe('healthy')
+  })
+
+  it('by a hung session: a round of probes that all were answered clears it, one client served does not', () => {
+    const verdict = all([answered, someHang])
+    expect(all([traffic], verdict).state).toBe('degraded')
+    expect(all([answered], verdict).state).toBe('healthy')
+  })
+
+  it('shows what is left of it: a miss makes suspect', () => {
+    const verdict = all([answered, otherTools, missed, sameTools])
+    expect([verdict.state, verdict.reason]).toEqual(['suspect', '1 miss (down at 3): no answer within 2 s'])
+  })
+
+  it('comes back after a restart that did not help', () => {
+    expect(all([answered, otherTools, starting, answered]).state).toBe('degraded')
+  })
+})
+
+describe('what stays', () => {
+  it.each([
+    ['paused', paused],
+    ['disabled', disabled],
+  ] as const)('%s, until it is resumed; then everything is to be proved again', (_, hold) => {
+    const others = [answered, missed, gone, unauthorized, starting, idle, crashLoop, allHang, otherTools, busy]
+    const held = all([answered, hold])
+    expect(all(others, held)).toBe(held)
+    expect(all([resumed], held).state).toBe('starting')
+    expect(all([gone, hold, resumed, answered]).state).toBe('recovering')
+  })
+
+  it('crash_loop through retries and misses, so that alerts do not blink; an answer ends it', () => {
+    const loop = all([gone, crashLoop])
+    expect(all([starting, gone, missed, idle], loop)).toBe(loop)
+    expect(all([{ kind: 'crash_loop', reason: 'retry in 10 min' }], loop).reason).toBe('retry in 10 min')
+    expect(all([answered], loop).state).toBe('recovering')
+  })
+
+  it('busy, until an answer or a miss: works is not hangs, and proves no new life', () => {
+    expect(all([answered, missed, busy]).misses).toBe(1)
+    expect(all([gone, busy]).state).toBe('down')
+    expect(all([answered, missed, busy, answered]).state).toBe('healthy')
+  })
+})
+
+describe('flap penalty', () => {
+  it('is 1 per outage and halves every five minutes', () => {
+    const down = all([answered, gone])
+    expect(flapPenalty(down, down.sinceMs)).toBe(1)
+    expect(flapPenalty(down, down.sinceMs + 300_000)).toBe(0.5)
+    const again = judge(judge(down, answered, 302_000, limits), gone, 302_000, limits)
+    expect(flapPenalty(again, 302_000)).toBe(1.5)
+  })
+
+  it('counts an outage once, however many starts fail in it', () => {
+    const verdict = all([answered, gone, starting, gone, starting, gone])
+    expect(flapPenalty(verdict, 2000)).toBeCloseTo(1, 1)
+    expect(flapPenalty(verdict, 2000)).toBeLessThanOrEqual(1)
+  })
+})
+
+describe('evidenceOf', () => {
+  it.each(outcomes)('%s', (outcome) => {
+    const evidence = evidenceOf(outcome, 'probe', 'because', 7)
+    const withReason = { reason: 'because', atMs: 7 }
+    const expected = {
+      answered: { kind: 'answered', by: 'probe', reason: 'because' },
+      missed: { kind: 'missed', ...withReason },
+      gone: { kind: 'gone', ...withReason },
+      unauthorized: { kind: 'unauthorized', ...withReason },
+      inconclusive: { kind: 'inconclusive' },
+    }
+    expect(Object.values(expected)).toContainEqual(evidence)
+    expect(evidenceOf('timeout', 'probe', 'x')).toEqual({ kind: 'missed', reason: 'x' })
+  })
+})
+
+describe('what a state means', () => {
+  it.each([
+    ['starting', false, false],
+    ['healthy', true, false],
+    ['suspect', true, false],
+    ['busy', true, false],
+    ['degraded', true, false],
+    ['recovering', true, false],
+    ['down', false, true],
+    ['crash_loop', false, true],
+    ['needs_auth', false, true],
+    ['idle', undefined, false],
+    ['paused', undefined, false],
+    ['disabled', undefined, false],
+  ] as const)('%s: up %s, unavailable %s', (state, up, unavailable) => {
+    expect(isUp(state)).toBe(up)
+    expect(isUnavailable(all(ways[state]))).toBe(unavailable)
+  })
+
+  it('starting is unavailable once there was something to lose', () => {
+    expect(isUnavailable(all([gone, starting]))).toBe(false)
+    expect(isUnavailable(all([answered, gone, starting]))).toBe(true)
+  })
+})
+
+const reason = fc.constantFrom('because', '', '  ')
+const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('answered' as const),
+      by: fc.constantFrom('probe' as const, 'traffic' as const),
+      reason,
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('missed' as const), reason }) },
+  fc.record({
+    kind: fc.constantFrom(
+      ...(['gone', 'unauthorized', 'busy', 'starting', 'idle', 'crash_loop', 'paused', 'disabled', 'resumed'] as const),
+    ),
+    reason,
+  }),
+  fc.constant(inconclusive),
+  fc.record({ kind: fc.constant('suspicion' as const), level: fc.double(), reason }),
+  fc.record({ kind: fc.constant('inventory' as const), same: fc.boolean(), reason }),
+  fc.record({ kind: fc.constant('sessions' as const), hung: fc.nat(2), alive: fc.nat(2), reason }),
+)
+const history = fc.array(fc.tuple(anyEvidence, fc.nat(40_000)), { maxLength: 40 })
+
+/** Judges a whole history and hands each step to `check`. */
+function replay(
+  steps: readonly (readonly [Evidence, number])[],
+  check: (before: Verdict, evidence: Evidence, after: Verdict) => void,
+): void {
+  let [verdict, nowMs] = [newVerdict('starting', 'not probed yet', 0), 0]
+  for (const [evidence, afterMs] of steps) {
+    nowMs += afterMs
+    const after = judge(verdict, evidence, nowMs, limits)
+    check(verdict, evidence, after)
+    verdict = after
+  }
+}
+
+describe('any history', () => {
+  it('ends in a known state with a reason, and the same evidence twice is judged alike', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        replay(steps, (before, evidence, after) => {
+          expect(states).toContain(after.state)
+          expect(after.reason.trim()).not.toBe('')
+          expect(after.misses).toBeGreaterThanOrEqual(0)
+          expect(after.goods).toBeLessThanOrEqual(limits.goodsToHealthy)
+          if (evidence.kind === 'inconclusive') expect(after).toBe(before)
+        })
+      }),
+    )
+  })
+
+  it('never goes down by misses before the third in a row', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        let row = 0
+        replay(steps, (before, evidence, after) => {
+          if (evidence.kind === 'answered' || evidence.kind === 'unauthorized') row = 0
+          if (evidence.kind === 'missed' || evidence.kind === 'gone') row++
+          if (evidence.kind === 'missed' && before.state !== 'down' && after.state === 'down') {
+            expect(row).toBeGreaterThanOrEqual(3)
+          }
+        })
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('is never green without an answer since it was last not: no green while dead', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        replay(steps, (before, evidence, after) => {
+          const turnedGreen = isUp(before.state) !== true && isUp(after.state) === true
+          if (turnedGreen) expect(evidence.kind).toBe('answered')
+          if (evidence.kind === 'gone') expect(isUp(after.state)).not.toBe(true)
+        })
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('is healthy with nothing held against it, and recovering only while an outage is open', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        replay(steps, (_, __, after) => {
+          if (after.state === 'healthy') {
+            const { misses, different, hung, suspected, missed, outage } = after
+            expect({ misses, different, hung, suspected, missed, outage }).toEqual({ misses: 0, outage: false })
+          }
+          if (after.state === 'recovering') expect(after.outage).toBe(true)
+          if (isUp(after.state) === true) expect(after.everUp).toBe(true)
+          if (isUp(after.state) === true && after.misses === 0) expect(after.failingSinceMs).toBeUndefined()
+        })
+      }),
+      { numRuns: 300 },
+    )
+  })
+})

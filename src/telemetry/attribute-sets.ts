@@ -1,0 +1,151 @@
+import type { Attributes } from '@opentelemetry/api'
+import { label, semconv } from './names.ts'
+import {
+  errorTypeLabel,
+  httpVersionLabel,
+  methodLabel,
+  overflowValue,
+  protocolVersionLabel,
+  rpcStatusLabel,
+  type LabelBounds,
+} from './labels.ts'
+
+/** One JSON-RPC request and its answer, as it ended. */
+export interface Operation {
+  readonly side: 'server' | 'client'
+  readonly upstream: string
+  readonly method: string
+  readonly toolName?: string | undefined
+  readonly promptName?: string | undefined
+  readonly errorType?: string | undefined
+  readonly rpcStatusCode?: number | undefined
+  readonly protocolVersion?: string | undefined
+  readonly networkTransport: 'tcp' | 'pipe'
+  /** Implies `network.protocol.name=http`; only with tcp. */
+  readonly httpVersion?: string | undefined
+  readonly serverAddress?: string | undefined
+  readonly serverPort?: number | undefined
+  readonly durationSeconds: number
+  readonly traceId?: string | undefined
+  readonly spanId?: string | undefined
+}
+
+/**
+ * Gives one attributes object per distinct set. OpenTelemetry does not need that, but exemplars and the serializer's
+ * cached label strings are keyed by the object, and making none on the hot path is cheaper.
+ */
+export class AttributeSets {
+  readonly #sets = new Map<string, Attributes>()
+
+  /** The set named `key`; the first time, `make` makes it. */
+  of(key: string, make: () => Attributes): Attributes {
+    const known = this.#sets.get(key)
+    if (known) return known
+    const made = make()
+    this.#sets.set(key, made)
+    return made
+  }
+}
+
+/**
+ * The attribute sets of operations, at most `maxPerUpstream` for each upstream. What exceeds that keeps its error and
+ * loses its method and names, so that the figures per upstream stay true; `onOverflow` counts it.
+ */
+export class OperationSets {
+  readonly #sets = new Map<string, Attributes>()
+  readonly #sizes = new Map<string, number>()
+  readonly #options: OperationSetsOptions
+
+  constructor(options: OperationSetsOptions) {
+    this.#options = options
+  }
+
+  of(operation: Operation): Attributes {
+    const bounded = boundOperation(operation, this.#options.labels)
+    const key = operationKey(bounded)
+    return this.#sets.get(key) ?? this.#add(key, bounded)
+  }
+
+  #add(key: string, operation: BoundedOperation): Attributes {
+    const { upstream, method } = operation
+    const size = this.#sizes.get(upstream) ?? 0
+    if (size >= this.#options.maxPerUpstream && method !== overflowValue) return this.#overflow(operation)
+    const made = operationAttributes(operation)
+    this.#sets.set(key, made)
+    this.#sizes.set(upstream, size + 1)
+    return made
+  }
+
+  #overflow({ upstream, errorType, networkTransport }: BoundedOperation): Attributes {
+    this.#options.onOverflow(upstream)
+    const coarse: BoundedOperation = { upstream, method: overflowValue, errorType, networkTransport }
+    const key = operationKey(coarse)
+    return this.#sets.get(key) ?? this.#add(key, coarse)
+  }
+}
+
+interface OperationSetsOptions {
+  readonly labels: LabelBounds
+  readonly maxPerUpstream: number
+  readonly onOverflow: (upstream: string) => void
+}
+
+/** An operation whose every field is out of a closed or counted set. */
+interface BoundedOperation {
+  readonly upstream: string
+  readonly method: string
+  readonly networkTransport: string
+  readonly toolName?: string | undefined
+  readonly promptName?: string | undefined
+  readonly errorType?: string | undefined
+  readonly rpcStatus?: string | undefined
+  readonly protocolVersion?: string | undefined
+  readonly httpVersion?: string | undefined
+  readonly serverAddress?: string | undefined
+  readonly serverPort?: number | undefined
+}
+
+function boundOperation(o: Operation, labels: LabelBounds): BoundedOperation {
+  return {
+    upstream: o.upstream,
+    method: methodLabel(o.method),
+    networkTransport: o.networkTransport,
+    toolName: o.toolName === undefined ? undefined : labels.bound(o.upstream, 'tool', o.toolName),
+    promptName: o.promptName === undefined ? undefined : labels.bound(o.upstream, 'prompt', o.promptName),
+    errorType: o.errorType === undefined ? undefined : errorTypeLabel(o.errorType),
+    rpcStatus: o.rpcStatusCode === undefined ? undefined : rpcStatusLabel(o.rpcStatusCode),
+    protocolVersion: o.protocolVersion === undefined ? undefined : protocolVersionLabel(o.protocolVersion),
+    httpVersion: o.httpVersion === undefined ? undefined : httpVersionLabel(o.httpVersion),
+    serverAddress: o.serverAddress,
+    serverPort: o.serverPort,
+  }
+}
+
+/** The separator cannot occur in the closed sets; a tool name holding it could at worst share another tool's series. */
+function operationKey(o: BoundedOperation): string {
+  return `${o.upstream}\0${o.method}\0${o.toolName}\0${o.promptName}\0${o.errorType}\0${o.rpcStatus}\0${o.protocolVersion}\0${o.networkTransport}\0${o.httpVersion}\0${o.serverAddress}\0${o.serverPort}`
+}
+
+function operationAttributes(o: BoundedOperation): Attributes {
+  const isHttp = o.networkTransport === 'tcp' && o.httpVersion !== undefined
+  return withoutUndefined({
+    [label.upstream]: o.upstream,
+    [semconv.method]: o.method,
+    [semconv.toolName]: o.toolName,
+    [semconv.promptName]: o.promptName,
+    [semconv.genAiOperation]: o.method === 'tools/call' ? 'execute_tool' : undefined,
+    [semconv.errorType]: o.errorType,
+    [semconv.rpcStatusCode]: o.rpcStatus,
+    [semconv.protocolVersion]: o.protocolVersion,
+    [semconv.networkTransport]: o.networkTransport,
+    [semconv.networkProtocol]: isHttp ? 'http' : undefined,
+    [semconv.networkProtocolVersion]: isHttp ? o.httpVersion : undefined,
+    [semconv.serverAddress]: o.serverAddress,
+    [semconv.serverPort]: o.serverPort,
+  })
+}
+
+/** The attributes that have a value. */
+export function withoutUndefined(attributes: Readonly<Attributes>): Attributes {
+  return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))
+}

@@ -1,0 +1,156 @@
+import type { Attributes, BatchObservableResult, Meter, Observable } from '@opentelemetry/api'
+import type { Transport } from '../upstreams/upstream.ts'
+import { AttributeSets } from './attribute-sets.ts'
+import { label, metrics, type Metric } from './names.ts'
+
+/** What one upstream's gauges read now; an absent field is an absent series. */
+export interface UpstreamGauges {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly state: string
+  readonly up?: 0 | 1 | undefined
+  readonly intervalSeconds?: number | undefined
+  readonly timeoutSeconds?: number | undefined
+  readonly lastSuccessTimestampSeconds?: number | undefined
+  readonly unavailableSeconds: number
+  readonly processes?: number | undefined
+  readonly connections?: { readonly active: number; readonly idle: number; readonly pending: number } | undefined
+  readonly requestsInFlight: number
+  readonly tools?: number | undefined
+}
+
+/** The sessions of one upstream over one client transport. */
+export interface SessionGauges {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly active: number
+  readonly messagesPending: number
+}
+
+/** Where gauges are read from at each collection. */
+export interface GaugeSources {
+  /** The closed list of states: each has a series, 1 for the current one. */
+  readonly states: readonly string[]
+  upstreams(): Iterable<UpstreamGauges>
+  sessions(): Iterable<SessionGauges>
+  configReload(): { readonly successful: boolean; readonly lastSuccessTimestampSeconds: number }
+  loadRatio(): number
+}
+
+/** Registers one callback that reads every source once for each collection. */
+export function observeGauges(meter: Meter, sources: GaugeSources, version: string): void {
+  const sets = new AttributeSets()
+  const observers = [
+    ourGauges(meter, sources, version),
+    upstreamGauges(meter, sources, sets),
+    sessionGauges(meter, sources, sets),
+  ]
+  meter.addBatchObservableCallback(
+    (result) => {
+      for (const observer of observers) observer.observe(result)
+    },
+    observers.flatMap(({ observables }) => observables),
+  )
+}
+
+interface Observer {
+  readonly observables: Observable[]
+  observe(result: BatchObservableResult): void
+}
+
+function ourGauges(meter: Meter, sources: GaugeSources, version: string): Observer {
+  const build = gauge(meter, metrics.buildInfo)
+  const reloadSuccessful = gauge(meter, metrics.configReloadSuccessful)
+  const reloadTimestamp = gauge(meter, metrics.configReloadTimestamp)
+  const load = gauge(meter, metrics.loadRatio)
+  const buildAttributes = { [label.version]: version, [label.nodeVersion]: process.versions.node }
+  const none: Attributes = {}
+  return {
+    observables: [build, reloadSuccessful, reloadTimestamp, load],
+    observe: (result) => {
+      const reload = sources.configReload()
+      result.observe(build, 1, buildAttributes)
+      result.observe(reloadSuccessful, reload.successful ? 1 : 0, none)
+      result.observe(reloadTimestamp, reload.lastSuccessTimestampSeconds, none)
+      result.observe(load, sources.loadRatio(), none)
+    },
+  }
+}
+
+function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets): Observer {
+  const on = {
+    up: gauge(meter, metrics.upstreamUp),
+    state: gauge(meter, metrics.upstreamState),
+    interval: gauge(meter, metrics.heartbeatInterval),
+    timeout: gauge(meter, metrics.heartbeatTimeout),
+    lastSuccess: gauge(meter, metrics.heartbeatLastSuccess),
+    processes: gauge(meter, metrics.upstreamProcesses),
+    connections: gauge(meter, metrics.upstreamConnections),
+    requestsInFlight: gauge(meter, metrics.upstreamRequestsInFlight),
+    tools: gauge(meter, metrics.upstreamTools),
+    unavailable: meter.createObservableCounter(metrics.upstreamUnavailable.instrument, {
+      description: metrics.upstreamUnavailable.help,
+      unit: metrics.upstreamUnavailable.unit,
+    }),
+  }
+  const observeOne = (result: BatchObservableResult, reading: UpstreamGauges) => {
+    const { upstream, transport } = reading
+    const named = sets.of(upstream, () => ({ [label.upstream]: upstream }))
+    const withTransport = ofUpstream(sets, upstream, transport)
+    observeKnown(result, on.up, reading.up, withTransport)
+    observeKnown(result, on.interval, reading.intervalSeconds, withTransport)
+    observeKnown(result, on.timeout, reading.timeoutSeconds, withTransport)
+    observeKnown(result, on.lastSuccess, reading.lastSuccessTimestampSeconds, withTransport)
+    observeKnown(result, on.processes, reading.processes, named)
+    observeKnown(result, on.tools, reading.tools, named)
+    result.observe(on.requestsInFlight, reading.requestsInFlight, named)
+    result.observe(on.unavailable, reading.unavailableSeconds, named)
+    for (const state of sources.states) {
+      const key = `${upstream}\0${transport}\0${state}`
+      const attributes = sets.of(key, () => ({ ...withTransport, [label.state]: state }))
+      result.observe(on.state, state === reading.state ? 1 : 0, attributes)
+    }
+    for (const [state, count] of Object.entries(reading.connections ?? {})) {
+      const attributes = sets.of(`${upstream}\0\0${state}`, () => ({ ...named, [label.state]: state }))
+      result.observe(on.connections, count, attributes)
+    }
+  }
+  return {
+    observables: Object.values(on),
+    observe: (result) => {
+      for (const reading of sources.upstreams()) observeOne(result, reading)
+    },
+  }
+}
+
+function sessionGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets): Observer {
+  const active = gauge(meter, metrics.sessionsActive)
+  const pending = gauge(meter, metrics.sessionMessagesPending)
+  return {
+    observables: [active, pending],
+    observe: (result) => {
+      for (const reading of sources.sessions()) {
+        const attributes = ofUpstream(sets, reading.upstream, reading.transport)
+        result.observe(active, reading.active, attributes)
+        result.observe(pending, reading.messagesPending, attributes)
+      }
+    },
+  }
+}
+
+function gauge(meter: Meter, metric: Metric): Observable {
+  return meter.createObservableGauge(metric.instrument, { description: metric.help, unit: metric.unit })
+}
+
+function ofUpstream(sets: AttributeSets, upstream: string, transport: Transport): Attributes {
+  return sets.of(`${upstream}\0${transport}`, () => ({ [label.upstream]: upstream, [label.transport]: transport }))
+}
+
+function observeKnown(
+  result: BatchObservableResult,
+  gauge: Observable,
+  value: number | undefined,
+  attributes: Attributes,
+): void {
+  if (value !== undefined) result.observe(gauge, value, attributes)
+}

@@ -1,0 +1,234 @@
+import type { Attributes, Counter, Histogram, Meter } from '@opentelemetry/api'
+import type { MeterProvider } from '@opentelemetry/sdk-metrics'
+import { errorCodes, type ErrorCode } from '../errors.ts'
+import { outcomes, type Leg, type Outcome } from '../heartbeat/classify.ts'
+import type { State } from '../heartbeat/verdict.ts'
+import { restartReasons, type RestartReason, type Transport } from '../upstreams/upstream.ts'
+import { AttributeSets, OperationSets, withoutUndefined, type Operation } from './attribute-sets.ts'
+import { bucketIndex, type ExemplarReservoir } from './exemplars.ts'
+import { observeGauges, type GaugeSources } from './gauges.ts'
+import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
+import { label, metrics, semconv, type Metric } from './names.ts'
+
+export type { Operation } from './attribute-sets.ts'
+export type { GaugeSources, SessionGauges, UpstreamGauges } from './gauges.ts'
+
+/** One heartbeat, as it ended. `method` is our own choice of probe, so it comes from a closed set. */
+export interface Heartbeat {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly leg: Leg
+  readonly method: string
+  readonly outcome: Outcome
+  readonly durationSeconds: number
+  readonly traceId?: string | undefined
+  readonly spanId?: string | undefined
+}
+
+/** One client session, as it ended. */
+export interface EndedSession {
+  readonly upstream: string
+  readonly networkTransport: 'tcp' | 'pipe'
+  readonly protocolVersion?: string | undefined
+  readonly errorType?: string | undefined
+  readonly durationSeconds: number
+}
+
+/** What the rest of the program records through. */
+export interface Instruments {
+  recordOperation(operation: Operation): void
+  recordHeartbeat(heartbeat: Heartbeat): void
+  recordSession(session: EndedSession): void
+  countStateChange(upstream: string, from: string, to: string): void
+  countRestart(upstream: string, reason: RestartReason): void
+  countInventoryChange(upstream: string): void
+  countUnparsed(upstream: string): void
+  countRejected(reason: string): void
+  countDropped(upstream: string, reason: string): void
+  /** Which tool and prompt names may become labels. */
+  readonly labels: LabelBounds
+  /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
+  initUpstream(upstream: string, transport: Transport): void
+}
+
+/** Attribute sets of operations per upstream, as a multiple of its tool names: each has some errors and revisions. */
+const operationSetsPerLabel = 10
+
+/**
+ * Creates every live instrument on one meter. Recording is synchronous; gauges are read from `sources` at collection.
+ */
+export function instruments(options: {
+  readonly meterProvider: MeterProvider
+  readonly exemplars: ExemplarReservoir
+  readonly sources: GaugeSources
+  readonly version: string
+  readonly maxLabelsPerUpstream: number
+}): Instruments {
+  const { exemplars, sources, maxLabelsPerUpstream } = options
+  const meter = options.meterProvider.getMeter('mcp-vitals', options.version)
+  observeGauges(meter, sources, options.version)
+
+  const labelOverflow = countedBy(meter, metrics.labelOverflow, label.upstream)
+  const labels = labelBounds({ maxLabelsPerUpstream, onOverflow: labelOverflow.count })
+  const operationSets = () =>
+    new OperationSets({
+      labels,
+      maxPerUpstream: maxLabelsPerUpstream * operationSetsPerLabel,
+      onOverflow: labelOverflow.count,
+    })
+  const operations = {
+    server: { ...timed(meter, exemplars, metrics.serverOperationDuration), sets: operationSets() },
+    client: { ...timed(meter, exemplars, metrics.clientOperationDuration), sets: operationSets() },
+  }
+  const sessions = timed(meter, exemplars, metrics.serverSessionDuration)
+  const sessionSets = new AttributeSets()
+  const heartbeats = heartbeatRecorder(meter, exemplars)
+  const stateChanges = countedBy(meter, metrics.upstreamStateChanges, label.upstream, label.from, label.to)
+  const restarts = countedBy(meter, metrics.upstreamRestarts, label.upstream, label.reason)
+  const inventoryChanges = countedBy(meter, metrics.upstreamInventoryChanges, label.upstream)
+  const unparsed = countedBy(meter, metrics.unparsedMessages, label.upstream)
+  const rejected = countedBy(meter, metrics.rejectedRequests, label.reason)
+  const dropped = countedBy(meter, metrics.droppedMessages, label.upstream, label.reason)
+  for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
+
+  return {
+    labels,
+    recordOperation: (o) => operations[o.side].record(operations[o.side].sets.of(o), o),
+    recordHeartbeat: heartbeats.record,
+    recordSession: (session) => sessions.record(sessionAttributes(session, sessionSets), session),
+    countStateChange: stateChanges.count,
+    countRestart: restarts.count,
+    countInventoryChange: inventoryChanges.count,
+    countUnparsed: unparsed.count,
+    countRejected: (reason) => rejected.count(errorTypeLabel(reason)),
+    countDropped: dropped.count,
+    initUpstream: (upstream, transport) => {
+      heartbeats.init(upstream, transport)
+      for (const [from, nexts] of Object.entries(expectedChanges)) {
+        for (const to of nexts) stateChanges.init(upstream, from, to)
+      }
+      for (const reason of restartReasons) restarts.init(upstream, reason)
+      for (const counter of [inventoryChanges, unparsed, labelOverflow]) counter.init(upstream)
+    },
+  }
+}
+
+/**
+ * Changes of state that start at 0. All pairs would be 132 series for each upstream; these are the ones that the verdict
+ * makes by itself, and any other pair (an operator's pause) appears with its first event.
+ */
+const expectedChanges: Readonly<Record<State, readonly State[]>> = {
+  starting: ['healthy', 'recovering', 'down', 'crash_loop', 'needs_auth'],
+  idle: ['starting', 'healthy', 'down'],
+  healthy: ['suspect', 'busy', 'degraded', 'down', 'needs_auth', 'idle'],
+  suspect: ['healthy', 'busy', 'degraded', 'down', 'needs_auth'],
+  busy: ['healthy', 'suspect', 'down'],
+  degraded: ['healthy', 'suspect', 'down'],
+  recovering: ['healthy', 'suspect', 'degraded', 'down'],
+  down: ['starting', 'recovering', 'crash_loop', 'needs_auth', 'idle'],
+  crash_loop: ['starting', 'recovering'],
+  needs_auth: ['recovering', 'down'],
+  paused: [],
+  disabled: [],
+}
+
+/** Codes that name the refusal of a client's request, as opposed to a failure of an upstream or of the program. */
+function isRefusal(code: ErrorCode): boolean {
+  return (
+    !code.startsWith('upstream_') &&
+    !['usage', 'config_invalid', 'listen_failed', 'cancelled', 'internal'].includes(code)
+  )
+}
+
+interface Timing {
+  readonly durationSeconds: number
+  readonly traceId?: string | undefined
+  readonly spanId?: string | undefined
+}
+
+/** A histogram whose measurements leave exemplars. */
+function timed(meter: Meter, exemplars: ExemplarReservoir, metric: Metric & { readonly bounds: readonly number[] }) {
+  const bounds = metric.bounds
+  const histogram: Histogram = meter.createHistogram(metric.instrument, {
+    description: metric.help,
+    unit: metric.unit,
+    advice: { explicitBucketBoundaries: [...bounds] },
+  })
+  return {
+    record: (attributes: Attributes, { durationSeconds: value, traceId, spanId }: Timing) => {
+      histogram.record(value, attributes)
+      if (traceId === undefined || spanId === undefined) return
+      exemplars.offer(attributes, { bucket: bucketIndex(bounds, value), value, traceId, spanId })
+    },
+  }
+}
+
+/** A counter with the given labels, counted by their values in the same order. */
+function countedBy<Labels extends readonly string[]>(meter: Meter, metric: Metric, ...labels: Labels) {
+  const counter = createCounter(meter, metric)
+  const sets = new AttributeSets()
+  type Values = { [Index in keyof Labels]: string }
+  const attributesOf = (values: Values) =>
+    sets.of(values.join('\0'), () => Object.fromEntries(labels.map((key, index) => [key, values[index]])))
+  return {
+    count: (...values: Values) => counter.add(1, attributesOf(values)),
+    init: (...values: Values) => counter.add(0, attributesOf(values)),
+  }
+}
+
+function createCounter(meter: Meter, metric: Metric): Counter {
+  return meter.createCounter(metric.instrument, { description: metric.help, unit: metric.unit })
+}
+
+/** Heartbeats towards the client carry its own transport, unknown beforehand, so only these legs start at 0. */
+const legsOfUpstream: readonly Leg[] = ['upstream', 'session']
+
+function heartbeatRecorder(meter: Meter, exemplars: ExemplarReservoir) {
+  const durations = timed(meter, exemplars, metrics.heartbeatDuration)
+  const counter = createCounter(meter, metrics.heartbeats)
+  const durationSets = new AttributeSets()
+  const counterSets = new AttributeSets()
+  const counted = (upstream: string, transport: Transport, leg: Leg, outcome: Outcome) =>
+    counterSets.of(`${upstream}\0${transport}\0${leg}\0${outcome}`, () => ({
+      [label.upstream]: upstream,
+      [label.transport]: transport,
+      [label.leg]: leg,
+      [label.outcome]: outcome,
+    }))
+  return {
+    record: (heartbeat: Heartbeat) => {
+      const { upstream, transport, leg, method, outcome, traceId, spanId } = heartbeat
+      const attributes = counted(upstream, transport, leg, outcome)
+      const timedAttributes = durationSets.of(`${upstream}\0${transport}\0${leg}\0${method}\0${outcome}`, () => ({
+        [label.upstream]: upstream,
+        [label.transport]: transport,
+        [label.leg]: leg,
+        [label.method]: method,
+        [label.outcome]: outcome,
+      }))
+      durations.record(timedAttributes, heartbeat)
+      counter.add(1, attributes)
+      if (traceId === undefined || spanId === undefined) return
+      exemplars.offer(attributes, { bucket: 0, value: 1, traceId, spanId })
+    },
+    init: (upstream: string, transport: Transport) => {
+      for (const leg of legsOfUpstream) {
+        for (const outcome of outcomes) counter.add(0, counted(upstream, transport, leg, outcome))
+      }
+    },
+  }
+}
+
+function sessionAttributes(session: EndedSession, sets: AttributeSets): Attributes {
+  const { upstream, networkTransport, protocolVersion, errorType } = session
+  const version = protocolVersion === undefined ? undefined : protocolVersionLabel(protocolVersion)
+  const error = errorType === undefined ? undefined : errorTypeLabel(errorType)
+  return sets.of(`${upstream}\0${networkTransport}\0${version}\0${error}`, () =>
+    withoutUndefined({
+      [label.upstream]: upstream,
+      [semconv.networkTransport]: networkTransport,
+      [semconv.protocolVersion]: version,
+      [semconv.errorType]: error,
+    }),
+  )
+}

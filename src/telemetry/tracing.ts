@@ -1,0 +1,313 @@
+import {
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  TraceFlags,
+  createTraceState,
+  isSpanContextValid,
+  trace,
+  type Attributes,
+  type Link,
+  type Span,
+  type SpanContext,
+  type Tracer,
+} from '@opentelemetry/api'
+import { millisToHrTime, parseTraceParent } from '@opentelemetry/core'
+import type { SpanProcessor } from '@opentelemetry/sdk-trace'
+import { isFailure, type Leg, type Outcome } from '../heartbeat/classify.ts'
+import type { Transport } from '../upstreams/upstream.ts'
+import { withoutUndefined } from './attribute-sets.ts'
+import { methodLabel } from './labels.ts'
+import { label, semconv } from './names.ts'
+import { telemetryResource, type Env } from './resource.ts'
+import { samplingOf, traceSettings, type Sampling } from './trace-settings.ts'
+
+/** W3C Trace Context, as `params._meta` (SEP-414) or HTTP headers carry it. */
+export interface TraceParent {
+  readonly traceparent?: string | undefined
+  readonly tracestate?: string | undefined
+}
+
+/** How an operation ended; `errorType` makes the span an error, whose description is `message`. */
+export interface OperationResult {
+  readonly errorType?: string | undefined
+  readonly rpcStatusCode?: number | undefined
+  readonly message?: string | undefined
+  readonly attributes?: Attributes | undefined
+}
+
+/** One operation's place in a trace. It has ids even if nothing is recorded, for logs and exemplars. */
+export interface OperationSpan {
+  readonly traceId: string
+  readonly spanId: string
+  readonly sampled: boolean
+  end(result: OperationResult): void
+}
+
+/** What a span starts with; `attributes` is only called for spans that are kept. */
+export interface SpanStart {
+  readonly upstream: string
+  readonly method: string
+  /** The tool of tools/call or the prompt of prompts/get. */
+  readonly target?: string | undefined
+  readonly attributes?: (() => Attributes) | undefined
+}
+
+/** What a SERVER span starts with: where its parent may be found. */
+export interface ServerSpanStart extends SpanStart {
+  readonly meta?: TraceParent | undefined
+  readonly http?: TraceParent | undefined
+}
+
+/** A heartbeat that is over. */
+export interface HeartbeatTrace {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly leg: Leg
+  readonly method: string
+  readonly outcome: Outcome
+  readonly startedAtWallMs: number
+  readonly durationMs: number
+  readonly slow: boolean
+  readonly stateChanged: boolean
+  readonly reason?: string | undefined
+}
+
+/** Traces of operations and heartbeats. */
+export interface Tracing {
+  /** Where spans are sent, `undefined` if they are not. */
+  readonly exportsTo: string | undefined
+  /** A SERVER span; its parent is in `meta`, with a link to the HTTP context, which is the parent if `meta` is empty. */
+  readonly startServer: (start: ServerSpanStart) => OperationSpan
+  /** A CLIENT span below `parent`. */
+  readonly startClient: (parent: OperationSpan, start: SpanStart) => OperationSpan
+  /** Failures, slow heartbeats and changes of state are always kept, 1 % of the others. */
+  readonly heartbeat: (heartbeat: HeartbeatTrace) => { readonly traceId: string; readonly spanId: string }
+  /** Sends what is left. Rejects if that fails. */
+  readonly shutdown: () => Promise<void>
+}
+
+/** The share of uneventful heartbeats whose trace is kept. */
+const keptHeartbeats = 0.01
+
+/**
+ * Sets up tracing as the environment says. Without an endpoint no SDK is loaded, nothing is recorded, and ids are
+ * all that is made. Sampling is decided here, before a span or its attributes exist.
+ */
+export async function tracing(options: {
+  readonly env: Env
+  readonly serviceVersion: string
+  readonly random?: () => number
+  /** Hears of every batch of spans that could not be sent. */
+  readonly onExportError?: (error: Error) => void
+  /** Takes the spans in place of the exporter; for tests. */
+  readonly spanProcessor?: SpanProcessor
+}): Promise<Tracing> {
+  const settings = traceSettings(options.env)
+  const url = settings.kind === 'otlp' ? settings.url : undefined
+  const ids = new TraceIds(options.random ?? Math.random)
+  const processor = options.spanProcessor ?? (url ? await otlpProcessor(url, options.onExportError) : undefined)
+  if (!processor) return tracesOf({ ids, recorder: undefined, exportsTo: undefined, shutdown: async () => {} })
+
+  const { TracerProvider, AlwaysOnSampler } = await import('@opentelemetry/sdk-trace')
+  const provider = new TracerProvider({
+    resource: telemetryResource(options.env, options.serviceVersion),
+    sampler: new AlwaysOnSampler(),
+    spanProcessors: [processor],
+    idGenerator: ids,
+  })
+  const recorder = {
+    tracer: provider.getTracer('mcp-vitals', options.serviceVersion),
+    sampling: settings.kind === 'otlp' ? settings.sampling : samplingOf(options.env),
+  }
+  return tracesOf({ ids, recorder, exportsTo: url, shutdown: () => provider.shutdown() })
+}
+
+async function otlpProcessor(url: string, onExportError: ((error: Error) => void) | undefined): Promise<SpanProcessor> {
+  const { BatchSpanProcessor } = await import('@opentelemetry/sdk-trace')
+  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto')
+  const exporter = new OTLPTraceExporter({ url })
+  return new BatchSpanProcessor({
+    exporter: {
+      export: (spans, done) =>
+        exporter.export(spans, (result) => {
+          if (result.error) onExportError?.(result.error)
+          done(result)
+        }),
+      shutdown: () => exporter.shutdown(),
+      forceFlush: () => exporter.forceFlush(),
+    },
+  })
+}
+
+/**
+ * Makes trace and span ids. What was made last is also what the SDK is given when it asks, so that the ids can be
+ * known, and sampled by, before there is a span.
+ */
+class TraceIds {
+  readonly #random: () => number
+  readonly #bytes = Buffer.alloc(16)
+  #traceId = ''
+  #spanId = ''
+
+  constructor(random: () => number) {
+    this.#random = random
+  }
+
+  /** A new span in a trace, or in a new one. */
+  next(traceId: string | undefined): { readonly traceId: string; readonly spanId: string } {
+    this.#traceId = traceId ?? this.#hex(16)
+    this.#spanId = this.#hex(8)
+    return { traceId: this.#traceId, spanId: this.#spanId }
+  }
+
+  generateTraceId(): string {
+    return this.#traceId
+  }
+
+  generateSpanId(): string {
+    return this.#spanId
+  }
+
+  #hex(bytes: number): string {
+    for (let at = 0; at < bytes; at += 4) this.#bytes.writeUInt32BE(Math.trunc(this.#random() * 2 ** 32), at)
+    this.#bytes[0] = (this.#bytes[0] ?? 0) || 1 // An id of zeros only is invalid (W3C Trace Context §3.2.2).
+    return this.#bytes.toString('hex', 0, bytes)
+  }
+}
+
+interface Recorder {
+  readonly tracer: Tracer
+  readonly sampling: Sampling
+}
+
+interface TracingParts {
+  readonly ids: TraceIds
+  readonly recorder: Recorder | undefined
+  readonly exportsTo: string | undefined
+  readonly shutdown: () => Promise<void>
+}
+
+function tracesOf({ ids, recorder, exportsTo, shutdown }: TracingParts): Tracing {
+  return {
+    exportsTo,
+    shutdown,
+    startServer: (start) => {
+      const meta = remoteContext(start.meta)
+      const http = remoteContext(start.http)
+      const parent = meta ?? http
+      const { traceId, spanId } = ids.next(parent?.traceId)
+      if (!recorder || !isSampled(recorder.sampling, parent, traceId)) return unrecorded(traceId, spanId)
+      const links = meta && http ? [{ context: http }] : []
+      return recorded(startSpan(recorder.tracer, { kind: SpanKind.SERVER, start, parent, links }))
+    },
+    startClient: (parent, start) => {
+      const { traceId, spanId } = ids.next(parent.traceId)
+      if (!recorder || !parent.sampled) return unrecorded(traceId, spanId)
+      const context = { traceId, spanId: parent.spanId, traceFlags: TraceFlags.SAMPLED }
+      return recorded(startSpan(recorder.tracer, { kind: SpanKind.CLIENT, start, parent: context, links: [] }))
+    },
+    heartbeat: (heartbeat) => {
+      const made = ids.next(undefined)
+      if (recorder && isKept(recorder.sampling, heartbeat, made.traceId)) recordHeartbeat(recorder.tracer, heartbeat)
+      return made
+    },
+  }
+}
+
+function remoteContext(carrier: TraceParent | undefined): SpanContext | undefined {
+  if (carrier?.traceparent === undefined) return undefined
+  const parsed = parseTraceParent(carrier.traceparent)
+  if (!parsed || !isSpanContextValid(parsed)) return undefined
+  const traceState = carrier.tracestate ? { traceState: createTraceState(carrier.tracestate) } : {}
+  return { ...parsed, ...traceState, isRemote: true }
+}
+
+/** A parent's decision holds under the parent-based samplers; else the trace id decides, the same for all its spans. */
+function isSampled(sampling: Sampling, parent: SpanContext | undefined, traceId: string): boolean {
+  if (parent && sampling.parentBased) return (parent.traceFlags & TraceFlags.SAMPLED) !== 0
+  return isWithin(sampling.ratio, traceId)
+}
+
+/** Trace ids are random, so their last 32 bits are a fair die. */
+function isWithin(ratio: number, traceId: string): boolean {
+  return Number.parseInt(traceId.slice(-8), 16) < ratio * 2 ** 32
+}
+
+function isKept(sampling: Sampling, { outcome, slow, stateChanged }: HeartbeatTrace, traceId: string): boolean {
+  if (sampling.ratio === 0) return false
+  return outcome !== 'ok' || slow || stateChanged || isWithin(keptHeartbeats, traceId)
+}
+
+function unrecorded(traceId: string, spanId: string): OperationSpan {
+  return { traceId, spanId, sampled: false, end: doNothing }
+}
+
+function doNothing(): void {}
+
+function recorded(span: Span): OperationSpan {
+  const { traceId, spanId } = span.spanContext()
+  return {
+    traceId,
+    spanId,
+    sampled: true,
+    end: ({ errorType, rpcStatusCode, message, attributes }) => {
+      span.setAttributes(
+        withoutUndefined({
+          [semconv.errorType]: errorType,
+          [semconv.rpcStatusCode]: rpcStatusCode === undefined ? undefined : String(rpcStatusCode),
+          ...attributes,
+        }),
+      )
+      if (errorType !== undefined) span.setStatus(errorStatus(message))
+      span.end()
+    },
+  }
+}
+
+function errorStatus(message: string | undefined) {
+  return { code: SpanStatusCode.ERROR, ...(message === undefined ? {} : { message }) }
+}
+
+interface SpanParts {
+  readonly kind: SpanKind
+  readonly start: SpanStart
+  readonly parent: SpanContext | undefined
+  readonly links: Link[]
+}
+
+/** Named `{method} {tool or prompt}`, else the method; an unknown method is no span name, since anyone can make it up. */
+function startSpan(tracer: Tracer, { kind, start, parent, links }: SpanParts): Span {
+  const { upstream, method, target } = start
+  const attributes = withoutUndefined({
+    [label.upstream]: upstream,
+    [semconv.method]: method,
+    [semconv.toolName]: method === 'tools/call' ? target : undefined,
+    [semconv.genAiOperation]: method === 'tools/call' ? 'execute_tool' : undefined,
+    [semconv.promptName]: method === 'prompts/get' ? target : undefined,
+    ...start.attributes?.(),
+  })
+  const name = methodLabel(method)
+  const context = parent ? trace.setSpanContext(ROOT_CONTEXT, parent) : ROOT_CONTEXT
+  return tracer.startSpan(target === undefined ? name : `${name} ${target}`, { kind, attributes, links }, context)
+}
+
+function recordHeartbeat(tracer: Tracer, heartbeat: HeartbeatTrace): void {
+  const { upstream, transport, leg, method, outcome, startedAtWallMs, durationMs, slow, stateChanged } = heartbeat
+  const hasFailed = isFailure(outcome)
+  const attributes = withoutUndefined({
+    [label.upstream]: upstream,
+    [semconv.method]: method,
+    [semconv.errorType]: hasFailed ? outcome : undefined,
+    'mcp.heartbeat.transport': transport,
+    'mcp.heartbeat.leg': leg,
+    'mcp.heartbeat.outcome': outcome,
+    'mcp.heartbeat.slow': slow,
+    'mcp.heartbeat.state_changed': stateChanged,
+    'mcp.heartbeat.reason': heartbeat.reason,
+  })
+  const startTime = millisToHrTime(startedAtWallMs)
+  const span = tracer.startSpan(`heartbeat ${method}`, { kind: SpanKind.CLIENT, attributes, startTime }, ROOT_CONTEXT)
+  if (hasFailed) span.setStatus(errorStatus(heartbeat.reason))
+  span.end(millisToHrTime(startedAtWallMs + durationMs))
+}

@@ -1,0 +1,206 @@
+import { describe, expect, it } from 'vitest'
+import { outcomes } from '../../src/heartbeat/classify.ts'
+import { pipeline, toolCall, upstreamGauges } from './fixture.ts'
+
+describe('recordOperation', () => {
+  it('carries the attributes of the semantic conventions', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.labels.admit('files', 'tool', ['read_file'])
+    recorder.recordOperation({ ...toolCall, errorType: 'tool_error' })
+    expect((await samplesOf('mcp_server_operation_duration_seconds')).at(-1)).toBe(
+      'mcp_server_operation_duration_seconds_count{upstream="files",mcp_method_name="tools/call",' +
+        'gen_ai_tool_name="read_file",gen_ai_operation_name="execute_tool",error_type="tool_error",' +
+        'mcp_protocol_version="2025-11-25",network_transport="tcp",network_protocol_name="http",' +
+        'network_protocol_version="1.1"} 1',
+    )
+  })
+
+  it('carries the address on the client side', async () => {
+    const { recorder, samplesOf } = pipeline()
+    const address = { serverAddress: 'localhost', serverPort: 8080 }
+    recorder.recordOperation({ ...toolCall, ...address, side: 'client', method: 'tools/list', toolName: undefined })
+    expect((await samplesOf('mcp_client_operation_duration_seconds')).at(-1)).toContain(
+      'server_address="localhost",server_port="8080"} 1',
+    )
+    expect(await samplesOf('mcp_server_operation_duration_seconds')).toEqual([])
+  })
+
+  it('has no HTTP version on a pipe', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.recordOperation({
+      side: 'server',
+      upstream: 'files',
+      method: 'ping',
+      networkTransport: 'pipe',
+      durationSeconds: 0.001,
+      rpcStatusCode: -32601,
+    })
+    expect((await samplesOf('mcp_server_operation_duration_seconds')).at(-1)).toBe(
+      'mcp_server_operation_duration_seconds_count{upstream="files",mcp_method_name="ping",' +
+        'rpc_response_status_code="-32601",network_transport="pipe"} 1',
+    )
+  })
+
+  it('makes one series of all that nobody announced', async () => {
+    const { recorder, samplesOf } = pipeline()
+    for (let index = 0; index < 500; index++) {
+      recorder.recordOperation({ ...toolCall, toolName: `made_up_${index}`, protocolVersion: `v${index}` })
+    }
+    const counts = (await samplesOf('mcp_server_operation_duration_seconds')).filter((line) => line.includes('_count'))
+    expect(counts).toHaveLength(1)
+    expect(counts[0]).toMatch(/gen_ai_tool_name="_overflow".*mcp_protocol_version="_other".* 500$/)
+    expect(await samplesOf('mcp_vitals_label_overflow_total')).toEqual([
+      'mcp_vitals_label_overflow_total{upstream="files"} 500',
+    ])
+  })
+
+  it('folds what exceeds ten sets per label into one, keeping the error', async () => {
+    const { recorder, samplesOf } = pipeline({ maxLabelsPerUpstream: 2 })
+    for (let code = 400; code < 500; code++) recorder.recordOperation({ ...toolCall, errorType: String(code) })
+    for (let count = 0; count < 3; count++) recorder.recordOperation({ ...toolCall, errorType: '400' })
+    const counts = (await samplesOf('mcp_server_operation_duration_seconds')).filter((line) => line.includes('_count'))
+    const folded = counts.filter((line) => line.includes('mcp_method_name="_overflow"'))
+    expect(counts.length - folded.length).toBe(20)
+    expect(folded).toContain(
+      'mcp_server_operation_duration_seconds_count{upstream="files",mcp_method_name="_overflow",error_type="499",network_transport="tcp"} 1',
+    )
+  })
+})
+
+describe('recordHeartbeat', () => {
+  it('fills the histogram by method and the counter by outcome', async () => {
+    const { recorder, samplesOf } = pipeline()
+    const heartbeat = { upstream: 'files', transport: 'http', leg: 'upstream', method: 'ping', outcome: 'ok' } as const
+    recorder.recordHeartbeat({ ...heartbeat, durationSeconds: 0.004 })
+    recorder.recordHeartbeat({ ...heartbeat, method: 'server/discover', durationSeconds: 0.02 })
+    expect(await samplesOf('mcp_heartbeats_total')).toEqual([
+      'mcp_heartbeats_total{upstream="files",transport="http",leg="upstream",outcome="ok"} 2',
+    ])
+    expect(await samplesOf('mcp_heartbeat_duration_seconds')).toContain(
+      'mcp_heartbeat_duration_seconds_bucket{upstream="files",transport="http",leg="upstream",method="ping",outcome="ok",le="0.005"} 1',
+    )
+  })
+
+  it('is never counted as an operation', async () => {
+    const { recorder, samplesOf } = pipeline()
+    const heartbeat = { upstream: 'files', transport: 'http', leg: 'session', method: 'ping', outcome: 'ok' } as const
+    recorder.recordHeartbeat({ ...heartbeat, durationSeconds: 0.004 })
+    expect(await samplesOf('mcp_client_operation_duration_seconds')).toEqual([])
+  })
+})
+
+it('records sessions with a bounded revision and error', async () => {
+  const { recorder, samplesOf } = pipeline()
+  const session = { upstream: 'files', networkTransport: 'tcp', durationSeconds: 200 } as const
+  recorder.recordSession({ ...session, protocolVersion: 'x', errorType: 'y' })
+  expect((await samplesOf('mcp_server_session_duration_seconds')).at(-1)).toBe(
+    'mcp_server_session_duration_seconds_count{upstream="files",network_transport="tcp",mcp_protocol_version="_other",error_type="_OTHER"} 1',
+  )
+})
+
+describe('counters', () => {
+  it('count each under its labels', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.countStateChange('files', 'suspect', 'down')
+    recorder.countRestart('files', 'exit')
+    recorder.countInventoryChange('files')
+    recorder.countDropped('files', 'queue_full')
+    recorder.countRejected('too_many_sessions')
+    expect(await samplesOf('mcp_upstream_state_changes_total')).toEqual([
+      'mcp_upstream_state_changes_total{upstream="files",from="suspect",to="down"} 1',
+    ])
+    expect(await samplesOf('mcp_upstream_inventory_changes_total')).toEqual([
+      'mcp_upstream_inventory_changes_total{upstream="files"} 1',
+    ])
+    expect(await samplesOf('mcp_vitals_dropped_messages_total')).toEqual([
+      'mcp_vitals_dropped_messages_total{upstream="files",reason="queue_full"} 1',
+    ])
+    expect(await samplesOf('mcp_vitals_rejected_requests_total')).toContain(
+      'mcp_vitals_rejected_requests_total{reason="too_many_sessions"} 1',
+    )
+  })
+
+  it('start at 0 for every upstream, so that increase() sees the first event', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.initUpstream('files', 'stdio')
+    const heartbeats = await samplesOf('mcp_heartbeats_total')
+    expect(heartbeats).toHaveLength(2 * outcomes.length)
+    expect(heartbeats.every((line) => line.endsWith('} 0'))).toBe(true)
+    expect(await samplesOf('mcp_upstream_restarts_total')).toHaveLength(6)
+    expect(await samplesOf('mcp_upstream_state_changes_total')).toContain(
+      'mcp_upstream_state_changes_total{upstream="files",from="suspect",to="down"} 0',
+    )
+    expect(await samplesOf('mcp_upstream_inventory_changes_total')).toHaveLength(1)
+    expect(await samplesOf('mcp_vitals_unparsed_messages_total')).toHaveLength(1)
+    expect(await samplesOf('mcp_vitals_label_overflow_total')).toHaveLength(1)
+  })
+
+  it('start at 0 for refusals as soon as there are instruments', async () => {
+    const rejected = await pipeline().samplesOf('mcp_vitals_rejected_requests_total')
+    expect(rejected).toContain('mcp_vitals_rejected_requests_total{reason="host_not_allowed"} 0')
+    expect(rejected.join()).not.toMatch(/upstream_|internal|usage|config_invalid|listen_failed|cancelled/)
+  })
+})
+
+describe('gauges', () => {
+  it('are read at each collection, and absent where nothing is known', async () => {
+    const { upstreams, samplesOf } = pipeline()
+    upstreams.push(upstreamGauges())
+    expect(await samplesOf('mcp_upstream_up')).toEqual([])
+    expect(await samplesOf('mcp_upstream_tools')).toEqual([])
+    expect(await samplesOf('mcp_heartbeat_last_success_timestamp_seconds')).toEqual([])
+    upstreams[0] = upstreamGauges({
+      up: 1,
+      state: 'healthy',
+      tools: 3,
+      intervalSeconds: 12.5,
+      timeoutSeconds: 2,
+      lastSuccessTimestampSeconds: 1_767_225_600.5,
+      processes: 1,
+      connections: { active: 1, idle: 2, pending: 0 },
+    })
+    expect(await samplesOf('mcp_upstream_up')).toEqual(['mcp_upstream_up{upstream="files",transport="stdio"} 1'])
+    expect(await samplesOf('mcp_upstream_tools')).toEqual(['mcp_upstream_tools{upstream="files"} 3'])
+    expect(await samplesOf('mcp_upstream_processes')).toEqual(['mcp_upstream_processes{upstream="files"} 1'])
+    expect(await samplesOf('mcp_heartbeat_interval_seconds')).toEqual([
+      'mcp_heartbeat_interval_seconds{upstream="files",transport="stdio"} 12.5',
+    ])
+    expect(await samplesOf('mcp_heartbeat_last_success_timestamp_seconds')).toEqual([
+      'mcp_heartbeat_last_success_timestamp_seconds{upstream="files",transport="stdio"} 1767225600.5',
+    ])
+    expect(await samplesOf('mcp_upstream_connections')).toEqual([
+      'mcp_upstream_connections{upstream="files",state="active"} 1',
+      'mcp_upstream_connections{upstream="files",state="idle"} 2',
+      'mcp_upstream_connections{upstream="files",state="pending"} 0',
+    ])
+    expect(await samplesOf('mcp_upstream_state')).toEqual([
+      'mcp_upstream_state{upstream="files",transport="stdio",state="starting"} 0',
+      'mcp_upstream_state{upstream="files",transport="stdio",state="healthy"} 1',
+      'mcp_upstream_state{upstream="files",transport="stdio",state="suspect"} 0',
+      'mcp_upstream_state{upstream="files",transport="stdio",state="down"} 0',
+      'mcp_upstream_state{upstream="files",transport="stdio",state="idle"} 0',
+    ])
+  })
+
+  it('let unavailable seconds advance while an outage lasts', async () => {
+    const { upstreams, samplesOf } = pipeline()
+    for (const unavailableSeconds of [0, 1.5, 4]) {
+      upstreams[0] = upstreamGauges({ unavailableSeconds })
+      expect(await samplesOf('mcp_upstream_unavailable_seconds_total')).toEqual([
+        `mcp_upstream_unavailable_seconds_total{upstream="files"} ${unavailableSeconds}`,
+      ])
+    }
+  })
+
+  it('tell sessions, our load, the last reload and the build', async () => {
+    const session = { upstream: 'files', transport: 'http', active: 2, messagesPending: 7 } as const
+    const { render } = pipeline({ sources: { sessions: () => [session] } })
+    const text = await render()
+    expect(text).toContain('\nmcp_sessions_active{upstream="files",transport="http"} 2\n')
+    expect(text).toContain('\nmcp_session_messages_pending{upstream="files",transport="http"} 7\n')
+    expect(text).toContain('\nmcp_vitals_load_ratio 0.25\n')
+    expect(text).toContain('\nmcp_vitals_config_last_reload_successful 1\n')
+    expect(text).toContain('\nmcp_vitals_config_last_reload_success_timestamp_seconds 1767225600\n')
+    expect(text).toContain(`\nmcp_vitals_build_info{version="1.2.3",node_version="${process.versions.node}"} 1\n`)
+  })
+})

@@ -1,0 +1,56 @@
+import type { Target } from '../upstreams/upstream.ts'
+import type { Address } from './address.ts'
+
+/** How one upstream is heartbeated; the predecessor's block, with durations in milliseconds. */
+export interface HeartbeatConfig {
+  readonly intervalMs: number
+  readonly sessionTimeoutMs: number
+  readonly cleanupIntervalMs: number
+  readonly logIntervalMs: number
+  readonly performanceMonitoring: {
+    readonly enabled: boolean
+    readonly responseTimeThresholdMs: number
+    readonly errorRateThresholdRatio: number
+  }
+  readonly adaptive: {
+    readonly enabled: boolean
+    readonly minIntervalMs: number
+    readonly maxIntervalMs: number
+    readonly loadBased: boolean
+    readonly errorBased: boolean
+  }
+  readonly logging: { readonly enhanced: boolean; readonly clientInfo: boolean; readonly structured: boolean }
+}
+
+/** One entry of `mcpServers`. */
+export interface UpstreamConfig {
+  readonly name: string
+  readonly disabled: boolean
+  readonly target: Target
+  readonly heartbeat: HeartbeatConfig
+}
+
+/** Who may use a listener: whoever shows this token, or, without one, everybody who reaches it. */
+export interface AuthConfig {
+  readonly bearerToken?: string
+}
+
+/** Everything that the program can be told, with every default filled in. */
+export interface Config {
+  readonly listen: Address
+  readonly adminListen: Address
+  readonly auth: AuthConfig
+  readonly allowUnauthenticated: boolean
+  readonly adminAuth: AuthConfig
+  readonly allowedHosts: readonly string[]
+  readonly allowedOrigins: readonly string[]
+  readonly maxBodyBytes: number
+  readonly maxSessions: number
+  readonly exposition: 'own' | 'stock'
+  readonly log: {
+    readonly level: 'debug' | 'info' | 'warn' | 'error'
+    readonly format: 'auto' | 'json' | 'logfmt'
+  }
+  readonly heartbeat: HeartbeatConfig
+  readonly upstreams: readonly UpstreamConfig[]
+}

@@ -1,0 +1,61 @@
+import type { HeartbeatConfig } from './config.ts'
+import { type HeartbeatBlock, heartbeatDefaults } from './schema.ts'
+
+type FullBlock = { readonly [K in keyof HeartbeatBlock]-?: Required<NonNullable<HeartbeatBlock[K]>> }
+type AdaptiveBlock = NonNullable<HeartbeatBlock['adaptive_heartbeat']>
+
+/** Each layer laid over the one before, and all over the defaults. Bounds that nobody wrote make room for the rest. */
+export function mergeHeartbeat(layers: readonly HeartbeatBlock[]): FullBlock {
+  const merged = layers.reduce<FullBlock>(overlay, heartbeatDefaults)
+  const interval = merged.heartbeat_interval_seconds
+  const given = layers.reduce<AdaptiveBlock>((all, layer) => ({ ...all, ...layer.adaptive_heartbeat }), {})
+  const preset = heartbeatDefaults.adaptive_heartbeat
+  const bounds = {
+    min_interval_seconds: Math.min(preset.min_interval_seconds, interval, given.max_interval_seconds ?? interval),
+    max_interval_seconds: Math.max(preset.max_interval_seconds, interval, given.min_interval_seconds ?? interval),
+  }
+  return { ...merged, adaptive_heartbeat: { ...merged.adaptive_heartbeat, ...bounds, ...given } }
+}
+
+function overlay(below: FullBlock, above: HeartbeatBlock): FullBlock {
+  return {
+    ...below,
+    ...above,
+    performance_monitoring: { ...below.performance_monitoring, ...above.performance_monitoring },
+    adaptive_heartbeat: { ...below.adaptive_heartbeat, ...above.adaptive_heartbeat },
+    logging: { ...below.logging, ...above.logging },
+  }
+}
+
+/** The heartbeat of the last of `layers`, in milliseconds and ratios. */
+export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig {
+  const block = mergeHeartbeat(layers)
+  const { performance_monitoring: performance, adaptive_heartbeat: adaptive, logging } = block
+  return {
+    intervalMs: milliseconds(block.heartbeat_interval_seconds),
+    sessionTimeoutMs: milliseconds(block.session_timeout_seconds),
+    cleanupIntervalMs: milliseconds(block.cleanup_interval_seconds),
+    logIntervalMs: milliseconds(block.heartbeat_log_interval_seconds),
+    performanceMonitoring: {
+      enabled: performance.enabled,
+      responseTimeThresholdMs: performance.response_time_threshold_ms,
+      errorRateThresholdRatio: performance.error_rate_threshold_percent / 100,
+    },
+    adaptive: {
+      enabled: adaptive.enabled,
+      minIntervalMs: milliseconds(adaptive.min_interval_seconds),
+      maxIntervalMs: milliseconds(adaptive.max_interval_seconds),
+      loadBased: adaptive.load_based_adjustment,
+      errorBased: adaptive.error_based_adjustment,
+    },
+    logging: {
+      enhanced: logging.enhanced_heartbeat_logging,
+      clientInfo: logging.include_client_info,
+      structured: logging.structured_logging,
+    },
+  }
+}
+
+function milliseconds(seconds: number): number {
+  return Math.round(seconds * 1000)
+}

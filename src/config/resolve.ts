@@ -1,0 +1,88 @@
+import { dirname, resolve } from 'node:path'
+import { KnownError } from '../errors.ts'
+import type { Command, Target } from '../upstreams/upstream.ts'
+import { type Address, parseAddress } from './address.ts'
+import type { AuthConfig, Config, UpstreamConfig } from './config.ts'
+import { heartbeatOf } from './heartbeat.ts'
+import { fileDefaults, type FileConfig, type UpstreamEntry } from './schema.ts'
+import type { Path } from './tree.ts'
+
+export interface Tokens {
+  readonly auth: AuthConfig
+  readonly adminAuth: AuthConfig
+}
+
+/** Builds the configuration from files that obey every rule. `fileOf` names the file that a value came from. */
+export function resolveConfig(file: FileConfig, tokens: Tokens, fileOf: (path: Path) => string): Config {
+  const all = { ...fileDefaults, ...file }
+  return {
+    listen: addressOf(all.listen),
+    adminListen: addressOf(all.admin_listen),
+    auth: tokens.auth,
+    allowUnauthenticated: all.allow_unauthenticated,
+    adminAuth: tokens.adminAuth,
+    allowedHosts: all.allowed_hosts.map((host) => host.toLowerCase()),
+    allowedOrigins: all.allowed_origins.map((origin) => origin.toLowerCase()),
+    maxBodyBytes: all.max_body_bytes,
+    maxSessions: all.max_sessions,
+    exposition: all.exposition,
+    log: { ...fileDefaults.log, ...file.log },
+    heartbeat: heartbeatOf([file.heartbeat ?? {}]),
+    upstreams: Object.entries(file.mcpServers ?? {}).map(([name, entry]) => upstreamOf(name, entry, file, fileOf)),
+  }
+}
+
+/** A path relative to the file that names it. */
+export function besideFile(file: string, path: string): string {
+  return resolve(dirname(file), path)
+}
+
+function addressOf(text: string): Address {
+  const address = parseAddress(text)
+  if (!address) throw new KnownError('internal', 'the schema let a text pass that is not an address')
+  return address
+}
+
+function upstreamOf(
+  name: string,
+  entry: UpstreamEntry,
+  file: FileConfig,
+  fileOf: (path: Path) => string,
+): UpstreamConfig {
+  return {
+    name,
+    disabled: entry.disabled ?? false,
+    target: targetOf(entry, ['mcpServers', name], fileOf),
+    heartbeat: heartbeatOf([file.heartbeat ?? {}, entry.heartbeat ?? {}]),
+  }
+}
+
+function targetOf(entry: UpstreamEntry, path: Path, fileOf: (path: Path) => string): Target {
+  const address = entry.url ?? entry.httpUrl ?? entry.serverUrl
+  if (address === undefined) {
+    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident: entry.resident ?? 'when_idle' }
+  }
+  const url = new URL(address)
+  const target = {
+    transport: urlTransport(entry, url),
+    url,
+    headers: entry.headers ?? {},
+    upstreamHost: entry.upstream_host ?? 'auto',
+  } as const
+  return entry.launch ? { ...target, launch: commandOf(entry.launch, [...path, 'launch'], fileOf) } : target
+}
+
+function urlTransport(entry: UpstreamEntry, url: URL): 'sse' | 'http' {
+  const type = entry.type ?? entry.transport
+  if (type !== undefined) return type === 'sse' ? 'sse' : 'http'
+  return entry.httpUrl === undefined && /\/sse\/?$/.test(url.pathname) ? 'sse' : 'http'
+}
+
+function commandOf(
+  entry: Pick<UpstreamEntry, 'command' | 'args' | 'env' | 'cwd'>,
+  path: Path,
+  fileOf: (path: Path) => string,
+): Command {
+  const command = { command: entry.command ?? '', args: entry.args ?? [], env: entry.env ?? {} }
+  return entry.cwd === undefined ? command : { ...command, cwd: besideFile(fileOf([...path, 'cwd']), entry.cwd) }
+}

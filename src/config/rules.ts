@@ -1,0 +1,182 @@
+import { formatAddress, isLoopback, parseAddress } from './address.ts'
+import { clientKeys, fileDefaults, type FileConfig, type HeartbeatBlock, type UpstreamEntry } from './schema.ts'
+import { mergeHeartbeat } from './heartbeat.ts'
+import type { Path } from './tree.ts'
+
+/** What a rule over several values has to say. */
+export interface Finding {
+  readonly path: Path
+  readonly message: string
+  /** The parts it judged: if one of them is faulty already, the finding may be a consequence and is not told. */
+  readonly reads: readonly Path[]
+}
+
+/** Everything that no single value shows to be wrong. */
+export function findings(file: FileConfig): readonly Finding[] {
+  return [
+    ...listenerFindings(file),
+    ...intervalFindings(file.heartbeat ?? {}, ['heartbeat'], [['heartbeat']]),
+    ...Object.entries(file.mcpServers ?? {}).flatMap(([name, entry]) => upstreamFindings(name, entry, file)),
+  ]
+}
+
+/** What is worth telling although nothing is wrong. */
+export function remarks(file: FileConfig): readonly Finding[] {
+  const upstreams = Object.entries(file.mcpServers ?? {})
+  const found = upstreams.flatMap(([name, entry]) => upstreamRemarks(name, entry))
+  if (file.auth?.bearer_file !== undefined && file.allow_unauthenticated === true) {
+    found.push(remark(['allow_unauthenticated'], 'has no effect: auth.bearer_file is set, so a token is required'))
+  }
+  if (upstreams.every(([, entry]) => entry.disabled === true)) {
+    found.push(remark([], 'no server is enabled: there is nothing to watch'))
+  }
+  return found
+}
+
+function upstreamRemarks(name: string, entry: UpstreamEntry): Finding[] {
+  const path = ['mcpServers', name]
+  const ignored = clientKeys.filter((key) => entry[key] !== undefined)
+  const found = ignored.map((key) => remark([...path, key], 'is left to the client; it has no effect here'))
+  if (entry.env !== undefined && entry.command === undefined) {
+    found.push(
+      remark([...path, 'env'], 'has no effect beside a url; put it under launch if we are to start the server'),
+    )
+  }
+  return found
+}
+
+function remark(path: Path, message: string): Finding {
+  return { path, message, reads: [] }
+}
+
+function listenerFindings(file: FileConfig): readonly Finding[] {
+  const listen = parseAddress(file.listen ?? fileDefaults.listen)
+  const admin = parseAddress(file.admin_listen ?? fileDefaults.admin_listen)
+  if (!listen || !admin) return []
+  const found: Finding[] = []
+  if (!isLoopback(listen) && file.auth?.bearer_file === undefined && file.allow_unauthenticated !== true) {
+    found.push({
+      path: ['listen'],
+      message:
+        `"${formatAddress(listen)}" is not a loopback address: set auth.bearer_file, or allow_unauthenticated: true` +
+        ' (an open stdio server on a network is remote code execution)',
+      reads: [['listen'], ['auth'], ['allow_unauthenticated']],
+    })
+  }
+  if (!isLoopback(admin) && file.admin_auth?.bearer_file === undefined) {
+    found.push({
+      path: ['admin_listen'],
+      message:
+        `"${formatAddress(admin)}" is not a loopback address: set admin_auth.bearer_file` +
+        ' (anybody on the network could see every session and reload us)',
+      reads: [['admin_listen'], ['admin_auth']],
+    })
+  }
+  if (listen.port !== 0 && formatAddress(listen) === formatAddress(admin)) {
+    found.push({
+      path: file.listen === undefined ? ['admin_listen'] : ['listen'],
+      message: `"${formatAddress(listen)}" is the address of the data listener and of the admin listener; give each its own`,
+      reads: [['listen'], ['admin_listen']],
+    })
+  }
+  return found
+}
+
+/** Only bounds that were written can contradict: the others give way (see `mergeHeartbeat`). */
+function intervalFindings(
+  block: HeartbeatBlock,
+  path: Path,
+  reads: readonly Path[],
+  below: HeartbeatBlock = {},
+): readonly Finding[] {
+  const { heartbeat_interval_seconds: interval, adaptive_heartbeat: adaptive } = mergeHeartbeat([below, block])
+  if (!adaptive.enabled) return []
+  const { min_interval_seconds: min, max_interval_seconds: max } = adaptive
+  const own = block.adaptive_heartbeat
+  const blamed = (key: 'min_interval_seconds' | 'max_interval_seconds') =>
+    own?.[key] === undefined ? [...path, 'heartbeat_interval_seconds'] : [...path, 'adaptive_heartbeat', key]
+  if (min > max) {
+    const key = own?.min_interval_seconds === undefined ? 'max_interval_seconds' : 'min_interval_seconds'
+    return [{ path: blamed(key), message: `min_interval_seconds ${min} is above max_interval_seconds ${max}`, reads }]
+  }
+  if (interval < min) {
+    const message = `heartbeat_interval_seconds ${interval} is below min_interval_seconds ${min}`
+    return [{ path: blamed('min_interval_seconds'), message, reads }]
+  }
+  if (interval > max) {
+    const message = `heartbeat_interval_seconds ${interval} is above max_interval_seconds ${max}`
+    return [{ path: blamed('max_interval_seconds'), message, reads }]
+  }
+  return []
+}
+
+function upstreamFindings(name: string, entry: UpstreamEntry, file: FileConfig): readonly Finding[] {
+  const path = ['mcpServers', name]
+  const reads = [path]
+  const found = addressFaults(entry).map(([key, message]) => ({
+    path: key === '' ? path : [...path, key],
+    message,
+    reads,
+  }))
+  if (!entry.heartbeat) return found
+  const both = [path, ['heartbeat']]
+  return [...found, ...intervalFindings(entry.heartbeat, [...path, 'heartbeat'], both, file.heartbeat)]
+}
+
+type Fault = readonly [key: keyof UpstreamEntry | '', message: string]
+
+function addressFaults(entry: UpstreamEntry): readonly Fault[] {
+  const urls = (['url', 'httpUrl', 'serverUrl'] as const).filter((key) => entry[key] !== undefined)
+  const [first, second] = urls
+  if (second !== undefined) return [[second, `is given beside ${first}; both are the address, keep one`]]
+  if (first === undefined && entry.command === undefined) return [['', 'has neither command nor url; give one of them']]
+  if (first === undefined) return commandFaults(entry)
+  if (entry.command === undefined) return urlFaults(entry, first)
+  return [
+    [
+      '',
+      `has both command and ${first}; keep one, or put the command under launch for us to start what serves the url`,
+    ],
+  ]
+}
+
+function commandFaults(entry: UpstreamEntry): readonly Fault[] {
+  const misplaced = (['headers', 'upstream_host', 'launch'] as const).filter((key) => entry[key] !== undefined)
+  return [
+    ...misplaced.map((key): Fault => [key, 'is for a server with a url; this one has a command']),
+    ...typeFaults(entry, (type) => (type === 'stdio' ? undefined : `"${type}" needs a url; this server has a command`)),
+  ]
+}
+
+function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): readonly Fault[] {
+  const faults: Fault[] = [
+    ...(['args', 'cwd'] as const)
+      .filter((name) => entry[name] !== undefined)
+      .map((name): Fault => [name, 'belongs to a command; with a url it goes under launch']),
+    ...typeFaults(entry, (type) => {
+      if (type === 'stdio') return '"stdio" needs a command; this server has a url'
+      return type === 'sse' && key === 'httpUrl' ? '"sse" contradicts httpUrl, which means http; use url' : undefined
+    }),
+    ...headerFaults(entry.headers ?? {}),
+  ]
+  if (entry.resident !== undefined) faults.push(['resident', 'is for a server with a command; this one has a url'])
+  if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])
+  return faults
+}
+
+function typeFaults(entry: UpstreamEntry, fault: (type: string) => string | undefined): readonly Fault[] {
+  if (entry.type !== undefined && entry.transport !== undefined) {
+    return [['transport', 'is given beside type; both are the transport, keep one']]
+  }
+  const key = entry.type === undefined ? 'transport' : 'type'
+  const given = entry[key]
+  const message = given === undefined ? undefined : fault(given)
+  return message === undefined ? [] : [[key, message]]
+}
+
+/** Names of headers do not differ by case (RFC 9110 §5.1), keys of a mapping do. */
+function headerFaults(headers: Readonly<Record<string, string>>): readonly Fault[] {
+  const names = Object.keys(headers).map((name) => name.toLowerCase())
+  const repeated = names.find((name, index) => names.indexOf(name) !== index)
+  return repeated === undefined ? [] : [['headers', `${repeated} is given twice; case makes no difference`]]
+}

@@ -1,0 +1,350 @@
+import { z } from 'zod'
+import { defaults } from '../defaults.ts'
+import { isHost, parseAddress } from './address.ts'
+
+/** What the heartbeat block says where a file says nothing. */
+export const heartbeatDefaults = {
+  heartbeat_interval_seconds: defaults.heartbeat.intervalSeconds,
+  session_timeout_seconds: defaults.heartbeat.sessionTimeoutSeconds,
+  cleanup_interval_seconds: defaults.heartbeat.cleanupIntervalSeconds,
+  heartbeat_log_interval_seconds: defaults.heartbeat.logIntervalSeconds,
+  performance_monitoring: {
+    enabled: true,
+    response_time_threshold_ms: defaults.heartbeat.responseTimeThresholdMs,
+    error_rate_threshold_percent: defaults.heartbeat.errorRateThresholdPercent,
+  },
+  adaptive_heartbeat: {
+    enabled: true,
+    min_interval_seconds: defaults.heartbeat.minIntervalSeconds,
+    max_interval_seconds: defaults.heartbeat.maxIntervalSeconds,
+    load_based_adjustment: true,
+    error_based_adjustment: true,
+  },
+  logging: { enhanced_heartbeat_logging: true, include_client_info: true, structured_logging: true },
+} as const
+
+/** What the rest of a file says where it says nothing. */
+export const fileDefaults = {
+  listen: defaults.listen,
+  admin_listen: defaults.adminListen,
+  allow_unauthenticated: false,
+  allowed_hosts: [] as readonly string[],
+  allowed_origins: [] as readonly string[],
+  max_body_bytes: defaults.maxBodyBytes,
+  max_sessions: defaults.maxSessions,
+  exposition: 'own',
+  log: { level: 'info', format: 'auto' },
+} as const
+
+const upstreamDefaults = { resident: 'when_idle', upstream_host: 'auto', disabled: false } as const
+
+/** Keys of other programs that we cannot leave to the client, each with the reason. */
+export const refusedKeys: Readonly<Record<string, string>> = {
+  envFile: 'is not read; put its variables under env, as values or as ${VAR}',
+  enabled: 'is not read; write disabled: true to leave a server alone',
+}
+
+/** Keys that a client reads from the same file: accepted, without any effect here. */
+export const clientKeys = [
+  'autoApprove',
+  'alwaysAllow',
+  'disabledTools',
+  'includeTools',
+  'excludeTools',
+  'trust',
+  'timeout',
+  'description',
+] as const
+
+const day = 86_400
+const week = 7 * day
+
+/** An optional key; `preset` is only shown, resolve.ts fills it in once all files are merged. */
+function setting<T extends z.ZodType>(type: T, description: string, preset?: unknown): z.ZodExactOptional<T> {
+  return z.exactOptional(type).meta(preset === undefined ? { description } : { description, default: preset })
+}
+
+/** A text that `fault` finds nothing wrong with; a fault reads as the end of "`value` …". */
+function text(fault: (value: string) => string | undefined): z.ZodString {
+  return z.string().superRefine((value, context) => {
+    const message = fault(value)
+    if (message !== undefined) context.addIssue({ code: 'custom', message })
+  })
+}
+
+const noNul = (value: string) => (value.includes('\0') ? 'holds a NUL character' : undefined)
+const plain = text(noNul)
+const nonEmpty = text((value) => (value.trim() === '' ? 'is empty' : noNul(value)))
+const seconds = (most: number) => z.number().min(0.1).max(most)
+
+const addressForm = 'is not an address: write host:port, [ipv6]:port, :port (every interface) or port (loopback)'
+const address = text((value) => (parseAddress(value) ? undefined : addressForm))
+const host = text((value) => (isHost(value) ? undefined : 'is not a host name: write it without scheme, port and path'))
+const origin = text((value) =>
+  URL.canParse(value) && new URL(value).origin === value.toLowerCase()
+    ? undefined
+    : 'is not an origin: write scheme://host or scheme://host:port, without a path (there is no wildcard)',
+)
+const url = text(urlFault)
+
+function urlFault(value: string): string | undefined {
+  const parsed = URL.canParse(value) ? new URL(value) : undefined
+  if (parsed?.protocol !== 'http:' && parsed?.protocol !== 'https:') return 'is not an http:// or https:// URL'
+  if (parsed.username !== '' || parsed.password !== '') {
+    return 'holds a user name or password: send credentials with headers instead (Authorization)'
+  }
+  return value.includes('#') ? 'has a #fragment, which is never sent to a server' : undefined
+}
+
+/** Fields that we set ourselves, or whose value is another hop's business. */
+const ownHeaders = new Set([
+  'connection',
+  'content-length',
+  'host',
+  'keep-alive',
+  'mcp-protocol-version',
+  'mcp-session-id',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+// RFC 9110 §5.6.2 (token) and §5.5 (field values: visible characters, space, tab and obs-text).
+const headerName = text((value) => {
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(value)) return 'holds a name that HTTP does not allow (RFC 9110 §5.6.2)'
+  if (value.toLowerCase() === 'host') return 'sets Host: use upstream_host for that'
+  return ownHeaders.has(value.toLowerCase()) ? `sets ${value}, which belongs to the connection` : undefined
+})
+const headerValue = text((value) =>
+  /^[\t\x20-\x7e\x80-\xff]*$/.test(value) && value.trim() === value
+    ? undefined
+    : 'holds a character that HTTP does not allow in a header, or a space at either end (RFC 9110 §5.5)',
+)
+const variableName = text((value) =>
+  /^[^=\0]+$/.test(value) ? undefined : 'holds a variable whose name is empty or has "=" or NUL in it',
+)
+
+const upstreamName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
+  error: 'is not a name for an upstream: a letter or digit, then up to 62 of letters, digits, ".", "_" and "-"',
+})
+
+const heartbeatShape = {
+  heartbeat_interval_seconds: setting(
+    seconds(day),
+    'Seconds from the start of one probe to the start of the next; where the adaptive interval begins.',
+    heartbeatDefaults.heartbeat_interval_seconds,
+  ),
+  session_timeout_seconds: setting(
+    seconds(week),
+    'A session without traffic for this long is ended.',
+    heartbeatDefaults.session_timeout_seconds,
+  ),
+  cleanup_interval_seconds: setting(
+    seconds(day),
+    'How often ended sessions and their records are cleared away.',
+    heartbeatDefaults.cleanup_interval_seconds,
+  ),
+  heartbeat_log_interval_seconds: setting(
+    seconds(day),
+    'Routine successes are logged at most once per target in this time; failures always.',
+    heartbeatDefaults.heartbeat_log_interval_seconds,
+  ),
+  performance_monitoring: setting(
+    z.strictObject({
+      enabled: setting(
+        z.boolean(),
+        'Whether slow answers and error rates count towards the verdict.',
+        heartbeatDefaults.performance_monitoring.enabled,
+      ),
+      response_time_threshold_ms: setting(
+        z.number().min(1).max(600_000),
+        'An answer that takes longer than this is slow.',
+        heartbeatDefaults.performance_monitoring.response_time_threshold_ms,
+      ),
+      error_rate_threshold_percent: setting(
+        z.number().min(0.01).max(100),
+        'An error rate above this is a sign of trouble.',
+        heartbeatDefaults.performance_monitoring.error_rate_threshold_percent,
+      ),
+    }),
+    'What counts as slow or failing.',
+  ),
+  adaptive_heartbeat: setting(
+    z.strictObject({
+      enabled: setting(
+        z.boolean(),
+        'Whether the interval follows the readings; otherwise it is fixed.',
+        heartbeatDefaults.adaptive_heartbeat.enabled,
+      ),
+      min_interval_seconds: setting(
+        seconds(day),
+        'The interval under suspicion. Unless given it is at most heartbeat_interval_seconds.',
+        heartbeatDefaults.adaptive_heartbeat.min_interval_seconds,
+      ),
+      max_interval_seconds: setting(
+        seconds(day),
+        'The interval when all is well. Unless given it is at least heartbeat_interval_seconds.',
+        heartbeatDefaults.adaptive_heartbeat.max_interval_seconds,
+      ),
+      load_based_adjustment: setting(
+        z.boolean(),
+        'Whether our own overload slows probing down.',
+        heartbeatDefaults.adaptive_heartbeat.load_based_adjustment,
+      ),
+      error_based_adjustment: setting(
+        z.boolean(),
+        'Whether errors and slow answers speed probing up.',
+        heartbeatDefaults.adaptive_heartbeat.error_based_adjustment,
+      ),
+    }),
+    'Between which bounds, and by what, the interval adapts.',
+  ),
+  logging: setting(
+    z.strictObject({
+      enhanced_heartbeat_logging: setting(
+        z.boolean(),
+        'Whether heartbeat lines carry all their fields.',
+        heartbeatDefaults.logging.enhanced_heartbeat_logging,
+      ),
+      include_client_info: setting(
+        z.boolean(),
+        'Whether heartbeat lines name the client (address and user agent).',
+        heartbeatDefaults.logging.include_client_info,
+      ),
+      structured_logging: setting(
+        z.boolean(),
+        'Whether heartbeat lines are one object of fields; otherwise one sentence.',
+        heartbeatDefaults.logging.structured_logging,
+      ),
+    }),
+    'What the heartbeat log lines hold.',
+  ),
+}
+
+/** The keys of the heartbeat block, which may also stand bare at the top of a file. */
+export const heartbeatKeys: readonly string[] = Object.keys(heartbeatShape)
+
+const commandShape = {
+  args: setting(z.array(plain), 'The arguments of the command; no shell reads them.'),
+  env: setting(z.record(variableName, plain), 'Variables for the command, added to our own environment.'),
+  cwd: setting(nonEmpty, 'The working directory of the command, relative to this file.'),
+}
+
+const clientSetting = setting(z.unknown(), 'For clients that read the same file; it has no effect here.')
+
+const upstream = z.strictObject({
+  command: setting(nonEmpty, 'The program of a stdio server, found by PATH.'),
+  ...commandShape,
+  url: setting(url, 'The http or https address of a server that speaks Streamable HTTP or HTTP+SSE.'),
+  httpUrl: setting(url, 'Same as url with type http.'),
+  serverUrl: setting(url, 'Same as url.'),
+  type: setting(
+    z.enum(['stdio', 'sse', 'http', 'streamable-http', 'streamableHttp']),
+    'The transport. Without it a command is stdio, a URL whose path ends in /sse is sse, any other is http.',
+  ),
+  transport: setting(z.enum(['stdio', 'sse', 'http', 'streamable-http', 'streamableHttp']), 'Same as type.'),
+  headers: setting(
+    z.record(headerName, headerValue),
+    'Sent with every request to a url, in place of headers of the same name from the client.',
+  ),
+  heartbeat: setting(z.strictObject(heartbeatShape), 'What differs for this server from the heartbeat block above.'),
+  resident: setting(
+    z.enum(['always', 'when_idle', 'never']),
+    'When a process of our own, for heartbeats and modern requests, runs beside the sessions (command only).',
+    upstreamDefaults.resident,
+  ),
+  upstream_host: setting(
+    z.enum(['auto', 'client', 'upstream']),
+    'Which Host header the server sees; auto is the client’s for loopback URLs, else that of the url (url only).',
+    upstreamDefaults.upstream_host,
+  ),
+  launch: setting(
+    z.strictObject({ command: setting(nonEmpty, 'The program, found by PATH.'), ...commandShape }),
+    'The command that serves the url, for us to start and supervise (url only).',
+  ),
+  disabled: setting(z.boolean(), 'Whether to leave this server alone.', upstreamDefaults.disabled),
+  autoApprove: clientSetting,
+  alwaysAllow: clientSetting,
+  disabledTools: clientSetting,
+  includeTools: clientSetting,
+  excludeTools: clientSetting,
+  trust: clientSetting,
+  timeout: clientSetting,
+  description: clientSetting,
+})
+
+const bearer = z.strictObject({
+  bearer_file: setting(nonEmpty, 'A file that holds the token, and nothing else, relative to this file.'),
+})
+
+/** One configuration file, or several merged. */
+export const fileSchema = z
+  .strictObject({
+    $schema: setting(z.string(), 'The JSON Schema of this file, for editors.'),
+    listen: setting(address, 'Where MCP clients connect. Off loopback it needs auth.', fileDefaults.listen),
+    admin_listen: setting(
+      address,
+      'Where metrics, health and debug pages are served. Off loopback it needs admin_auth.',
+      fileDefaults.admin_listen,
+    ),
+    auth: setting(bearer, 'Who may use the data listener.'),
+    allow_unauthenticated: setting(
+      z.boolean(),
+      'Lets anybody who reaches the data listener use every server, even off loopback. A stdio server is a program on this machine.',
+      fileDefaults.allow_unauthenticated,
+    ),
+    admin_auth: setting(bearer, 'Who may use the admin listener, except for metrics and health.'),
+    allowed_hosts: setting(
+      z.array(host),
+      'Host names that clients may use for us besides loopback names and the listen address.',
+      fileDefaults.allowed_hosts,
+    ),
+    allowed_origins: setting(
+      z.array(origin),
+      'Origins of web pages that may call us besides our own.',
+      fileDefaults.allowed_origins,
+    ),
+    max_body_bytes: setting(
+      z
+        .int()
+        .min(1024)
+        .max(1024 ** 3),
+      'The longest request body that is accepted.',
+      fileDefaults.max_body_bytes,
+    ),
+    max_sessions: setting(
+      z.int().min(1).max(100_000),
+      'How many sessions may exist at the same time.',
+      fileDefaults.max_sessions,
+    ),
+    exposition: setting(
+      z.enum(['own', 'stock']),
+      'Who writes /metrics: we (with exemplars), or OpenTelemetry’s own exporter.',
+      fileDefaults.exposition,
+    ),
+    log: setting(
+      z.strictObject({
+        level: setting(
+          z.enum(['debug', 'info', 'warn', 'error']),
+          'The least important lines to write.',
+          fileDefaults.log.level,
+        ),
+        format: setting(
+          z.enum(['auto', 'json', 'logfmt']),
+          'The form of a line; auto is logfmt on a terminal, else json.',
+          fileDefaults.log.format,
+        ),
+      }),
+      'Our own log.',
+    ),
+    heartbeat: setting(z.strictObject(heartbeatShape), 'How servers are heartbeated.'),
+    ...heartbeatShape,
+    mcpServers: setting(z.record(upstreamName, upstream), 'The servers, as in the configuration of any MCP client.'),
+  })
+  .meta({ title: 'mcp-vitals configuration' })
+
+export type FileConfig = z.output<typeof fileSchema>
+export type UpstreamEntry = z.output<typeof upstream>
+export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>

@@ -1,0 +1,158 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { configJsonSchema } from '../../src/config/json-schema.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { parseFile } from '../../src/config/parse.ts'
+import type { Tree } from '../../src/config/tree.ts'
+
+const folder = join(import.meta.dirname, 'files')
+const env = { HOME: '/home/ada', TOKEN: 'canary-token', CANARY: 'canary-value' }
+const load = (...names: string[]) => loadConfig({ files: names.map((name) => join(folder, name)), env })
+
+describe('a good file', () => {
+  it('gives every field', () => {
+    const { config, notices, files } = load('good.yaml')
+    const heartbeat = {
+      intervalMs: 20_000,
+      sessionTimeoutMs: 600_000,
+      cleanupIntervalMs: 120_000,
+      logIntervalMs: 30_000,
+      performanceMonitoring: { enabled: false, responseTimeThresholdMs: 500, errorRateThresholdRatio: 0.025 },
+      adaptive: { enabled: true, minIntervalMs: 10_000, maxIntervalMs: 60_000, loadBased: false, errorBased: false },
+      logging: { enhanced: false, clientInfo: false, structured: false },
+    }
+    expect(config).toEqual({
+      listen: { host: '::1', port: 7081 },
+      adminListen: { host: '', port: 9465 },
+      auth: { bearerToken: 'canary-good-token' },
+      allowUnauthenticated: false,
+      adminAuth: { bearerToken: 'canary-good-token' },
+      allowedHosts: ['vitals.example.com'],
+      allowedOrigins: ['https://vitals.example.com'],
+      maxBodyBytes: 1_048_576,
+      maxSessions: 25,
+      exposition: 'stock',
+      log: { level: 'debug', format: 'json' },
+      heartbeat,
+      upstreams: [
+        {
+          name: 'files',
+          disabled: true,
+          heartbeat,
+          target: {
+            transport: 'stdio',
+            launch: {
+              command: 'npx',
+              args: ['-y', '@modelcontextprotocol/server-filesystem', '/home/ada/files', '--port', '8080'],
+              env: { TOKEN: 'canary-token', VERSION: '1.10', LITERAL: '${HOME}' },
+              cwd: join(folder, 'work'),
+            },
+            resident: 'always',
+          },
+        },
+        {
+          name: 'web',
+          disabled: false,
+          heartbeat: {
+            ...heartbeat,
+            intervalMs: 30_000,
+            adaptive: { ...heartbeat.adaptive, enabled: false },
+            logging: { ...heartbeat.logging, structured: true },
+          },
+          target: {
+            transport: 'http',
+            url: new URL('https://mcp.example.com/mcp?tenant=7'),
+            headers: { Authorization: 'Bearer canary-token' },
+            upstreamHost: 'client',
+            launch: { command: './serve', args: ['--quiet'], env: { PORT: '3000' }, cwd: '/srv' },
+          },
+        },
+        {
+          name: 'events',
+          disabled: false,
+          heartbeat,
+          target: { transport: 'sse', url: new URL('http://localhost:3000/sse'), headers: {}, upstreamHost: 'auto' },
+        },
+      ],
+    })
+    expect(notices).toEqual([])
+    expect(files).toEqual([join(folder, 'good.yaml'), ...Array(2).fill(join(folder, 'secrets/good.token'))])
+  })
+
+  it('may be the file of any MCP client, and tells which keys it leaves to the client', () => {
+    const { config, notices } = load('client.json')
+    expect(config.upstreams.map(({ name, target }) => [name, target.transport])).toEqual([
+      ['notes', 'stdio'],
+      ['search', 'http'],
+      ['docs', 'http'],
+    ])
+    const told = notices.map((notice) => notice.replace(`${folder}/`, ''))
+    expect(told).toEqual([
+      'client.json:6: mcpServers.notes.autoApprove: is left to the client; it has no effect here',
+      'client.json:7: mcpServers.notes.alwaysAllow: is left to the client; it has no effect here',
+      'client.json:8: mcpServers.notes.disabledTools: is left to the client; it has no effect here',
+      'client.json:9: mcpServers.notes.includeTools: is left to the client; it has no effect here',
+      'client.json:10: mcpServers.notes.excludeTools: is left to the client; it has no effect here',
+      'client.json:11: mcpServers.notes.trust: is left to the client; it has no effect here',
+      'client.json:12: mcpServers.notes.timeout: is left to the client; it has no effect here',
+      'client.json:13: mcpServers.notes.description: is left to the client; it has no effect here',
+      'client.json:16: mcpServers.docs.env: has no effect beside a url; put it under launch if we are to start the server',
+    ])
+  })
+
+  it('may hold the heartbeat block of the predecessor and nothing else', () => {
+    const { config, notices } = load('predecessor.json')
+    expect(config.heartbeat).toMatchObject({ intervalMs: 30_000, adaptive: { minIntervalMs: 10_000 } })
+    expect(notices).toEqual([`${folder}/predecessor.json:1: no server is enabled: there is nothing to watch`])
+  })
+
+  it('together with the others uses every field of the schema', () => {
+    const used = new Set<string>()
+    const collect = (tree: Tree): void => {
+      if (tree.kind !== 'branch') return
+      for (const [key, value] of tree.entries) {
+        used.add(key)
+        collect(value)
+      }
+    }
+    for (const name of ['good.yaml', 'client.json', 'predecessor.json']) {
+      collect(parseFile(name, readFileSync(join(folder, name), 'utf8')).tree)
+    }
+    expect(propertiesOf(configJsonSchema()).filter((key) => !used.has(key))).toEqual([])
+  })
+})
+
+function propertiesOf(schema: unknown): readonly string[] {
+  if (typeof schema !== 'object' || schema === null) return []
+  const own = 'properties' in schema && schema.properties ? Object.keys(schema.properties) : []
+  return [...own, ...Object.values(schema).flatMap(propertiesOf)]
+}
+
+describe('a bad file is refused with the messages in its head, which show no secret', () => {
+  it.each(readdirSync(join(folder, 'bad')))('%s', (name) => {
+    const text = readFileSync(join(folder, 'bad', name), 'utf8')
+    const expected = [...text.matchAll(/^# error: (.*)$/gm)].map((match) => match[1])
+    const lines = messageOf(() => load(`bad/${name}`)).split('\n')
+    expect(lines.map((line) => line.replace(`${folder}/bad/`, ''))).toEqual(expected)
+    // Names of variables are shown, what they hold is not: all of it is canary in lower case.
+    expect(lines.map((line) => line.replace(folder, '')).join('\n')).not.toContain('canary')
+  })
+
+  it('that is not there', () => {
+    expect(messageOf(() => load('nowhere.yaml', 'bad/tab.yaml'))).toBe(
+      `${folder}/bad/tab.yaml:3:1: tabs are not allowed as indentation\n` +
+        `${folder}/nowhere.yaml: cannot be read: no such file or directory`,
+    )
+  })
+})
+
+function messageOf(run: () => unknown): string {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'config_invalid') return error.message
+    throw error
+  }
+  throw new Error(`${basename(import.meta.filename)}: nothing was thrown`)
+}

@@ -1,0 +1,96 @@
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import type { KnownError } from '../errors.ts'
+import type { Monitored } from '../heartbeat/monitored.ts'
+import { isUp } from '../heartbeat/verdict.ts'
+import type { Guard } from '../proxy/guard.ts'
+import { statusOf } from '../proxy/replies.ts'
+import type { Exposition } from '../telemetry/exposition.ts'
+import type { DebugReport } from './debug.ts'
+import { indexPage } from './page.ts'
+
+export interface AdminOptions {
+  readonly version: string
+  /** What everything needs, and what all but the open paths need besides. */
+  readonly guards: { readonly open: Guard; readonly closed: Guard }
+  readonly exposition: Exposition
+  readonly upstreams: () => readonly Monitored[]
+  readonly report: () => Promise<DebugReport>
+  /** True once the configuration is loaded and both listeners are bound. */
+  readonly isReady: () => boolean
+  readonly onRejected: (error: KnownError) => void
+}
+
+type Env = { Bindings: HttpBindings }
+
+/** Paths that scrapers and orchestrators reach without a token. */
+const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
+
+/**
+ * The admin listener. `/-/ready` never depends on upstreams: a dead one would take the sidecar's pod down, and with it
+ * the healthy ones; `/-/ready/<upstream>` is there for those who want to know.
+ */
+export function adminApp(options: AdminOptions): Hono<Env> {
+  const app = new Hono<Env>()
+  app.use(async (c, next) => {
+    const check = openPaths.has(c.req.path) ? options.guards.open : options.guards.closed
+    const error = check(requestHeaders(c))
+    if (!error) return next()
+    options.onRejected(error)
+    return refusal(error)
+  })
+  app.get('/', async (c) => c.html(indexPage(await options.report(), options.version)))
+  app.get('/metrics', async (c) => {
+    const { contentType, body } = await options.exposition.scrape(c.req.header('accept'))
+    return c.body(body, 200, { 'content-type': contentType })
+  })
+  app.get('/debug/heartbeat', async (c) => {
+    const report = await options.report()
+    const name = c.req.query('upstream')
+    if (name === undefined) return c.json(report)
+    const upstream = report.upstreams[name]
+    if (!upstream) return unknown(c, name, Object.keys(report.upstreams))
+    return c.json({ ...report, upstreams: { [name]: upstream }, sessions: sessionsOf(report, name) })
+  })
+  app.get('/-/healthy', (c) => c.text('mcp-vitals is healthy\n'))
+  app.get('/-/ready', (c) =>
+    options.isReady() ? c.text('mcp-vitals is ready\n') : c.text('mcp-vitals is starting or stopping\n', 503),
+  )
+  app.get('/-/ready/:upstream', (c) => {
+    const name = c.req.param('upstream')
+    const upstream = options.upstreams().find((one) => one.name === name)
+    if (!upstream) {
+      return unknown(
+        c,
+        name,
+        options.upstreams().map((one) => one.name),
+      )
+    }
+    const { state, reason } = upstream.heartbeat.status().verdict
+    return c.json({ upstream: name, state, reason }, isUp(state) === true ? 200 : 503)
+  })
+  app.notFound((c) => c.json({ error: `no such path: ${c.req.path}` }, 404))
+  return app
+}
+
+/** The raw headers of a real request; those of a `Request` in tests. */
+function requestHeaders(c: Context<Env>): Parameters<Guard>[0] {
+  const incoming = (c.env as Partial<HttpBindings> | undefined)?.incoming
+  return incoming?.headers ?? Object.fromEntries(c.req.raw.headers)
+}
+
+function sessionsOf(report: DebugReport, upstream: string): DebugReport['sessions'] {
+  return Object.fromEntries(Object.entries(report.sessions).filter(([, session]) => session.upstream === upstream))
+}
+
+function unknown(c: Context, name: string, known: readonly string[]): Response {
+  return c.json({ error: `no upstream is called "${name}"`, upstreams: known }, 404)
+}
+
+function refusal(error: KnownError): Response {
+  const headers = error.code === 'unauthorized' ? { 'www-authenticate': 'Bearer realm="mcp-vitals"' } : undefined
+  return new Response(JSON.stringify({ error: error.message, reason: error.code }), {
+    status: statusOf(error.code),
+    headers: { 'content-type': 'application/json', ...headers },
+  })
+}

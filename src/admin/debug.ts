@@ -1,0 +1,250 @@
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import { z } from 'zod'
+import { legs, outcomes } from '../heartbeat/classify.ts'
+import type { HistoryEntry } from '../heartbeat/history.ts'
+import type { Monitored } from '../heartbeat/monitored.ts'
+import { isUnavailable, states } from '../heartbeat/verdict.ts'
+import type { Session } from '../sessions/session.ts'
+import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
+import { transports } from '../upstreams/upstream.ts'
+
+const milliseconds = z.number().nonnegative()
+const seconds = z.number().nonnegative()
+
+const beatSchema = z.strictObject({
+  at: z.iso.datetime(),
+  leg: z.enum(legs),
+  method: z.string(),
+  outcome: z.enum(outcomes),
+  response_time_ms: milliseconds.nullable(),
+  reason: z.string(),
+  session: z.string().nullable(),
+})
+
+const upstreamSchema = z.strictObject({
+  transport: z.enum(transports),
+  state: z.enum(states),
+  since: z.iso.datetime(),
+  reason: z.string().min(1),
+  era: z.enum(['legacy', 'modern']).nullable().describe('null until the opening exchange was answered'),
+  protocol_version: z.string().nullable(),
+  probe: z.string().describe('the request that the next heartbeat asks'),
+  interval_seconds: seconds,
+  next_probe_in_seconds: seconds.nullable().describe('null while nothing is planned, or a probe is under way'),
+  why_this_interval: z.string().min(1),
+  timeout_ms: milliseconds,
+  last_success: z.iso.datetime().nullable(),
+  unavailable_seconds: seconds,
+  response_time_ms: z
+    .strictObject({ p50: milliseconds.nullable(), p95: milliseconds.nullable(), p99: milliseconds.nullable() })
+    .describe('of all answered heartbeats since the start, from the exported histogram; null without any'),
+  heartbeats: z.strictObject({ total: z.int(), failed: z.int(), success_rate_percent: z.number() }),
+  tools: z.int().nullable(),
+  requests_in_flight: z.int(),
+  connections: z.strictObject({ active: z.int(), idle: z.int(), pending: z.int() }).nullable(),
+  recent: z.array(beatSchema),
+  failures: z.array(beatSchema),
+  patterns: z.array(
+    z.strictObject({ cause: z.string(), count: z.int(), first: z.iso.datetime(), last: z.iso.datetime() }),
+  ),
+  process: z
+    .strictObject({
+      pid: z.int().nullable().describe('null while no process runs'),
+      restarts: z.int(),
+      started: z.iso.datetime().nullable(),
+      stderr_tail: z.string(),
+      all: z.array(
+        z.strictObject({ pid: z.int(), role: z.string(), session: z.string().nullable(), started: z.iso.datetime() }),
+      ),
+    })
+    .nullable()
+    .describe('null where mcp-vitals starts no process'),
+})
+
+const sessionSchema = z.strictObject({
+  upstream: z.string(),
+  transport: z.enum(transports).describe("the client's"),
+  protocol_version: z.string().nullable(),
+  client_name: z.string().nullable(),
+  client_ip: z.string(),
+  user_agent: z.string(),
+  age_seconds: seconds,
+  idle_seconds: seconds,
+  pending_messages: z.int(),
+  open_streams: z.int(),
+  messages: z.int(),
+})
+
+/** The answer of `/debug/heartbeat`. */
+export const debugReportSchema = z.strictObject({
+  heartbeat_enabled: z.boolean(),
+  timestamp: z.iso.datetime(),
+  overall_metrics: z.strictObject({
+    total_sessions: z.int(),
+    total_heartbeats: z.int(),
+    successful_heartbeats: z.int(),
+    failed_heartbeats: z.int(),
+    overall_success_rate: z.number().min(0).max(100),
+    average_response_time_ms: milliseconds,
+    sessions_with_issues: z.int(),
+  }),
+  upstreams: z.record(z.string(), upstreamSchema),
+  sessions: z.record(z.string(), sessionSchema),
+  config: z.strictObject({
+    heartbeat_interval: seconds,
+    adaptive_enabled: z.boolean(),
+    performance_monitoring: z.boolean(),
+  }),
+})
+
+export type DebugReport = z.output<typeof debugReportSchema>
+export type DebugUpstream = z.output<typeof upstreamSchema>
+
+export interface DebugInput {
+  readonly upstreams: readonly Monitored[]
+  readonly sessions: readonly Session[]
+  readonly metrics: ResourceMetrics
+  readonly nowMs: number
+  readonly wallMs: number
+  readonly config: DebugReport['config']
+}
+
+/** Everything known about the heartbeats, the rates and times out of the exported metrics themselves. */
+export function debugReport(input: DebugInput): DebugReport {
+  const { upstreams, sessions, metrics, nowMs, wallMs } = input
+  const readings = readUpstreams(metrics)
+  const readingOf = (name: string) => readings.get(name) ?? emptyReading([])
+  const all = upstreams.map(({ name }) => readingOf(name))
+  const sum = (pick: (reading: UpstreamReading) => number) => all.reduce((total, reading) => total + pick(reading), 0)
+  const troubled = new Set(upstreams.filter(isTroubled).map(({ name }) => name))
+  const measured = sum((reading) => reading.rttCount)
+  const total = sum((reading) => reading.heartbeats)
+  const failed = sum((reading) => reading.failures)
+  return {
+    heartbeat_enabled: true,
+    timestamp: new Date(wallMs).toISOString(),
+    overall_metrics: {
+      total_sessions: sessions.length,
+      total_heartbeats: total,
+      successful_heartbeats: sum((reading) => reading.answered),
+      failed_heartbeats: failed,
+      overall_success_rate: successPercent(total, failed),
+      average_response_time_ms: measured === 0 ? 0 : rounded((sum((r) => r.rttSumSeconds) / measured) * 1000),
+      sessions_with_issues: sessions.filter(({ upstream }) => troubled.has(upstream)).length,
+    },
+    upstreams: Object.fromEntries(
+      upstreams.map((upstream) => [upstream.name, debugUpstream(upstream, readingOf(upstream.name), nowMs, wallMs)]),
+    ),
+    sessions: Object.fromEntries(sessions.map((session) => [session.key, debugSession(session, nowMs)])),
+    config: input.config,
+  }
+}
+
+function isTroubled({ heartbeat }: Monitored): boolean {
+  const { verdict } = heartbeat.status()
+  return isUnavailable(verdict) || verdict.hung !== undefined
+}
+
+function debugUpstream(upstream: Monitored, reading: UpstreamReading, nowMs: number, wallMs: number): DebugUpstream {
+  const { heartbeat, prober, transport } = upstream
+  const status = heartbeat.status()
+  const { verdict, interval } = status
+  const { era, probe, protocolVersion } = prober.describe()
+  const { bounds, counts } = reading.buckets
+  const quantileMs = (q: number) => {
+    const value = quantile(bounds, counts, q)
+    return value === undefined ? null : rounded(value * 1000)
+  }
+  return {
+    transport,
+    state: verdict.state,
+    since: isoTime(wallMs - (nowMs - verdict.sinceMs)),
+    reason: verdict.reason,
+    era: era ?? null,
+    protocol_version: protocolVersion ?? null,
+    probe,
+    interval_seconds: rounded(interval.intervalMs / 1000),
+    next_probe_in_seconds: status.nextProbeInMs === undefined ? null : rounded(status.nextProbeInMs / 1000),
+    why_this_interval: interval.why,
+    timeout_ms: Math.round(status.timeoutMs),
+    last_success: status.lastSuccessWallMs === undefined ? null : isoTime(status.lastSuccessWallMs),
+    unavailable_seconds: rounded(status.unavailableSeconds),
+    response_time_ms: { p50: quantileMs(0.5), p95: quantileMs(0.95), p99: quantileMs(0.99) },
+    heartbeats: {
+      total: reading.heartbeats,
+      failed: reading.failures,
+      success_rate_percent: successPercent(reading.heartbeats, reading.failures),
+    },
+    tools: status.inventory?.size ?? null,
+    requests_in_flight: upstream.requestsInFlight(),
+    connections: upstream.connections() ?? null,
+    recent: heartbeat.history.recent().map(debugBeat),
+    failures: heartbeat.history.failures().map(debugBeat),
+    patterns: heartbeat.history.patterns().map(({ cause, count, firstWallMs, lastWallMs }) => ({
+      cause,
+      count,
+      first: isoTime(firstWallMs),
+      last: isoTime(lastWallMs),
+    })),
+    process: debugProcess(upstream),
+  }
+}
+
+function debugProcess(upstream: Monitored): DebugUpstream['process'] {
+  const restarts = upstream.restarts()
+  if (restarts === undefined) return null
+  const processes = upstream.processes()
+  const [first] = processes
+  return {
+    pid: first?.pid ?? null,
+    restarts,
+    started: first ? isoTime(first.startedAtWallMs) : null,
+    stderr_tail: first?.stderrTail ?? '',
+    all: processes.map(({ pid, role, session, startedAtWallMs }) => ({
+      pid,
+      role,
+      session: session ?? null,
+      started: isoTime(startedAtWallMs),
+    })),
+  }
+}
+
+function debugBeat(entry: HistoryEntry): z.output<typeof beatSchema> {
+  return {
+    at: isoTime(entry.atWallMs),
+    leg: entry.leg,
+    method: entry.method,
+    outcome: entry.outcome,
+    response_time_ms: entry.responseTimeMs === undefined ? null : rounded(entry.responseTimeMs),
+    reason: entry.reason ?? '',
+    session: entry.session ?? null,
+  }
+}
+
+function debugSession(session: Session, nowMs: number): z.output<typeof sessionSchema> {
+  return {
+    upstream: session.upstream,
+    transport: session.transport,
+    protocol_version: session.protocolVersion ?? null,
+    client_name: session.client.name ?? null,
+    client_ip: session.client.ip,
+    user_agent: session.client.userAgent,
+    age_seconds: rounded((nowMs - session.startedAtMs) / 1000),
+    idle_seconds: rounded((nowMs - session.lastActiveMs) / 1000),
+    pending_messages: session.pending,
+    open_streams: session.openStreams,
+    messages: session.messages,
+  }
+}
+
+function successPercent(total: number, failed: number): number {
+  return total === 0 ? 100 : rounded(((total - failed) / total) * 100)
+}
+
+function isoTime(wallMs: number): string {
+  return new Date(wallMs).toISOString()
+}
+
+function rounded(value: number): number {
+  return Number(value.toFixed(3))
+}

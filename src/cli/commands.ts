@@ -1,0 +1,155 @@
+import { parseArgs } from 'node:util'
+import { commandLineLayer } from '../config/command-line.ts'
+import { type Loaded, loadConfig } from '../config/load.ts'
+import { KnownError, errorMessage } from '../errors.ts'
+import { createLogger } from '../log.ts'
+import { packageVersion } from '../version.ts'
+import { runCheck } from './check.ts'
+import { type Running, serve } from './serve.ts'
+
+const usage = `mcp-vitals: the vital signs of MCP servers
+
+  mcp-vitals serve --config FILE [--config FILE …]   run with one or more configuration files
+  mcp-vitals --url [NAME=]URL [--url …]              run in front of servers that listen already
+  mcp-vitals [--name NAME] -- COMMAND ARGS…          run in front of a stdio server
+  mcp-vitals check --config FILE                     say whether a configuration is valid, and what it comes to
+  mcp-vitals selftest                                try everything out on a temporary instance
+  mcp-vitals --version | --help
+
+Options of serve, which is also what runs when no command is named:
+  -c, --config FILE       YAML or JSON; later files win; \${VAR} comes from the environment
+      --url [NAME=]URL    an upstream behind a URL; one that ends in /sse is HTTP+SSE
+      --name NAME         what the server after -- is called
+      --listen ADDR       the data listener (127.0.0.1:7080)
+      --admin-listen ADDR the admin listener (127.0.0.1:9464)
+`
+
+/** Runs one command; resolves with the exit code: 0, 1 when it failed, 2 when it was called wrongly. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv
+  try {
+    switch (command) {
+      case 'check':
+        return runCheck(rest, { stdout: out, stderr: err, env: process.env })
+      case 'selftest': {
+        const { selftest } = await import('./selftest.ts')
+        return await selftest()
+      }
+      case 'serve':
+        return await runServe(rest)
+      case '--version':
+      case '-v':
+        out(packageVersion())
+        return 0
+      case undefined:
+      case '--help':
+      case '-h':
+      case 'help':
+        process.stdout.write(usage)
+        return command === undefined ? 2 : 0
+      default:
+        return await runServe(argv)
+    }
+  } catch (error) {
+    if (!(error instanceof KnownError)) throw error
+    for (const line of error.message.split('\n')) err(line)
+    return error.code === 'usage' ? 2 : 1
+  }
+}
+
+function out(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+function err(line: string): void {
+  process.stderr.write(`${line}\n`)
+}
+
+async function runServe(argv: readonly string[]): Promise<number> {
+  const { config, notices } = configured(argv)
+  const isTerminal = process.stdout.isTTY
+  const { structured } = config.heartbeat.logging
+  const format = structured ? config.log.format : 'logfmt'
+  const log = createLogger({ level: config.log.level, format, isTerminal })
+  for (const notice of notices) log.warn(notice)
+  const running = await serve({ config, env: process.env, log })
+  if (isTerminal) out(welcome(running))
+  const signal = await untilSignal()
+  log.info({ signal }, 'stopping')
+  const { problems } = await running.stop()
+  for (const problem of problems) log.error({ problem }, 'a step of the shutdown failed')
+  log.info('stopped')
+  await new Promise<void>((resolve) => log.flush(() => resolve()))
+  process.exit(problems.length === 0 ? 0 : 1)
+}
+
+function configured(argv: readonly string[]): Loaded {
+  const { values, positionals } = parsed(argv)
+  const words = argv.indexOf('--')
+  const command = words === -1 ? [] : argv.slice(words + 1)
+  if (positionals.length > command.length) {
+    throw new KnownError('usage', `unknown command "${positionals[0] ?? ''}"; see mcp-vitals --help`)
+  }
+  const urls = values.url ?? []
+  const given = values.config ?? []
+  const isBare = given.length + urls.length + command.length === 0
+  const files = isBare && values['default-config'] !== undefined ? [values['default-config']] : given
+  if (files.length + urls.length + command.length === 0) {
+    throw new KnownError('usage', 'nothing to run: give --config, --url or -- command; see mcp-vitals --help')
+  }
+  const settings = {
+    ...(values.listen !== undefined && { listen: values.listen }),
+    ...(values['admin-listen'] !== undefined && { admin_listen: values['admin-listen'] }),
+  }
+  const name = values.name === undefined ? {} : { name: values.name }
+  return loadConfig({ files, env: process.env, extra: commandLineLayer({ urls, command, settings, ...name }) })
+}
+
+function parsed(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        config: { type: 'string', multiple: true, short: 'c' },
+        'default-config': { type: 'string' },
+        url: { type: 'string', multiple: true },
+        name: { type: 'string' },
+        listen: { type: 'string' },
+        'admin-listen': { type: 'string' },
+      },
+    })
+  } catch (error) {
+    throw new KnownError('usage', errorMessage(error), { cause: error })
+  }
+}
+
+/** What a person at a terminal wants to know first. */
+function welcome({ adminUrl, upstreamUrls }: Running): string {
+  const width = Math.max(0, ...[...upstreamUrls.keys()].map((name) => name.length))
+  const lines = [...upstreamUrls].map(([name, url]) => `  ${name.padEnd(width)}  ${url}`)
+  return [
+    '',
+    'mcp-vitals is running. Point your MCP client at',
+    ...lines,
+    'and look at',
+    `  ${adminUrl}/                  every upstream at a glance`,
+    `  ${adminUrl}/metrics           for Prometheus`,
+    `  ${adminUrl}/debug/heartbeat   everything that is known, as JSON`,
+    '',
+  ].join('\n')
+}
+
+/** Resolves with the first SIGTERM or SIGINT; a second one ends the program at once. */
+function untilSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    let isFirst = true
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (!isFirst) process.exit(130)
+      isFirst = false
+      resolve(signal)
+    }
+    process.on('SIGTERM', onSignal)
+    process.on('SIGINT', onSignal)
+  })
+}

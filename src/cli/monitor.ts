@@ -1,0 +1,338 @@
+import type { Clock } from '../clock.ts'
+import type { UpstreamConfig } from '../config/config.ts'
+import { defaults } from '../defaults.ts'
+import { HttpProber } from '../heartbeat/http-prober.ts'
+import type { ReadingDiff } from '../heartbeat/interval.ts'
+import type { OwnLoad } from '../heartbeat/load.ts'
+import { LogPacer, heartbeatFields } from '../heartbeat/log-line.ts'
+import { Heartbeat, type HeartbeatEvents, type HeartbeatReport, type HeartbeatSettings } from '../heartbeat/loop.ts'
+import type { Monitored, ProcessView } from '../heartbeat/monitored.ts'
+import type { Prober } from '../heartbeat/probe.ts'
+import type { Scheduler } from '../heartbeat/scheduler.ts'
+import { StdioProber } from '../heartbeat/stdio-prober.ts'
+import { isUnavailable } from '../heartbeat/verdict.ts'
+import type { Logger } from '../log.ts'
+import type { Bridge } from '../proxy/bridge.ts'
+import type { SessionDirectory } from '../sessions/directory.ts'
+import type { Instruments } from '../telemetry/instruments.ts'
+import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
+import type { Tracing } from '../telemetry/tracing.ts'
+import { endpoint } from '../upstreams/endpoint.ts'
+import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
+import { StdioUpstream } from '../upstreams/stdio.ts'
+import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
+import type { Command, StdioTarget, UrlTarget } from '../upstreams/upstream.ts'
+
+/** What all upstreams share. */
+export interface MonitorDeps {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly instance: string
+  readonly log: Logger
+  readonly scheduler: Scheduler
+  readonly startProcess: StartProcess
+  readonly starts: StartGate
+  readonly instruments: Instruments
+  readonly tracing: Tracing
+  readonly directory: SessionDirectory
+  readonly bridge: Bridge
+  readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
+  readonly ownLoad: () => OwnLoad
+  readonly maxBodyBytes: number
+  readonly requestsInFlight: (upstream: string) => number
+}
+
+/** Constructs one upstream with its heartbeat; `start` sets it going. */
+export function monitor(deps: MonitorDeps, config: UpstreamConfig): Monitored & { start(): void } {
+  deps.instruments.initUpstream(config.name, config.target.transport)
+  return config.target.transport === 'stdio'
+    ? monitorStdio(deps, config, config.target)
+    : monitorUrl(deps, config, config.target)
+}
+
+function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): Monitored & { start(): void } {
+  const { name } = config
+  const { clock, random, starts, bridge, instruments, log } = deps
+  const upstream: StdioUpstream = new StdioUpstream({
+    target,
+    clock,
+    random,
+    starts,
+    startProcess: () => deps.startProcess(target.launch, { stderrTailBytes: defaults.stderrTailBytes }),
+    startDeadlineMs: defaults.supervision.startDeadlineMs,
+    maxLineBytes: defaults.maxLineBytes,
+    events: {
+      onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
+      onCrash: (line, exit, others) => {
+        const reason = `${line.role} process ${line.process.pid ?? '?'} ${describeExit(exit)}`
+        log.warn({ upstream: name, session: line.session ?? null, stderr: lastLine(line.process) }, reason)
+        heartbeat.processGone(reason, others)
+      },
+      onStartFailed: (why) => heartbeat.startFailed(why),
+      onRestart: (reason) => {
+        restarts += 1
+        instruments.countRestart(name, reason)
+        log.warn({ upstream: name, reason, restarts }, 'server process restarted')
+      },
+      onCrashLoop: (why, retryInMs) => {
+        log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
+        heartbeat.crashLoop(why)
+      },
+      onIdle: (why) => heartbeat.idle(why),
+      onDropped: (reason) => instruments.countDropped(name, reason),
+      onResidentMessage: (line, message, envelope) => {
+        if (!bridge.modern(name, upstream).hear(message, envelope)) prober.hear(line, envelope)
+      },
+      onResidentClosed: (line, why) => bridge.modern(name, upstream).closed(line, why),
+    },
+  })
+  const prober: StdioProber = new StdioProber({
+    upstream,
+    clock,
+    startDeadlineMs: defaults.supervision.startDeadlineMs,
+    discoverPatienceMs: defaults.supervision.discoverPatienceMs,
+    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
+  })
+  const heartbeat = heartbeatOf(deps, config, prober, () => undefined)
+  let restarts = 0
+  return {
+    name,
+    transport: 'stdio',
+    access: { kind: 'stdio', upstream },
+    heartbeat,
+    prober,
+    processes: () => {
+      const lines = [upstream.residentLine(), ...upstream.sessionLines()]
+      return lines.flatMap((line) => (line ? processView(line.process, line.role, line.session) : []))
+    },
+    restarts: () => restarts,
+    connections: () => undefined,
+    requestsInFlight: () => deps.requestsInFlight(name),
+    start: () => upstream.start(),
+    stop: async () => {
+      await heartbeat.stop()
+      await upstream.stop()
+    },
+  }
+}
+
+function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget): Monitored & { start(): void } {
+  const { name } = config
+  const { connectTimeoutMs, idleConnectionMs } = defaults.http
+  const pool = endpoint(target, { connectTimeoutMs, idleConnectionMs })
+  const launched = target.launch ? launch(deps, name, target.launch, () => heartbeat) : undefined
+  const prober = new HttpProber({
+    endpoint: pool,
+    transport: target.transport,
+    clock: deps.clock,
+    maxBodyBytes: defaults.maxLineBytes,
+    openingDeadlineMs: launched ? defaults.supervision.startDeadlineMs : defaults.heartbeat.lateAnswerMs,
+    isStarting: () => launched?.supervisor.state() === 'starting',
+  })
+  const heartbeat = heartbeatOf(deps, config, prober, () => launched?.supervisor.ready())
+  return {
+    name,
+    transport: target.transport,
+    access: { kind: 'endpoint', endpoint: pool, transport: target.transport },
+    heartbeat,
+    prober,
+    processes: () => {
+      const process = launched?.supervisor.current()
+      return process ? processView(process, 'server', undefined) : []
+    },
+    restarts: () => launched?.supervisor.restarts(),
+    connections: () => pool.stats(),
+    requestsInFlight: () => deps.requestsInFlight(name),
+    start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    stop: async () => {
+      await heartbeat.stop()
+      await Promise.all([launched?.stop(), pool.close()])
+    },
+  }
+}
+
+/** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
+function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: () => Heartbeat) {
+  const { clock, random, starts, instruments, log } = deps
+  let isStopping = false
+  const supervisor = new Supervisor({
+    clock,
+    random,
+    starts,
+    start: () => deps.startProcess(command, { stderrTailBytes: defaults.stderrTailBytes, stdinGraceMs: 0 }),
+    startDeadlineMs: defaults.supervision.startDeadlineMs,
+    events: {
+      onStarted: (process, restart) => {
+        process.stdout.resume()
+        if (restart) {
+          instruments.countRestart(name, restart)
+          log.warn({ upstream: name, reason: restart, restarts: supervisor.restarts() }, 'server process restarted')
+        }
+        heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
+      },
+      onExited: (exit, process) => {
+        if (isStopping) return
+        const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
+        log.warn({ upstream: name, stderr: lastLine(process) }, reason)
+        if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
+        else heartbeat().processGone(reason, 0)
+      },
+      onWaiting: () => undefined,
+      onCrashLoop: (why, retryInMs) => {
+        log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
+        heartbeat().crashLoop(why)
+      },
+    },
+  })
+  return {
+    supervisor,
+    stop: () => {
+      isStopping = true
+      return supervisor.stop()
+    },
+  }
+}
+
+function heartbeatOf(deps: MonitorDeps, config: UpstreamConfig, prober: Prober, onOpened: () => void): Heartbeat {
+  const { name, target } = config
+  const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log } = deps
+  const { transport } = target
+  const slowMs = config.heartbeat.performanceMonitoring.responseTimeThresholdMs
+  const report = reporter(deps, config, prober, () => heartbeat)
+  const events: HeartbeatEvents = {
+    onHeartbeat: ({ result, startedAtWallMs }) => {
+      const { leg, method, outcome, durationMs, reason } = result
+      const { traceId, spanId } = tracing.heartbeat({
+        upstream: name,
+        transport,
+        leg,
+        method,
+        outcome,
+        startedAtWallMs,
+        durationMs,
+        slow: durationMs > slowMs,
+        stateChanged: heartbeat.status().verdict.state !== 'healthy',
+        reason,
+      })
+      const durationSeconds = durationMs / 1000
+      instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, traceId, spanId })
+      if (result.opening && outcome === 'ok') onOpened()
+      return traceId
+    },
+    onReport: report,
+    onVerdict: (from, to) => {
+      instruments.countStateChange(name, from.state, to.state)
+      const fields = { upstream: name, transport, from: from.state, state: to.state, reason: to.reason }
+      if (isUnavailable(to)) log.error(fields, 'upstream state changed')
+      else if (to.state === 'suspect' || to.state === 'degraded') log.warn(fields, 'upstream state changed')
+      else log.info(fields, 'upstream state changed')
+    },
+    onInventory: (inventory, changed) => {
+      instruments.labels.admit(name, 'tool', [...inventory.keys()])
+      if (!changed) return
+      instruments.countInventoryChange(name)
+      log.warn({ upstream: name, tools: inventory.size }, 'the tools of the server changed')
+    },
+  }
+  const heartbeat: Heartbeat = new Heartbeat({
+    upstream: name,
+    transport,
+    instance,
+    prober,
+    scheduler,
+    clock,
+    random,
+    settings: heartbeatSettings(config),
+    readings: differences(deps, name),
+    ownLoad,
+    events,
+  })
+  return heartbeat
+}
+
+function heartbeatSettings({ heartbeat }: UpstreamConfig): HeartbeatSettings {
+  const { adaptive, performanceMonitoring } = heartbeat
+  const { minTimeoutMs, maxTimeoutMs, lateAnswerMs, missesToDown, goodsToHealthy } = defaults.heartbeat
+  return {
+    adaptive: adaptive.enabled,
+    initialMs: heartbeat.intervalMs,
+    minMs: adaptive.minIntervalMs,
+    maxMs: adaptive.maxIntervalMs,
+    errorBased: adaptive.errorBased,
+    loadBased: adaptive.loadBased,
+    thresholdsEnabled: performanceMonitoring.enabled,
+    errorRateThresholdRatio: performanceMonitoring.errorRateThresholdRatio,
+    responseTimeThresholdMs: performanceMonitoring.responseTimeThresholdMs,
+    minTimeoutMs,
+    maxTimeoutMs,
+    lateAnswerMs,
+    missesToDown,
+    goodsToHealthy,
+    recentKept: defaults.heartbeat.recentKept,
+    failuresKept: defaults.heartbeat.failuresKept,
+  }
+}
+
+/** What the exported metrics gained since the last call: the controllers keep no statistics of their own. */
+function differences({ clock, readings }: MonitorDeps, upstream: string): () => Promise<ReadingDiff> {
+  let earlier: UpstreamReading | undefined
+  let earlierMs = clock.now()
+  return async () => {
+    const later = (await readings()).get(upstream) ?? emptyReading([])
+    const diff = diffReading(earlier, later)
+    const elapsedMs = clock.now() - earlierMs
+    earlier = later
+    earlierMs = clock.now()
+    return {
+      heartbeats: diff.heartbeats + diff.operations,
+      failures: diff.failures + diff.operationFailures,
+      rttMeanMs: diff.rttCount === 0 ? undefined : (diff.rttSumSeconds / diff.rttCount) * 1000,
+      elapsedMs,
+    }
+  }
+}
+
+/** Writes the heartbeat log line: every failure, slow answer and restless state, and routine successes now and then. */
+function reporter(
+  { clock, directory, log }: MonitorDeps,
+  { name, target, heartbeat: config }: UpstreamConfig,
+  prober: Prober,
+  heartbeat: () => Heartbeat,
+): (report: HeartbeatReport, traceId: string) => void {
+  const pacer = new LogPacer(config.logIntervalMs)
+  return (report, traceId) => {
+    const { result } = report
+    const status = heartbeat().status()
+    const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
+    const isRoutine = result.outcome === 'ok' && !isSlow && status.verdict.state === 'healthy'
+    if (isRoutine && !config.logging.enhanced) return
+    if (!pacer.isDue(result.session ?? '', isRoutine, clock.now())) return
+    const sessions = [...directory.all()].filter(({ upstream }) => upstream === name)
+    const fields = heartbeatFields({
+      upstream: name,
+      transport: target.transport,
+      protocolVersion: prober.describe().protocolVersion,
+      report,
+      status,
+      totals: heartbeat().history.counts(),
+      session: sessions.find(({ key }) => key === result.session),
+      pendingMessages: sessions.reduce((sum, { pending }) => sum + pending, 0),
+      nowMs: clock.now(),
+      traceId,
+      includeClient: config.logging.clientInfo,
+      includePerformance: config.performanceMonitoring.enabled,
+    })
+    if (isRoutine) log.info(fields, 'heartbeat')
+    else log.warn(fields, 'heartbeat')
+  }
+}
+
+function processView(process: ServerProcess, role: ProcessView['role'], session: string | undefined): ProcessView[] {
+  const { pid, startedAtWallMs } = process
+  return pid === undefined ? [] : [{ pid, role, session, startedAtWallMs, stderrTail: process.stderrTail() }]
+}
+
+/** The last line that a process wrote to stderr: most often the reason why it ended. */
+function lastLine(process: ServerProcess): string {
+  return process.stderrTail().trimEnd().split('\n').at(-1)?.slice(0, 500) ?? ''
+}

@@ -1,0 +1,3 @@
+export async function selftest(): Promise<number> {
+  return 1
+}

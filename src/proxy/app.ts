@@ -1,0 +1,92 @@
+import type { HttpBindings } from '@hono/node-server'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import { Hono } from 'hono'
+import type { Clock } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import type { Monitored } from '../heartbeat/monitored.ts'
+import type { Bridge } from './bridge.ts'
+import type { DataContext, Exchange } from './exchange.ts'
+import { type ForwardDeps, forward } from './forward.ts'
+import type { SseForwarder } from './forward-sse.ts'
+import type { Guard } from './guard.ts'
+import { type ReplyOptions, replyError } from './replies.ts'
+
+export interface DataAppOptions {
+  readonly clock: Clock
+  readonly guard: Guard
+  readonly upstreams: () => ReadonlyMap<string, Monitored>
+  readonly forwarding: ForwardDeps
+  readonly sse: SseForwarder
+  readonly bridge: Bridge
+  readonly isStopping: () => boolean
+}
+
+/** Takes the exchange over, or says why this upstream cannot be reached on this path. */
+type Carry = (exchange: Exchange, upstream: Monitored) => KnownError | void
+
+/**
+ * The data listener: Hono routes and guards, then the raw Node request and response go to whoever carries the bytes,
+ * so that none is copied through web streams.
+ */
+export function dataApp(options: DataAppOptions): Hono<{ Bindings: HttpBindings }> {
+  const { clock, guard, upstreams, forwarding, sse, bridge, isStopping } = options
+  const refuse = (c: DataContext, error: KnownError, reply?: ReplyOptions) => {
+    forwarding.instruments.countRejected(error.code)
+    replyError(c.env.incoming, c.env.outgoing, error, reply)
+    return RESPONSE_ALREADY_SENT
+  }
+  const guarded = (carry: Carry) => (c: DataContext) => {
+    const refusal = guard(c.env.incoming.headers)
+    if (refusal) return refuse(c, refusal)
+    if (isStopping()) return refuse(c, new KnownError('shutting_down', 'mcp-vitals is shutting down'))
+    const name = c.req.param('upstream') ?? ''
+    const upstream = upstreams().get(name)
+    if (!upstream) return refuse(c, unknownUpstream(name), { details: { upstreams: [...upstreams().keys()] } })
+    const { incoming, outgoing } = c.env
+    const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
+    return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT
+  }
+  const app = new Hono<{ Bindings: HttpBindings }>()
+  app.all(
+    '/:upstream/mcp',
+    guarded((exchange, { access, name }) => {
+      if (access.kind === 'stdio') return bridge.handle(exchange, access.upstream)
+      if (access.transport === 'http') return forward(forwarding, exchange, access.endpoint)
+      return new KnownError('unknown_path', `"${name}" speaks HTTP+SSE: its path is /${name}/sse`)
+    }),
+  )
+  app.get(
+    '/:upstream/sse',
+    guarded((exchange, { access, name }) => {
+      if (access.kind !== 'endpoint' || access.transport !== 'sse') return notSse(name)
+      return sse.openStream(exchange, access.endpoint)
+    }),
+  )
+  app.post(
+    '/:upstream/messages',
+    guarded((exchange, { access, name }) => {
+      if (access.kind !== 'endpoint' || access.transport !== 'sse') return notSse(name)
+      return sse.postMessage(exchange, access.endpoint)
+    }),
+  )
+  app.notFound((c) => {
+    const refusal = guard(c.env.incoming.headers)
+    const paths = [...upstreams().values()].map(pathOf)
+    const message = `${c.req.method} ${c.req.path} is no path here; each upstream has its own`
+    return refuse(c, refusal ?? new KnownError('unknown_path', message), refusal ? {} : { details: { paths } })
+  })
+  return app
+}
+
+/** Where clients reach an upstream. */
+export function pathOf({ name, access }: Monitored): string {
+  return access.kind === 'endpoint' && access.transport === 'sse' ? `/${name}/sse` : `/${name}/mcp`
+}
+
+function unknownUpstream(name: string): KnownError {
+  return new KnownError('unknown_upstream', `no upstream is called "${name}"`)
+}
+
+function notSse(name: string): KnownError {
+  return new KnownError('unknown_path', `"${name}" is reached by Streamable HTTP: its path is /${name}/mcp`)
+}

@@ -1,0 +1,129 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { HttpBindings } from '@hono/node-server'
+import type { Context } from 'hono'
+import { KnownError } from '../errors.ts'
+import { type Envelope, EnvelopeReader } from '../wire/envelope.ts'
+import { type Era, detectEra } from '../wire/era.ts'
+import { headerNames } from '../wire/headers.ts'
+import type { SessionClient } from '../sessions/session.ts'
+import { Transform } from 'node:stream'
+
+export type DataContext = Context<{ Bindings: HttpBindings }>
+
+/** One request of a client on the data listener. */
+export interface Exchange {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+  readonly upstream: string
+  readonly arrivedAtMs: number
+}
+
+/** A header of the request; a repeated one counts as its first value. */
+export function requestHeader({ incoming }: Exchange, name: string): string | undefined {
+  const value = incoming.headers[name]
+  return Array.isArray(value) ? value[0] : value
+}
+
+export function sessionIdOf(exchange: Exchange): string | undefined {
+  return requestHeader(exchange, headerNames.sessionId)
+}
+
+/** The query of the request's URL, with its question mark, or nothing. */
+export function searchOf({ incoming }: Exchange): string {
+  const url = incoming.url ?? ''
+  const start = url.indexOf('?')
+  return start === -1 ? '' : url.slice(start)
+}
+
+export function clientOf(exchange: Exchange, envelope: Envelope | undefined): SessionClient {
+  return {
+    ip: exchange.incoming.socket.remoteAddress ?? '',
+    userAgent: requestHeader(exchange, 'user-agent') ?? '',
+    name: envelope?.clientName,
+  }
+}
+
+/** Which era the client speaks in this request, and in which revision. */
+export function eraOf(
+  exchange: Exchange,
+  envelope: Envelope,
+): { readonly era: Era; readonly version: string | undefined } {
+  const header = requestHeader(exchange, headerNames.protocolVersion)
+  const era = detectEra({
+    protocolVersionHeader: header,
+    method: envelope.method,
+    metaProtocolVersion: envelope.method === 'initialize' ? undefined : envelope.protocolVersion,
+    hasSession: sessionIdOf(exchange) !== undefined,
+  })
+  return { era, version: header ?? envelope.protocolVersion }
+}
+
+/** Bodies up to this size are held whole, which is one copy less and one system call less than a stream. */
+export const holdWholeBytes = 64 * 1024
+
+/** The declared length of the body: 0 without one, undefined when it comes in chunks of unknown sum. */
+export function declaredBytes({ incoming }: Exchange): number | undefined {
+  const length = incoming.headers['content-length']
+  if (length !== undefined) return Number(length)
+  return incoming.headers['transfer-encoding'] === undefined ? 0 : undefined
+}
+
+export function tooLarge(maxBytes: number): KnownError {
+  return new KnownError('body_too_large', `the body is larger than max_body_bytes (${maxBytes} bytes)`)
+}
+
+/** Reads the body whole. Rejects with `body_too_large`, or with `cancelled` when the client leaves halfway. */
+export function readBody(exchange: Exchange, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => receiveBody(exchange, maxBytes, resolve, reject))
+}
+
+/** `readBody` without a promise, for the hot path. */
+export function receiveBody(
+  exchange: Exchange,
+  maxBytes: number,
+  done: (body: Buffer) => void,
+  fail: (error: KnownError) => void,
+): void {
+  const { incoming } = exchange
+  if ((declaredBytes(exchange) ?? 0) > maxBytes) return fail(tooLarge(maxBytes))
+  const chunks: Buffer[] = []
+  let bytes = 0
+  incoming.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes <= maxBytes) chunks.push(chunk)
+    else if (bytes - chunk.length <= maxBytes) fail(tooLarge(maxBytes))
+  })
+  incoming.on('end', () => {
+    const [only] = chunks
+    if (bytes <= maxBytes) done(chunks.length === 1 && only ? only : Buffer.concat(chunks, bytes))
+  })
+  incoming.on('error', (error) => {
+    fail(new KnownError('cancelled', 'the client closed the connection within its request', { cause: error }))
+  })
+}
+
+/** Passes a body on as it comes, while its envelope is read; fails with `body_too_large` where the limit is crossed. */
+export class ObservedBody extends Transform {
+  readonly #reader = new EnvelopeReader()
+  readonly #maxBytes: number
+  readonly #onEnvelope: (envelope: Envelope | undefined) => void
+  #bytes = 0
+
+  constructor(maxBytes: number, onEnvelope: (envelope: Envelope | undefined) => void) {
+    super()
+    this.#maxBytes = maxBytes
+    this.#onEnvelope = onEnvelope
+  }
+
+  override _transform(chunk: Buffer, _encoding: string, pass: (error?: Error | null, chunk?: Buffer) => void): void {
+    this.#bytes += chunk.length
+    if (this.#bytes > this.#maxBytes) return pass(tooLarge(this.#maxBytes))
+    this.#reader.push(chunk)
+    pass(null, chunk)
+  }
+
+  override _flush(pass: (error?: Error | null) => void): void {
+    this.#onEnvelope(this.#reader.end())
+    pass()
+  }
+}

@@ -1,0 +1,209 @@
+import type { Clock } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import { semconv } from '../telemetry/names.ts'
+import type { Instruments } from '../telemetry/instruments.ts'
+import type { OperationSpan, Tracing } from '../telemetry/tracing.ts'
+import type { Envelope } from '../wire/envelope.ts'
+import { EnvelopeReader } from '../wire/envelope.ts'
+import { SseReader } from '../wire/sse.ts'
+
+/** Where a server is, as client-side metrics name it. */
+export interface Peering {
+  readonly upstream: string
+  /** `pipe` for a child process, else `tcp`. */
+  readonly network: 'tcp' | 'pipe'
+  readonly address?: string | undefined
+  readonly port?: number | undefined
+}
+
+/** A client's request as it came in: what the metrics, spans and labels need of it. */
+export interface ObservedRequest {
+  readonly peering: Peering
+  readonly envelope: Envelope
+  readonly protocolVersion?: string | undefined
+  readonly sessionId?: string | undefined
+  readonly httpTraceparent?: string | undefined
+  readonly httpTracestate?: string | undefined
+  readonly arrivedAtMs: number
+}
+
+/** How an operation ended: with the server's answer, with a failure below JSON-RPC, or with a bare HTTP status. */
+export type OperationEnd =
+  | { readonly kind: 'answer'; readonly envelope: Envelope }
+  | { readonly kind: 'failure'; readonly error: KnownError }
+  | { readonly kind: 'status'; readonly status: number }
+
+/** What passed traffic says about the health of an upstream. */
+export interface TrafficEvents {
+  onAnswered(upstream: string): void
+  onFailed(upstream: string, error: KnownError): void
+}
+
+export interface ObserveDeps {
+  readonly clock: Clock
+  readonly instruments: Instruments
+  readonly tracing: Tracing
+  readonly traffic: TrafficEvents
+}
+
+/** One JSON-RPC request and its answer, measured on both our sides. Ending it twice does nothing. */
+export interface Operation {
+  readonly envelope: Envelope
+  end(end: OperationEnd): void
+}
+
+/** JSON-RPC errors that a server does not count as its own (OpenTelemetry's conventions for MCP, server side). */
+const clientFaults = new Set([-32700, -32600, -32601, -32602, -32002])
+
+/** Begins to measure a request; its spans start now, its histograms are recorded at the end. */
+export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Operation {
+  const { clock, instruments, tracing } = deps
+  const { peering, envelope, protocolVersion, arrivedAtMs } = request
+  const { upstream, network } = peering
+  const method = envelope.method ?? ''
+  const names = targetNames(envelope)
+  const start = spanStart(request, names.target)
+  const server = tracing.startServer(start)
+  const startedMs = clock.now()
+  const client = tracing.startClient(server, start)
+  let over = false
+  return {
+    envelope,
+    end: (end) => {
+      if (over) return
+      over = true
+      const result = resultOf(end, method)
+      const record = (
+        side: 'server' | 'client',
+        span: OperationSpan,
+        sinceMs: number,
+        errorType: string | undefined,
+      ) => {
+        span.end({ errorType, rpcStatusCode: result.rpcStatusCode, message: result.message })
+        instruments.recordOperation({
+          side,
+          upstream,
+          method,
+          toolName: names.tool,
+          promptName: names.prompt,
+          errorType,
+          rpcStatusCode: result.rpcStatusCode,
+          protocolVersion,
+          networkTransport: side === 'server' ? 'tcp' : network,
+          httpVersion: side === 'server' || network === 'tcp' ? '1.1' : undefined,
+          serverAddress: side === 'client' ? peering.address : undefined,
+          serverPort: side === 'client' ? peering.port : undefined,
+          durationSeconds: (clock.now() - sinceMs) / 1000,
+          traceId: span.traceId,
+          spanId: span.spanId,
+        })
+      }
+      const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
+      record('client', client, startedMs, result.errorType)
+      record('server', server, arrivedAtMs, isClientFault ? undefined : result.errorType)
+      tellTraffic(deps.traffic, upstream, end)
+    },
+  }
+}
+
+/** What an answer, a failure or a status says about the upstream's health. */
+export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd): void {
+  if (end.kind === 'answer') traffic.onAnswered(upstream)
+  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error)
+  else if (end.status >= 500) {
+    traffic.onFailed(upstream, new KnownError('upstream_http_error', `HTTP ${end.status} without a JSON-RPC answer`))
+  }
+}
+
+function targetNames(envelope: Envelope): { tool?: string; prompt?: string; target?: string } {
+  const { method, name } = envelope
+  if (name === undefined) return {}
+  if (method === 'tools/call') return { tool: name, target: name }
+  if (method === 'prompts/get') return { prompt: name, target: name }
+  return {}
+}
+
+function spanStart(request: ObservedRequest, target: string | undefined) {
+  const { peering, envelope, sessionId, protocolVersion, httpTraceparent, httpTracestate } = request
+  return {
+    upstream: peering.upstream,
+    method: envelope.method ?? '',
+    target,
+    attributes: () => ({
+      ...(sessionId !== undefined && { [semconv.sessionId]: sessionId }),
+      ...(envelope.id !== undefined && { [semconv.requestId]: envelope.id }),
+      ...(envelope.uri !== undefined && { [semconv.resourceUri]: envelope.uri }),
+      ...(protocolVersion !== undefined && { [semconv.protocolVersion]: protocolVersion }),
+    }),
+    ...(envelope.traceparent !== undefined && {
+      meta: { traceparent: envelope.traceparent, tracestate: envelope.tracestate },
+    }),
+    ...(httpTraceparent !== undefined && { http: { traceparent: httpTraceparent, tracestate: httpTracestate } }),
+  }
+}
+
+interface Result {
+  readonly errorType?: string | undefined
+  readonly rpcStatusCode?: number | undefined
+  readonly message?: string | undefined
+}
+
+function resultOf(end: OperationEnd, method: string): Result {
+  switch (end.kind) {
+    case 'failure':
+      // Closing the connection is how a client ends a subscription.
+      if (method === 'subscriptions/listen' && end.error.code === 'cancelled') return {}
+      return { errorType: end.error.code, message: end.error.message }
+    case 'status':
+      return { errorType: statusError(end.status), message: `HTTP ${end.status} without a JSON-RPC answer` }
+    case 'answer': {
+      const { error, isError } = end.envelope
+      if (error) return { errorType: String(error.code), rpcStatusCode: error.code, message: error.message }
+      return isError === true ? { errorType: 'tool_error', message: 'the tool reports an error' } : {}
+    }
+  }
+}
+
+function statusError(status: number): string {
+  return status === 401 || status === 403 ? 'upstream_unauthorized' : 'upstream_http_error'
+}
+
+/** Reads the messages in a response body as it passes: one JSON message, or the events of a stream. */
+export class BodyObserver {
+  readonly #onMessage: (envelope: Envelope | undefined) => void
+  #json: EnvelopeReader | undefined
+  readonly #events: SseReader | undefined
+
+  constructor(kind: 'json' | 'events', onMessage: (envelope: Envelope | undefined) => void) {
+    this.#onMessage = onMessage
+    if (kind === 'json') this.#json = new EnvelopeReader()
+    else this.#events = this.#eventReader()
+  }
+
+  #eventReader(): SseReader {
+    let message = new EnvelopeReader()
+    let isMessage = false
+    return new SseReader({
+      onData: (piece) => {
+        isMessage = true
+        message.push(piece)
+      },
+      onEvent: ({ hadData, type }) => {
+        if (hadData && isMessage && (type === 'message' || type === '')) this.#onMessage(message.end())
+        message = new EnvelopeReader()
+        isMessage = false
+      },
+    })
+  }
+
+  push(chunk: Uint8Array): void {
+    this.#json?.push(chunk)
+    this.#events?.push(chunk)
+  }
+
+  end(): void {
+    const json = this.#json
+    this.#json = undefined
+    if (json) this.#onMessage(json.end())
+  }
+}

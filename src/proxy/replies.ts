@@ -1,0 +1,86 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type ErrorCode, KnownError } from '../errors.ts'
+
+/**
+ * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
+ * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is always a 5xx.
+ */
+const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rpcCode: number }>> = {
+  host_not_allowed: { status: 403, rpcCode: -32000 },
+  origin_not_allowed: { status: 403, rpcCode: -32000 },
+  unauthorized: { status: 401, rpcCode: -32000 },
+  body_too_large: { status: 413, rpcCode: -32000 },
+  invalid_message: { status: 400, rpcCode: -32700 },
+  unknown_path: { status: 404, rpcCode: -32000 },
+  unknown_upstream: { status: 404, rpcCode: -32000 },
+  method_not_allowed: { status: 405, rpcCode: -32000 },
+  session_missing: { status: 400, rpcCode: -32000 },
+  session_not_found: { status: 404, rpcCode: -32001 },
+  too_many_sessions: { status: 503, rpcCode: -32000 },
+  shutting_down: { status: 503, rpcCode: -32000 },
+  cancelled: { status: 499, rpcCode: -32000 },
+  upstream_timeout: { status: 504, rpcCode: -32000 },
+  upstream_refused: { status: 502, rpcCode: -32000 },
+  upstream_reset: { status: 502, rpcCode: -32000 },
+  upstream_closed: { status: 502, rpcCode: -32000 },
+  upstream_exited: { status: 502, rpcCode: -32000 },
+  upstream_http_error: { status: 502, rpcCode: -32000 },
+  upstream_invalid: { status: 502, rpcCode: -32000 },
+  upstream_unauthorized: { status: 502, rpcCode: -32000 },
+  upstream_session_gone: { status: 502, rpcCode: -32000 },
+  usage: { status: 500, rpcCode: -32603 },
+  config_invalid: { status: 500, rpcCode: -32603 },
+  listen_failed: { status: 500, rpcCode: -32603 },
+  internal: { status: 500, rpcCode: -32603 },
+}
+
+export function statusOf(code: ErrorCode): number {
+  return replies[code].status
+}
+
+/**
+ * The JSON-RPC error that a client gets for a failure of ours or of the upstream. `id` is the raw JSON text of the
+ * request's id. `data.reason` is the error's code; a bug of ours says no more than that it is one.
+ */
+export function errorMessageFor(
+  error: unknown,
+  id: string | undefined,
+  details: Readonly<Record<string, unknown>> = {},
+): string {
+  const code = error instanceof KnownError ? error.code : 'internal'
+  const message = error instanceof KnownError ? `mcp-vitals: ${error.message}` : 'mcp-vitals: internal error'
+  const body = { code: replies[code].rpcCode, message, data: { reason: code, ...details } }
+  return `{"jsonrpc":"2.0","id":${id ?? 'null'},"error":${JSON.stringify(body)}}`
+}
+
+export interface ReplyOptions {
+  readonly id?: string | undefined
+  readonly details?: Readonly<Record<string, unknown>> | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
+
+/** Answers with an error of ours, or cuts the connection when an answer is under way already. */
+export function replyError(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  error: unknown,
+  options: ReplyOptions = {},
+): void {
+  if (outgoing.headersSent) {
+    outgoing.destroy()
+    return
+  }
+  const code = error instanceof KnownError ? error.code : 'internal'
+  const status = statusOf(code)
+  const body = Buffer.from(errorMessageFor(error, options.id, options.details))
+  outgoing.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': body.length,
+    ...(status === 503 && { 'retry-after': '1' }),
+    ...(status === 401 && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
+    // What is left of the request is not read, so the connection cannot carry another one.
+    ...(!incoming.complete && { connection: 'close' }),
+    ...options.headers,
+  })
+  outgoing.end(body)
+}

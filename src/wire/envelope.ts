@@ -1,0 +1,269 @@
+import { type Found, type Member, Scanner, type Token, unescaped } from './scanner.ts'
+
+/** Byte offsets of one JSON value inside the message. */
+export interface ByteRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** What the proxy reads of a JSON-RPC message: never more than this, and never by parsing the whole. */
+export interface Envelope {
+  readonly kind: 'request' | 'notification' | 'response' | 'batch'
+  readonly method?: string | undefined
+  /**
+   * The JSON text of the id (`1`, `"a"`, `null`), fit for a map key and for splicing. Escapes and odd numbers are
+   * normalised, because a peer may answer `"a\/b"` with `"a/b"`.
+   */
+  readonly id?: string | undefined
+  /** `params.name`: the tool or the prompt. */
+  readonly name?: string | undefined
+  /** `params.uri`: the resource. */
+  readonly uri?: string | undefined
+  /** `params.taskId` (SEP-2663). */
+  readonly taskId?: string | undefined
+  /** JSON text of `params._meta.progressToken` of a request, of `params.progressToken` of a notification. */
+  readonly progressToken?: string | undefined
+  /** JSON text of `_meta["io.modelcontextprotocol/subscriptionId"]` of the params or the result. */
+  readonly subscriptionId?: string | undefined
+  /** JSON text of `params.requestId` (`notifications/cancelled`). */
+  readonly requestId?: string | undefined
+  /** The revision the message names: in `params._meta`, else in `params`, else in `result`. */
+  readonly protocolVersion?: string | undefined
+  /** The revision that `params._meta` alone names: the claim that makes a request modern. */
+  readonly metaProtocolVersion?: string | undefined
+  readonly traceparent?: string | undefined
+  readonly tracestate?: string | undefined
+  readonly baggage?: string | undefined
+  /** The message is cut at 200 characters; a code that is no number reads as 0. */
+  readonly error?: { readonly code: number; readonly message: string } | undefined
+  /** `result.isError` of a tool call. */
+  readonly isError?: boolean | undefined
+  readonly clientName?: string | undefined
+  readonly ranges: {
+    readonly id?: ByteRange | undefined
+    readonly progressToken?: ByteRange | undefined
+    readonly subscriptionId?: ByteRange | undefined
+    readonly requestId?: ByteRange | undefined
+  }
+}
+
+const maxErrorChars = 200
+const lineFeed = 0x0a
+const carriageReturn = 0x0d
+const space = 0x20
+
+/** Counts the members while the tables below are built. */
+let slots = 0
+
+function wanted(key: string, members: Readonly<Record<string, Member>> = {}): Member {
+  return { key, bytes: Buffer.from(key), members: Object.values(members), slot: slots++ }
+}
+
+const vendor = 'io.modelcontextprotocol/'
+const inParamsClientInfo = { name: wanted('name') }
+const inMetaClientInfo = { name: wanted('name') }
+const inParamsMeta = {
+  progressToken: wanted('progressToken'),
+  traceparent: wanted('traceparent'),
+  tracestate: wanted('tracestate'),
+  baggage: wanted('baggage'),
+  protocolVersion: wanted(`${vendor}protocolVersion`),
+  subscriptionId: wanted(`${vendor}subscriptionId`),
+  clientInfo: wanted(`${vendor}clientInfo`, inMetaClientInfo),
+}
+const inParams = {
+  meta: wanted('_meta', inParamsMeta),
+  name: wanted('name'),
+  uri: wanted('uri'),
+  taskId: wanted('taskId'),
+  progressToken: wanted('progressToken'),
+  requestId: wanted('requestId'),
+  protocolVersion: wanted('protocolVersion'),
+  clientInfo: wanted('clientInfo', inParamsClientInfo),
+}
+const inResultMeta = { subscriptionId: wanted(`${vendor}subscriptionId`) }
+const inResult = {
+  meta: wanted('_meta', inResultMeta),
+  isError: wanted('isError'),
+  protocolVersion: wanted('protocolVersion'),
+}
+const inError = { code: wanted('code'), message: wanted('message') }
+const inMessage = {
+  id: wanted('id'),
+  method: wanted('method'),
+  params: wanted('params', inParams),
+  result: wanted('result', inResult),
+  error: wanted('error', inError),
+}
+const root = wanted('', inMessage)
+
+/**
+ * Reads the envelope of one JSON-RPC message from chunks cut anywhere. `end` gives undefined for what is no JSON-RPC
+ * message or was cut short.
+ */
+export class EnvelopeReader {
+  readonly #scanner = new Scanner(root)
+
+  push(chunk: Uint8Array): void {
+    this.#scanner.push(chunk)
+  }
+
+  end(): Envelope | undefined {
+    const scanned = this.#scanner.end()
+    if (!scanned) return undefined
+    return scanned.kind === 'array' ? { kind: 'batch', ranges: {} } : envelopeOf(scanned.found)
+  }
+}
+
+/** The envelope of one complete message in memory. */
+export function readEnvelope(message: Uint8Array): Envelope | undefined {
+  const reader = new EnvelopeReader()
+  reader.push(message)
+  return reader.end()
+}
+
+function envelopeOf(found: Found): Envelope | undefined {
+  const method = found[inMessage.method.slot]
+  if (method?.kind === 'string') return callOf(found)
+  return method ? undefined : responseOf(found)
+}
+
+/** Clients exist that send `"id":null` with a notification; nothing could answer it, so it is one. */
+function callOf(found: Found): Envelope | undefined {
+  const idToken = found[inMessage.id.slot]
+  const id = isNull(idToken) ? undefined : idToken
+  if (id && !isId(id)) return undefined
+  const progressToken = idOf(found[id ? inParamsMeta.progressToken.slot : inParams.progressToken.slot])
+  const requestId = idOf(found[inParams.requestId.slot])
+  const subscriptionId = idOf(found[inParamsMeta.subscriptionId.slot])
+  const metaProtocolVersion = stringOf(found[inParamsMeta.protocolVersion.slot])
+  return {
+    kind: id ? 'request' : 'notification',
+    method: stringOf(found[inMessage.method.slot]),
+    id: idText(id),
+    name: stringOf(found[inParams.name.slot]),
+    uri: stringOf(found[inParams.uri.slot]),
+    taskId: stringOf(found[inParams.taskId.slot]),
+    progressToken: idText(progressToken),
+    subscriptionId: idText(subscriptionId),
+    requestId: idText(requestId),
+    protocolVersion: metaProtocolVersion ?? stringOf(found[inParams.protocolVersion.slot]),
+    metaProtocolVersion,
+    traceparent: stringOf(found[inParamsMeta.traceparent.slot]),
+    tracestate: stringOf(found[inParamsMeta.tracestate.slot]),
+    baggage: stringOf(found[inParamsMeta.baggage.slot]),
+    clientName: stringOf(found[inMetaClientInfo.name.slot]) ?? stringOf(found[inParamsClientInfo.name.slot]),
+    ranges: {
+      id: rangeOf(id),
+      progressToken: rangeOf(progressToken),
+      subscriptionId: rangeOf(subscriptionId),
+      requestId: rangeOf(requestId),
+    },
+  }
+}
+
+/** An error that names no id is an answer too: the server could not read it (MCP 2025-11-25, JSONRPCErrorResponse). */
+function responseOf(found: Found): Envelope | undefined {
+  const id = found[inMessage.id.slot]
+  const failure = found[inMessage.error.slot]
+  const isFailure = failure !== undefined && !isNull(failure)
+  if (id ? !isId(id) : !isFailure) return undefined
+  if (!isFailure && !found[inMessage.result.slot]) return undefined
+  const subscriptionId = idOf(found[inResultMeta.subscriptionId.slot])
+  return {
+    kind: 'response',
+    id: idText(id),
+    subscriptionId: idText(subscriptionId),
+    protocolVersion: stringOf(found[inResult.protocolVersion.slot]),
+    error: isFailure ? { code: numberOf(found[inError.code.slot]) ?? 0, message: errorText(found) } : undefined,
+    isError: booleanOf(found[inResult.isError.slot]),
+    ranges: { id: rangeOf(id), subscriptionId: rangeOf(subscriptionId) },
+  }
+}
+
+const wholeNumber = /^-?(?:0|[1-9]\d*)$/
+const jsonNumber = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
+
+function isNull(token: Token | undefined): boolean {
+  return token?.kind === 'scalar' && token.text === 'null'
+}
+
+function isNumber({ kind, text }: Token): boolean {
+  return kind === 'scalar' && (wholeNumber.test(text) || jsonNumber.test(text))
+}
+
+function isId(token: Token): boolean {
+  return token.kind === 'string' || isNumber(token) || isNull(token)
+}
+
+function idOf(token: Token | undefined): Token | undefined {
+  return token && isId(token) ? token : undefined
+}
+
+function rangeOf(token: Token | undefined): ByteRange | undefined {
+  return token && { start: token.start, end: token.end }
+}
+
+/** `1.0` and `1e0` are the number 1; a whole number keeps its digits, however many. */
+function idText(token: Token | undefined): string | undefined {
+  if (!token?.isWhole) return undefined
+  if (token.kind === 'string') return quoted(token.text)
+  if (isNull(token) || wholeNumber.test(token.text)) return token.text
+  const value = Number(token.text)
+  return Number.isFinite(value) ? String(value) : token.text
+}
+
+/** An escape may hide which character it is, as in `"a\/b"`, so such a string is written anew. */
+function quoted(text: string): string {
+  return text.includes('\\') ? JSON.stringify(unescaped(text) ?? text) : `"${text}"`
+}
+
+function stringOf(token: Token | undefined): string | undefined {
+  return token?.kind === 'string' && token.isWhole ? unescaped(token.text) : undefined
+}
+
+function numberOf(token: Token | undefined): number | undefined {
+  return token && isNumber(token) ? Number(token.text) : undefined
+}
+
+function booleanOf(token: Token | undefined): boolean | undefined {
+  return token?.kind === 'scalar' && (token.text === 'true' || token.text === 'false')
+    ? token.text === 'true'
+    : undefined
+}
+
+/** The start of the message; a long one may have been cut inside an escape. */
+function errorText(found: Found): string {
+  const token = found[inError.message.slot]
+  if (token?.kind !== 'string') return ''
+  const text = token.isWhole ? token.text : token.text.replace(/(?<!\\)((?:\\\\)*)\\(?:u[^\\]{0,3})?$/, '$1')
+  return (unescaped(text) ?? text).slice(0, maxErrorChars)
+}
+
+/** Replaces byte ranges of a message, which must not overlap, by other JSON text; the rest stays byte for byte. */
+export function splice(
+  message: Buffer,
+  edits: readonly { readonly range: ByteRange; readonly text: string }[],
+): Buffer {
+  const pieces: Buffer[] = []
+  let copied = 0
+  for (const { range, text } of edits.toSorted((a, b) => a.range.start - b.range.start)) {
+    pieces.push(message.subarray(copied, range.start), Buffer.from(text))
+    copied = range.end
+  }
+  pieces.push(message.subarray(copied))
+  return Buffer.concat(pieces)
+}
+
+/**
+ * The message on one line, as the framing of stdio needs it: raw line breaks, which JSON allows only between tokens,
+ * become spaces. Gives back the same buffer when there is nothing to change.
+ */
+export function onOneLine(message: Buffer): Buffer {
+  if (!message.includes(lineFeed) && !message.includes(carriageReturn)) return message
+  const line = Buffer.from(message)
+  for (let at = 0; at < line.length; at++) {
+    if (line[at] === lineFeed || line[at] === carriageReturn) line[at] = space
+  }
+  return line
+}

@@ -1,0 +1,138 @@
+import { modernVersion } from './era.ts'
+
+/** The headers of the Streamable HTTP transport, in lower case. */
+export const headerNames = {
+  sessionId: 'mcp-session-id',
+  protocolVersion: 'mcp-protocol-version',
+  method: 'mcp-method',
+  name: 'mcp-name',
+  lastEventId: 'last-event-id',
+} as const
+
+/** Headers about one connection, not the message: RFC 9110 §7.6.1, and §11.7 for those of proxy authentication. */
+const hopByHop: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+const noNames: ReadonlySet<string> = new Set()
+
+/**
+ * All headers but the hop-by-hop ones, those that `Connection` lists and those in `drop` (lower case); order, case and
+ * duplicates stay.
+ */
+export function endToEndHeaders(
+  rawHeaders: readonly string[],
+  { drop = noNames }: { readonly drop?: ReadonlySet<string> } = {},
+): string[] {
+  const listed = connectionOptions(rawHeaders)
+  const kept: string[] = []
+  for (const [name, value] of pairs(rawHeaders)) {
+    const key = name.toLowerCase()
+    if (!hopByHop.has(key) && !listed.has(key) && !drop.has(key)) kept.push(name, value)
+  }
+  return kept
+}
+
+function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> {
+  const options = new Set<string>()
+  for (const [name, value] of pairs(rawHeaders)) {
+    if (!isNamed(name, 'connection')) continue
+    for (const option of value.split(',')) options.add(option.trim().toLowerCase())
+  }
+  return options
+}
+
+function* pairs(rawHeaders: readonly string[]): Generator<[name: string, value: string]> {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) yield [rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '']
+}
+
+function isNamed(name: string, lowerCase: string): boolean {
+  return name.length === lowerCase.length && name.toLowerCase() === lowerCase
+}
+
+/** The value of the first header of that name, which is given in lower case. */
+export function headerValue(rawHeaders: readonly string[], name: string): string | undefined {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) if (isNamed(rawHeaders[i] ?? '', name)) return rawHeaders[i + 1]
+  return undefined
+}
+
+const base64Prefix = '=?base64?'
+const base64Suffix = '?='
+const canonicalBase64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+
+function isBase64Value(value: string): boolean {
+  return value.startsWith(base64Prefix) && value.endsWith(base64Suffix)
+}
+
+/**
+ * The text of a header that mirrors the body: `=?base64?…?=` decoded, anything else itself; undefined when the Base64 or
+ * the UTF-8 in it is malformed (MCP 2026-07-28, Streamable HTTP, Value Encoding; as SDK v2's decodeMcpParamValue).
+ */
+export function decodeHeaderValue(value: string): string | undefined {
+  if (!isBase64Value(value)) return value
+  const text = value.slice(base64Prefix.length, value.length - base64Suffix.length)
+  if (!canonicalBase64.test(text)) return undefined
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(text, 'base64'))
+  } catch {
+    // Not UTF-8: the specification has servers refuse such a value.
+    return undefined
+  }
+}
+
+/** The header value for a text: itself when it is plain ASCII that survives header parsing, else `=?base64?…?=`. */
+export function encodeHeaderValue(value: string): string {
+  const isPlain = /^[\t\x20-\x7e]+$/.test(value) && value === value.trim() && !isBase64Value(value)
+  return isPlain ? value : `${base64Prefix}${Buffer.from(value).toString('base64')}${base64Suffix}`
+}
+
+/** What of a modern request its headers repeat. */
+export interface MirroredRequest {
+  readonly method: string
+  readonly name?: string | undefined
+  readonly uri?: string | undefined
+  readonly taskId?: string | undefined
+  /** The revision that `params._meta` names; ours unless given. */
+  readonly protocolVersion?: string | undefined
+}
+
+/** Which field `Mcp-Name` repeats: SEP-2243 for the first three, SEP-2663 for tasks (as SDK v2's MCP_NAME_HEADER_SOURCE). */
+const nameSources: ReadonlyMap<string, 'name' | 'uri' | 'taskId'> = new Map([
+  ['tools/call', 'name'],
+  ['prompts/get', 'name'],
+  ['resources/read', 'uri'],
+  ['tasks/get', 'taskId'],
+  ['tasks/update', 'taskId'],
+  ['tasks/cancel', 'taskId'],
+])
+
+/** The headers that mirror a modern request's body: MCP-Protocol-Version, Mcp-Method, and Mcp-Name where it has one. */
+export function modernHeaders(request: MirroredRequest): string[] {
+  const { method, protocolVersion = modernVersion } = request
+  const headers = [headerNames.protocolVersion, protocolVersion, headerNames.method, encodeHeaderValue(method)]
+  const source = nameSources.get(method)
+  const name = source && request[source]
+  if (name !== undefined) headers.push(headerNames.name, encodeHeaderValue(name))
+  return headers
+}
+
+export function isEventStream(contentType: string | undefined): boolean {
+  return mediaType(contentType) === 'text/event-stream'
+}
+
+export function isJson(contentType: string | undefined): boolean {
+  return mediaType(contentType) === 'application/json'
+}
+
+/** The type without its parameters (RFC 9110 §8.3.1). */
+function mediaType(contentType: string | undefined): string | undefined {
+  return contentType?.split(';', 1)[0]?.trim().toLowerCase()
+}

@@ -1,0 +1,66 @@
+const lineFeed = 0x0a
+const carriageReturn = 0x0d
+
+export interface LineReaderOptions {
+  readonly maxBytes: number
+  onLine(line: Buffer): void
+  /** A line was longer than `maxBytes` and is dropped; told once, at its end. */
+  onTooLong(bytes: number): void
+}
+
+/**
+ * Splits a byte stream into lines, as stdio frames messages (MCP, Transports, stdio). A trailing CR is not part of a
+ * line and empty lines are skipped. Pieces of a line are gathered and joined once, so a long line costs no more per
+ * byte than a short one.
+ */
+export class LineReader {
+  readonly #options: LineReaderOptions
+  #pieces: Buffer[] = []
+  #bytes = 0
+
+  constructor(options: LineReaderOptions) {
+    this.#options = options
+  }
+
+  push(chunk: Buffer): void {
+    let from = 0
+    for (;;) {
+      const at = chunk.indexOf(lineFeed, from)
+      if (at === -1) break
+      this.#finish(chunk.subarray(from, at))
+      from = at + 1
+    }
+    if (from < chunk.length) this.#gather(chunk.subarray(from))
+  }
+
+  /** The stream is over; what follows its last line break is a line too. */
+  end(): void {
+    this.#finish(Buffer.alloc(0))
+  }
+
+  /** Keeps nothing of a line that is already too long; one byte more than allowed may still be its CR. */
+  #gather(piece: Buffer): void {
+    this.#bytes += piece.length
+    if (this.#bytes <= this.#options.maxBytes + 1) this.#pieces.push(piece)
+    else this.#pieces = []
+  }
+
+  #finish(piece: Buffer): void {
+    const line = this.#bytes === 0 ? piece : this.#join(piece)
+    if (!line) return
+    const end = line.at(-1) === carriageReturn ? line.length - 1 : line.length
+    if (end > this.#options.maxBytes) this.#options.onTooLong(end)
+    else if (end > 0) this.#options.onLine(line.subarray(0, end))
+  }
+
+  #join(piece: Buffer): Buffer | undefined {
+    this.#gather(piece)
+    const pieces = this.#pieces
+    const bytes = this.#bytes
+    this.#pieces = []
+    this.#bytes = 0
+    if (pieces.length > 0) return Buffer.concat(pieces, bytes)
+    this.#options.onTooLong(bytes)
+    return undefined
+  }
+}

@@ -2,12 +2,15 @@ import { KnownError, errorMessage } from '../errors.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { type ByteRange, type Envelope, onOneLine, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
-import type { BridgeDeps } from './bridge.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
 import { namesIn } from './learn.ts'
-import { type Operation, beginOperation } from './observe.ts'
+import { type ObserveDeps, type Operation, beginOperation } from './observe.ts'
 import { ReplyStream } from './reply-stream.ts'
 import { errorMessageFor, replyError } from './replies.ts'
+
+export interface ModernBridgeDeps extends ObserveDeps {
+  readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
+}
 
 interface Waiting {
   readonly exchange: Exchange
@@ -23,14 +26,14 @@ interface Waiting {
  * both use id 1 never meet. Everything else in a message stays byte for byte.
  */
 export class ModernBridge {
-  readonly #deps: BridgeDeps
+  readonly #deps: ModernBridgeDeps
   readonly #name: string
   readonly #upstream: StdioUpstream
   /** By our own id, as raw JSON text. */
   readonly #waiting = new Map<string, Waiting>()
   #lastId = 0
 
-  constructor(deps: BridgeDeps, name: string, upstream: StdioUpstream) {
+  constructor(deps: ModernBridgeDeps, name: string, upstream: StdioUpstream) {
     this.#deps = deps
     this.#name = name
     this.#upstream = upstream

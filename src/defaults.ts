@@ -49,11 +49,8 @@ export const defaults = {
   },
   http: {
     connectTimeoutMs: 5000,
-    stallTimeoutMs: 60_000,
-    absoluteTimeoutMs: 600_000,
     idleConnectionMs: 4000,
   },
-  keepAliveCommentMs: 15_000,
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,
   shutdownDeadlineMs: 14_000,

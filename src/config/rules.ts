@@ -42,6 +42,19 @@ function upstreamRemarks(name: string, entry: UpstreamEntry): Finding[] {
       remark([...path, 'env'], 'has no effect beside a url; put it under launch if we are to start the server'),
     )
   }
+  return [
+    ...found,
+    ...globalOnly(entry).map((key) =>
+      remark([...path, 'heartbeat', ...key], 'has no effect for one upstream; set it in the main heartbeat block'),
+    ),
+  ]
+}
+
+/** What an upstream's heartbeat block sets although there is only one of it. */
+function globalOnly({ heartbeat }: UpstreamEntry): Path[] {
+  const found: Path[] = []
+  if (heartbeat?.cleanup_interval_seconds !== undefined) found.push(['cleanup_interval_seconds'])
+  if (heartbeat?.logging?.structured_logging !== undefined) found.push(['logging', 'structured_logging'])
   return found
 }
 

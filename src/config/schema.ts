@@ -143,7 +143,7 @@ const heartbeatShape = {
   ),
   cleanup_interval_seconds: setting(
     seconds(day),
-    'How often ended sessions and their records are cleared away.',
+    'How often idle sessions are looked for; one value for all upstreams.',
     heartbeatDefaults.cleanup_interval_seconds,
   ),
   heartbeat_log_interval_seconds: setting(
@@ -205,7 +205,7 @@ const heartbeatShape = {
     z.strictObject({
       enhanced_heartbeat_logging: setting(
         z.boolean(),
-        'Whether heartbeat lines carry all their fields.',
+        'Whether routine successes are logged too; failures and changes always are.',
         heartbeatDefaults.logging.enhanced_heartbeat_logging,
       ),
       include_client_info: setting(
@@ -215,7 +215,7 @@ const heartbeatShape = {
       ),
       structured_logging: setting(
         z.boolean(),
-        'Whether heartbeat lines are one object of fields; otherwise one sentence.',
+        'Whether the log may be JSON; otherwise it is logfmt, whatever log.format says. One value for all upstreams.',
         heartbeatDefaults.logging.structured_logging,
       ),
     }),
@@ -316,7 +316,7 @@ export const fileSchema = z
     ),
     max_sessions: setting(
       z.int().min(1).max(100_000),
-      'How many sessions may exist at the same time.',
+      'How many clients may have a server process of their own at the same time, over all stdio upstreams.',
       fileDefaults.max_sessions,
     ),
     exposition: setting(

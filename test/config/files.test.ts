@@ -58,7 +58,7 @@ describe('a good file', () => {
             ...heartbeat,
             intervalMs: 30_000,
             adaptive: { ...heartbeat.adaptive, enabled: false },
-            logging: { ...heartbeat.logging, structured: true },
+            logging: { ...heartbeat.logging, clientInfo: true },
           },
           target: {
             transport: 'http',

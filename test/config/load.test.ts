@@ -198,6 +198,17 @@ it('reads JSON as the clients write it: tabs, and a comma too many', () => {
   expect(config('{\n\t"mcpServers": {\n\t\t"a": { "command": "x" },\n\t},\n}').upstreams).toHaveLength(1)
 })
 
+it('tells what a heartbeat block of one upstream cannot change', () => {
+  const { notices } = load([
+    'mcpServers: {a: {command: x, heartbeat: {cleanup_interval_seconds: 60, logging: {structured_logging: false}}}}',
+  ])
+  const why = 'has no effect for one upstream; set it in the main heartbeat block'
+  expect(notices).toEqual([
+    `a.yaml:1: mcpServers.a.heartbeat.cleanup_interval_seconds: ${why}`,
+    `a.yaml:1: mcpServers.a.heartbeat.logging.structured_logging: ${why}`,
+  ])
+})
+
 it('tells that a permission has no effect beside a token', () => {
   const { notices } = load(['auth: {bearer_file: t}\nallow_unauthenticated: true\nmcpServers: {a: {command: x}}'], {
     secrets: { t: 'canary' },

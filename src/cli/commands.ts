@@ -28,12 +28,16 @@ Options of serve, which is also what runs when no command is named:
 export async function run(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv
   try {
+    if (asksForHelp(argv)) {
+      process.stdout.write(usage)
+      return 0
+    }
     switch (command) {
       case 'check':
         return runCheck(rest, { stdout: out, stderr: err, env: process.env })
       case 'selftest': {
         const { selftest } = await import('./selftest.ts')
-        return await selftest()
+        return await selftest(rest, { stdout: out, env: process.env })
       }
       case 'serve':
         return await runServe(rest)
@@ -42,11 +46,8 @@ export async function run(argv: readonly string[]): Promise<number> {
         out(packageVersion())
         return 0
       case undefined:
-      case '--help':
-      case '-h':
-      case 'help':
-        process.stdout.write(usage)
-        return command === undefined ? 2 : 0
+        process.stderr.write(usage)
+        return 2
       default:
         return await runServe(argv)
     }
@@ -55,6 +56,13 @@ export async function run(argv: readonly string[]): Promise<number> {
     for (const line of error.message.split('\n')) err(line)
     return error.code === 'usage' ? 2 : 1
   }
+}
+
+/** Behind `--` a `--help` is for the server. */
+function asksForHelp(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--')
+  const own = end === -1 ? argv : argv.slice(0, end)
+  return own[0] === 'help' || own.includes('--help') || own.includes('-h')
 }
 
 function out(line: string): void {

@@ -202,7 +202,7 @@ function heartbeatOf(deps: MonitorDeps, config: UpstreamConfig, prober: Prober, 
   const events: HeartbeatEvents = {
     onHeartbeat: ({ result, startedAtWallMs }) => {
       const { leg, method, outcome, durationMs, reason } = result
-      const { traceId, spanId } = tracing.heartbeat({
+      const place = tracing.heartbeat({
         upstream: name,
         transport,
         leg,
@@ -215,9 +215,10 @@ function heartbeatOf(deps: MonitorDeps, config: UpstreamConfig, prober: Prober, 
         reason,
       })
       const durationSeconds = durationMs / 1000
-      instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, traceId, spanId })
+      const exemplar = tracing.exemplarOf(place)
+      instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
       if (result.opening && outcome === 'ok') onOpened()
-      return traceId
+      return place.traceId
     },
     onReport: report,
     onVerdict: (from, to) => {

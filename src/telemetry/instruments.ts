@@ -34,6 +34,10 @@ export interface EndedSession {
   readonly durationSeconds: number
 }
 
+/** Why a message could not be delivered: the server's (`noise`, `line_too_long`), or nobody is there to take it. */
+export const dropReasons = ['noise', 'line_too_long', 'client_gone', 'no_request', 'no_stream'] as const
+export type DropReason = (typeof dropReasons)[number]
+
 /** What the rest of the program records through. */
 export interface Instruments {
   recordOperation(operation: Operation): void
@@ -44,7 +48,7 @@ export interface Instruments {
   countInventoryChange(upstream: string): void
   countUnparsed(upstream: string): void
   countRejected(reason: string): void
-  countDropped(upstream: string, reason: string): void
+  countDropped(upstream: string, reason: DropReason): void
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
@@ -108,6 +112,7 @@ export function instruments(options: {
         for (const to of nexts) stateChanges.init(upstream, from, to)
       }
       for (const reason of restartReasons) restarts.init(upstream, reason)
+      for (const reason of dropReasons) dropped.init(upstream, reason)
       for (const counter of [inventoryChanges, unparsed, labelOverflow]) counter.init(upstream)
     },
   }

@@ -117,7 +117,7 @@ export const metrics = {
     labels: [label.upstream, label.transport, label.leg, label.method, label.outcome],
     bounds: heartbeatBounds,
     live: true,
-    help: 'Round trip of heartbeats; a missed one counts with its time-out.',
+    help: 'Round trip of heartbeats; one that was never answered counts with the time that it was waited for.',
   },
   heartbeats: {
     instrument: 'mcp.heartbeats',

@@ -36,11 +36,15 @@ export interface OperationResult {
   readonly attributes?: Attributes | undefined
 }
 
-/** One operation's place in a trace. It has ids even if nothing is recorded, for logs and exemplars. */
-export interface OperationSpan {
+/** A place in a trace. It has ids even if nothing is recorded, for logs. */
+export interface TracePlace {
   readonly traceId: string
   readonly spanId: string
   readonly sampled: boolean
+}
+
+/** One operation's place in a trace. */
+export interface OperationSpan extends TracePlace {
   end(result: OperationResult): void
 }
 
@@ -82,7 +86,12 @@ export interface Tracing {
   /** A CLIENT span below `parent`. */
   readonly startClient: (parent: OperationSpan, start: SpanStart) => OperationSpan
   /** Failures, slow heartbeats and changes of state are always kept, 1 % of the others. */
-  readonly heartbeat: (heartbeat: HeartbeatTrace) => { readonly traceId: string; readonly spanId: string }
+  readonly heartbeat: (heartbeat: HeartbeatTrace) => TracePlace
+  /**
+   * What a measurement may name as its exemplar: a trace that is kept, as OpenTelemetry's default filter has it. While
+   * nothing is exported every id counts, because it still finds the log line.
+   */
+  readonly exemplarOf: (place: TracePlace) => { readonly traceId: string; readonly spanId: string } | undefined
   /** Sends what is left. Rejects if that fails. */
   readonly shutdown: () => Promise<void>
 }
@@ -209,9 +218,11 @@ function tracesOf({ ids, recorder, exportsTo, shutdown }: TracingParts): Tracing
     },
     heartbeat: (heartbeat) => {
       const made = ids.next(undefined)
-      if (recorder && isKept(recorder.sampling, heartbeat, made.traceId)) recordHeartbeat(recorder.tracer, heartbeat)
-      return made
+      const sampled = recorder !== undefined && isKept(recorder.sampling, heartbeat, made.traceId)
+      if (sampled) recordHeartbeat(recorder.tracer, heartbeat)
+      return { ...made, sampled }
     },
+    exemplarOf: ({ traceId, spanId, sampled }) => (recorder && !sampled ? undefined : { traceId, spanId }),
   }
 }
 

@@ -24,7 +24,7 @@ function busyPipeline(upstream = 'files') {
   recorder.recordSession({ upstream, networkTransport: 'tcp', durationSeconds: 12.25 })
   const heartbeat = { upstream, transport: 'stdio', leg: 'upstream', method: 'ping', outcome: 'late' } as const
   recorder.recordHeartbeat({ ...heartbeat, ...trace, durationSeconds: 3 })
-  recorder.countDropped(upstream, 'queue_full')
+  recorder.countDropped(upstream, 'noise')
   upstreams.push(
     upstreamGauges({
       upstream,
@@ -88,13 +88,13 @@ describe('the text format', () => {
 
   it('carries any label value unharmed', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.string({ unit: 'grapheme' }), async (reason) => {
+      fc.asyncProperty(fc.string({ unit: 'grapheme' }), async (upstream) => {
         const { recorder, samplesOf } = pipeline()
-        recorder.countDropped('files', reason)
-        const [line = ''] = await samplesOf('mcp_vitals_dropped_messages_total')
-        const [, escaped = ''] = /reason="(.*)"\} 1$/s.exec(line) ?? []
+        recorder.countUnparsed(upstream)
+        const [line = ''] = await samplesOf('mcp_vitals_unparsed_messages_total')
+        const [, escaped = ''] = /upstream="(.*)"\} 1$/s.exec(line) ?? []
         const unescaped = escaped.replaceAll(/\\(.)/g, (_, char: string) => (char === 'n' ? '\n' : char))
-        expect(unescaped).toBe(reason)
+        expect(unescaped).toBe(upstream)
       }),
       { numRuns: 30 },
     )

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { outcomes } from '../../src/heartbeat/classify.ts'
+import { dropReasons } from '../../src/telemetry/instruments.ts'
 import { pipeline, toolCall, upstreamGauges } from './fixture.ts'
 
 describe('recordOperation', () => {
@@ -104,7 +105,7 @@ describe('counters', () => {
     recorder.countStateChange('files', 'suspect', 'down')
     recorder.countRestart('files', 'exit')
     recorder.countInventoryChange('files')
-    recorder.countDropped('files', 'queue_full')
+    recorder.countDropped('files', 'noise')
     recorder.countRejected('too_many_sessions')
     expect(await samplesOf('mcp_upstream_state_changes_total')).toEqual([
       'mcp_upstream_state_changes_total{upstream="files",from="suspect",to="down"} 1',
@@ -113,7 +114,7 @@ describe('counters', () => {
       'mcp_upstream_inventory_changes_total{upstream="files"} 1',
     ])
     expect(await samplesOf('mcp_vitals_dropped_messages_total')).toEqual([
-      'mcp_vitals_dropped_messages_total{upstream="files",reason="queue_full"} 1',
+      'mcp_vitals_dropped_messages_total{upstream="files",reason="noise"} 1',
     ])
     expect(await samplesOf('mcp_vitals_rejected_requests_total')).toContain(
       'mcp_vitals_rejected_requests_total{reason="too_many_sessions"} 1',
@@ -127,6 +128,9 @@ describe('counters', () => {
     expect(heartbeats).toHaveLength(2 * outcomes.length)
     expect(heartbeats.every((line) => line.endsWith('} 0'))).toBe(true)
     expect(await samplesOf('mcp_upstream_restarts_total')).toHaveLength(6)
+    expect(await samplesOf('mcp_vitals_dropped_messages_total')).toEqual(
+      dropReasons.map((reason) => `mcp_vitals_dropped_messages_total{upstream="files",reason="${reason}"} 0`),
+    )
     expect(await samplesOf('mcp_upstream_state_changes_total')).toContain(
       'mcp_upstream_state_changes_total{upstream="files",from="suspect",to="down"} 0',
     )

@@ -89,6 +89,7 @@ const readingArb: fc.Arbitrary<UpstreamReading> = fc
   .record({
     heartbeats: fc.nat(99),
     failures: fc.nat(99),
+    answered: fc.nat(99),
     rttSumSeconds: fc.nat(99),
     rttCount: fc.nat(99),
     counts: fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99)),
@@ -103,6 +104,7 @@ function sum(a: UpstreamReading, b: UpstreamReading): UpstreamReading {
   return {
     heartbeats: a.heartbeats + b.heartbeats,
     failures: a.failures + b.failures,
+    answered: a.answered + b.answered,
     rttSumSeconds: a.rttSumSeconds + b.rttSumSeconds,
     rttCount: a.rttCount + b.rttCount,
     buckets: { bounds, counts: a.buckets.counts.map((count, index) => count + (b.buckets.counts[index] ?? 0)) },

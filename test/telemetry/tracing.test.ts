@@ -58,7 +58,7 @@ describe('without an endpoint', () => {
 
   it('never makes an id of zeros', async () => {
     const { heartbeat } = await tracing({ env: {}, serviceVersion: '1', random: () => 0 })
-    expect(heartbeat(ping)).toEqual({ traceId: `01${'0'.repeat(30)}`, spanId: `01${'0'.repeat(14)}` })
+    expect(heartbeat(ping)).toEqual({ traceId: `01${'0'.repeat(30)}`, spanId: `01${'0'.repeat(14)}`, sampled: false })
   })
 })
 
@@ -153,10 +153,32 @@ const ping: HeartbeatTrace = {
   stateChanged: false,
 }
 
+describe('exemplars', () => {
+  it('name only traces that are kept, once traces are exported', async () => {
+    const { heartbeat, exemplarOf } = await recordedTracing()
+    const kept = heartbeat({ ...ping, outcome: 'timeout' })
+    const dropped = { ...kept, sampled: false }
+    expect(exemplarOf(kept)).toEqual({ traceId: kept.traceId, spanId: kept.spanId })
+    expect(exemplarOf(dropped)).toBeUndefined()
+  })
+
+  it('name every trace while none is exported, as its id still finds the log line', async () => {
+    const { heartbeat, exemplarOf } = await tracing({ env: {}, serviceVersion: '1' })
+    const place = heartbeat(ping)
+    expect(exemplarOf(place)).toEqual({ traceId: place.traceId, spanId: place.spanId })
+  })
+})
+
 describe('heartbeats', () => {
   it('are recorded after the fact, with the time they took', async () => {
     const { heartbeat, spans } = await recordedTracing()
-    const ids = heartbeat({ ...ping, outcome: 'timeout', durationMs: 2000, reason: 'no answer in 2000 ms' })
+    const { sampled, ...ids } = heartbeat({
+      ...ping,
+      outcome: 'timeout',
+      durationMs: 2000,
+      reason: 'no answer in 2000 ms',
+    })
+    expect(sampled).toBe(true)
     expect(spans()[0]).toMatchObject({
       name: 'heartbeat ping',
       startTime: [1_767_225_600, 0],

@@ -1,0 +1,121 @@
+/** The real Prometheus and its promtool, and what a scrape says. */
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'vitest'
+import { findExecutable } from '../../src/upstreams/executable.ts'
+import { eventually } from './eventually.ts'
+import { freePort } from './processes.ts'
+
+/** Where a program is. Without it the test is skipped, saying what to install; in CI it fails. */
+export function needed(context: TestContext, program: 'prometheus' | 'promtool'): string {
+  const found = findExecutable(program, { path: process.env.PATH })
+  if (found.kind === 'found') return found.path
+  const advice = `${program} is not installed: apt-get install prometheus`
+  if (process.env.CI) throw new Error(advice)
+  process.stderr.write(`skipped: ${advice}\n`)
+  return context.skip(advice)
+}
+
+/** What `promtool check metrics` says of a scrape; 0 and nothing is approval. */
+export function checkMetrics(promtool: string, scrape: string): Promise<{ code: number | null; output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(promtool, ['check', 'metrics'], { stdio: ['pipe', 'pipe', 'pipe'] })
+    let output = ''
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => (output += chunk.toString()))
+    child.once('error', reject)
+    child.once('close', (code) => resolve({ code, output }))
+    child.stdin.end(scrape)
+  })
+}
+
+export interface RunningPrometheus {
+  /** The `data` of an answer of its HTTP API: `api('query', { query: 'up' })`. */
+  api(path: string, parameters?: Readonly<Record<string, string>>): Promise<unknown>
+  /** Its own metrics. */
+  ownMetrics(): Promise<string>
+  stop(): Promise<void>
+}
+
+/** Starts a Prometheus that scrapes one target every second. It cannot choose its own port, so it may need a second try. */
+export async function startPrometheus(program: string, target: string): Promise<RunningPrometheus> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnce(program, target)
+    } catch (error) {
+      if (attempt === 3) throw error
+    }
+  }
+}
+
+async function startOnce(program: string, target: string): Promise<RunningPrometheus> {
+  const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-prometheus-'))
+  const config = join(directory, 'prometheus.yml')
+  const job = { job_name: 'mcp-vitals', static_configs: [{ targets: [new URL(target).host] }] }
+  // YAML reads JSON.
+  await writeFile(config, JSON.stringify({ global: { scrape_interval: '1s' }, scrape_configs: [job] }))
+  const address = `127.0.0.1:${await freePort()}`
+  const child = spawn(
+    program,
+    [
+      `--config.file=${config}`,
+      `--storage.tsdb.path=${join(directory, 'data')}`,
+      `--web.listen-address=${address}`,
+      '--enable-feature=exemplar-storage',
+      '--log.level=error',
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  let output = ''
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const stop = async () => {
+    child.kill('SIGTERM')
+    await exited
+    await rm(directory, { recursive: true, force: true })
+  }
+  const get = (path: string) => fetch(`http://${address}${path}`)
+  try {
+    await eventually(() => (child.exitCode === null ? get('/-/ready').then(({ ok }) => ok) : Promise.reject(output)), {
+      what: `prometheus is ready; it says: ${output}`,
+    })
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return {
+    api: async (path, parameters = {}) => {
+      const answer = await get(`/api/v1/${path}?${new URLSearchParams(parameters).toString()}`)
+      return ((await answer.json()) as { data: unknown }).data
+    },
+    ownMetrics: async () => (await get('/metrics')).text(),
+    stop,
+  }
+}
+
+/** One sample of a scrape. */
+export interface Sample {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+  readonly exemplar?: { readonly labels: Readonly<Record<string, string>>; readonly value: number }
+}
+
+/** The samples of a scrape in either format. Label values of ours hold no escapes. */
+export function samplesOf(scrape: string): Sample[] {
+  return scrape.split('\n').flatMap((line) => {
+    if (line === '' || line.startsWith('#')) return []
+    const [, name = '', pairs = '', value, exemplarPairs, exemplarValue] =
+      /^(\w+)(?:\{(.*?)\})? (\S+)(?: # \{(.*?)\} (\S+).*)?$/.exec(line) ?? []
+    if (name === '') throw new Error(`no sample: ${line}`)
+    const exemplar =
+      exemplarPairs === undefined ? undefined : { labels: labelsOf(exemplarPairs), value: Number(exemplarValue) }
+    return [{ name, labels: labelsOf(pairs), value: Number(value), ...(exemplar && { exemplar }) }]
+  })
+}
+
+function labelsOf(pairs: string): Record<string, string> {
+  return Object.fromEntries([...pairs.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = '', value = '']) => [key, value]))
+}

@@ -28,7 +28,7 @@ type Carry = (exchange: Exchange, upstream: Monitored) => KnownError | void
  * The data listener: Hono routes and guards, then the raw Node request and response go to whoever carries the bytes,
  * so that none is copied through web streams.
  */
-export function dataApp(options: DataAppOptions): Hono<{ Bindings: HttpBindings }> {
+export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBindings }>, 'fetch'> {
   const { clock, guard, upstreams, forwarding, sse, bridge, isStopping } = options
   const refuse = (c: DataContext, error: KnownError, reply?: ReplyOptions) => {
     forwarding.instruments.countRejected(error.code)
@@ -75,7 +75,14 @@ export function dataApp(options: DataAppOptions): Hono<{ Bindings: HttpBindings 
     const message = `${c.req.method} ${c.req.path} is no path here; each upstream has its own`
     return refuse(c, refusal ?? new KnownError('unknown_path', message), refusal ? {} : { details: { paths } })
   })
-  return app
+  app.onError((error, c) => refuse(c, new KnownError('internal', error.message, { cause: error })))
+  return {
+    fetch: (request, ...rest) => {
+      const response = app.fetch(request, ...rest)
+      // Hono answers HEAD with a Response of its own, which would be written beside ours.
+      return request.method === 'HEAD' ? Promise.resolve(response).then(() => RESPONSE_ALREADY_SENT) : response
+    },
+  }
 }
 
 /** Where clients reach an upstream. */

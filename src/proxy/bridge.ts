@@ -4,13 +4,13 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import { type Envelope, onOneLine, readEnvelope } from '../wire/envelope.ts'
+import { eraOfVersion } from '../wire/era.ts'
+import { headerNames } from '../wire/headers.ts'
 import { BridgeSession } from './bridge-session.ts'
 import { type Exchange, clientOf, eraOf, readBody, requestHeader, sessionIdOf } from './exchange.ts'
 import { ModernBridge } from './modern-bridge.ts'
 import { type ObserveDeps, beginOperation } from './observe.ts'
 import { type ReplyOptions, replyError } from './replies.ts'
-import { headerNames } from '../wire/headers.ts'
-import { eraOfVersion } from '../wire/era.ts'
 
 export interface BridgeDeps extends ObserveDeps {
   readonly directory: SessionDirectory
@@ -27,7 +27,6 @@ export class Bridge {
   readonly #deps: BridgeDeps
   readonly #sessions = new Map<string, BridgeSession>()
   readonly #modern = new Map<string, ModernBridge>()
-  #opening = 0
 
   constructor(deps: BridgeDeps) {
     this.#deps = deps
@@ -43,20 +42,19 @@ export class Bridge {
   }
 
   handle(exchange: Exchange, upstream: StdioUpstream): void {
-    this.#route(exchange, upstream).catch((error: unknown) => this.#refuse(exchange, error))
+    this.#route(exchange, upstream).catch((error: unknown) => this.#refuse(exchange, error, undefined))
   }
 
   /** The directory ended a session by itself (idle, shutdown): its process goes too. */
   sessionEnded(session: Session, end: SessionEnd): void {
-    this.#sessions.get(session.id)?.end(end)
+    const bridged = this.#sessions.get(session.id)
+    if (bridged?.upstream === session.upstream) bridged.end(end)
   }
 
   async #route(exchange: Exchange, upstream: StdioUpstream): Promise<void> {
     const { method } = exchange.incoming
-    const version = requestHeader(exchange, headerNames.protocolVersion)
     if (method === 'POST') return this.#post(exchange, upstream)
-    if ((method !== 'GET' && method !== 'DELETE') || (version !== undefined && eraOfVersion(version) === 'modern')) {
-      // MCP 2026-07-28, Transports: Streamable HTTP is POST only.
+    if ((method !== 'GET' && method !== 'DELETE') || isModern(exchange)) {
       throw new KnownError('method_not_allowed', `${method ?? ''} is not allowed here`)
     }
     const session = this.#session(exchange)
@@ -72,16 +70,25 @@ export class Bridge {
     if (envelope.kind === 'batch') {
       throw new KnownError('invalid_message', 'a batch cannot be bridged; send its messages one by one')
     }
+    try {
+      await this.#message(exchange, upstream, body, envelope)
+    } catch (error) {
+      this.#refuse(exchange, error, envelope.kind === 'request' ? envelope.id : undefined)
+    }
+  }
+
+  async #message(exchange: Exchange, upstream: StdioUpstream, body: Buffer, envelope: Envelope): Promise<void> {
     if (eraOf(exchange, envelope).era === 'modern') {
       return this.modern(exchange.upstream, upstream).handle(exchange, body, envelope)
     }
     const message = onOneLine(body)
-    if (sessionIdOf(exchange) === undefined && envelope.method === 'initialize') {
+    if (sessionIdOf(exchange) === undefined && envelope.kind === 'request' && envelope.method === 'initialize') {
       return this.#openSession(exchange, upstream, message, envelope)
     }
     const session = this.#session(exchange)
-    if (envelope.kind === 'request')
+    if (envelope.kind === 'request') {
       return session.request(exchange, message, envelope, this.#operation(exchange, envelope, session))
+    }
     await session.tell(message, envelope)
     exchange.outgoing.writeHead(202, { 'content-length': 0 }).end()
   }
@@ -110,13 +117,10 @@ export class Bridge {
 
   async #openSession(exchange: Exchange, upstream: StdioUpstream, message: Buffer, envelope: Envelope): Promise<void> {
     const { maxSessions, directory, instruments, onRequest } = this.#deps
-    if (this.#sessions.size + this.#opening >= maxSessions) {
-      directory.expire()
-      if (this.#sessions.size + this.#opening >= maxSessions) {
-        throw new KnownError('too_many_sessions', `${maxSessions} sessions are open, which is max_sessions`)
-      }
+    if (this.#sessions.size >= maxSessions) directory.expire()
+    if (this.#sessions.size >= maxSessions) {
+      throw new KnownError('too_many_sessions', `${maxSessions} sessions are open, which is max_sessions`)
     }
-    this.#opening += 1
     const id = randomUUID()
     const session = new BridgeSession({
       id,
@@ -135,27 +139,38 @@ export class Bridge {
     this.#sessions.set(id, session)
     const operation = this.#operation(exchange, envelope, session)
     try {
-      const line = await upstream.openSession(session.key, session)
-      this.#opening -= 1
-      session.attach(line)
+      session.attach(await upstream.openSession(session.key, session))
       session.request(exchange, message, envelope, operation)
     } catch (error) {
-      this.#opening -= 1
       session.end('exited')
-      const known = error instanceof KnownError ? error : new KnownError('internal', errorMessage(error))
-      operation.end({ kind: 'failure', error: known })
-      throw error
+      const failure = known(error)
+      operation.end({ kind: 'failure', error: failure })
+      const details = { delivered: false }
+      replyError(exchange.incoming, exchange.outgoing, failure, { id: envelope.id, details })
     }
   }
 
-  #refuse(exchange: Exchange, error: unknown): void {
+  #refuse(exchange: Exchange, error: unknown, id: string | undefined): void {
     const { incoming, outgoing, upstream } = exchange
-    const known =
-      error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
-    if (known.code === 'cancelled') return
-    if (known.code.startsWith('upstream_')) this.#deps.traffic.onFailed(upstream, known)
-    else this.#deps.instruments.countRejected(known.code)
-    const options: ReplyOptions = known.code === 'method_not_allowed' ? { headers: { allow: 'POST' } } : {}
-    replyError(incoming, outgoing, known, options)
+    const failure = known(error)
+    if (failure.code === 'cancelled') return
+    if (failure.code.startsWith('upstream_')) this.#deps.traffic.onFailed(upstream, failure)
+    else this.#deps.instruments.countRejected(failure.code)
+    const options: ReplyOptions = failure.code === 'method_not_allowed' ? { headers: { allow: allowed(exchange) } } : {}
+    replyError(incoming, outgoing, failure, { id, ...options })
   }
+}
+
+function known(error: unknown): KnownError {
+  return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
+}
+
+/** MCP 2026-07-28, Transports: Streamable HTTP is POST only. */
+function allowed(exchange: Exchange): string {
+  return isModern(exchange) ? 'POST' : 'GET, POST, DELETE'
+}
+
+function isModern(exchange: Exchange): boolean {
+  const version = requestHeader(exchange, headerNames.protocolVersion)
+  return version !== undefined && eraOfVersion(version) === 'modern'
 }

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Transform } from 'node:stream'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { KnownError } from '../errors.ts'
+import type { SessionClient } from '../sessions/session.ts'
 import { type Envelope, EnvelopeReader } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
-import type { SessionClient } from '../sessions/session.ts'
-import { Transform } from 'node:stream'
 
 export type DataContext = Context<{ Bindings: HttpBindings }>
 
@@ -52,7 +52,7 @@ export function eraOf(
   const era = detectEra({
     protocolVersionHeader: header,
     method: envelope.method,
-    metaProtocolVersion: envelope.method === 'initialize' ? undefined : envelope.protocolVersion,
+    metaProtocolVersion: envelope.metaProtocolVersion,
     hasSession: sessionIdOf(exchange) !== undefined,
   })
   return { era, version: header ?? envelope.protocolVersion }
@@ -77,7 +77,7 @@ export function readBody(exchange: Exchange, maxBytes: number): Promise<Buffer> 
   return new Promise((resolve, reject) => receiveBody(exchange, maxBytes, resolve, reject))
 }
 
-/** `readBody` without a promise, for the hot path. */
+/** `readBody` without a promise, for the hot path; exactly one of the two is called, once. */
 export function receiveBody(
   exchange: Exchange,
   maxBytes: number,
@@ -88,17 +88,26 @@ export function receiveBody(
   if ((declaredBytes(exchange) ?? 0) > maxBytes) return fail(tooLarge(maxBytes))
   const chunks: Buffer[] = []
   let bytes = 0
+  let over = false
+  const failOnce = (error: KnownError) => {
+    if (over) return
+    over = true
+    chunks.length = 0
+    fail(error)
+  }
   incoming.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    if (bytes <= maxBytes) chunks.push(chunk)
-    else if (bytes - chunk.length <= maxBytes) fail(tooLarge(maxBytes))
+    if (bytes > maxBytes) failOnce(tooLarge(maxBytes))
+    else if (!over) chunks.push(chunk)
   })
   incoming.on('end', () => {
+    if (over) return
+    over = true
     const [only] = chunks
-    if (bytes <= maxBytes) done(chunks.length === 1 && only ? only : Buffer.concat(chunks, bytes))
+    done(chunks.length === 1 && only ? only : Buffer.concat(chunks, bytes))
   })
   incoming.on('error', (error) => {
-    fail(new KnownError('cancelled', 'the client closed the connection within its request', { cause: error }))
+    failOnce(new KnownError('cancelled', 'the client closed the connection within its request', { cause: error }))
   })
 }
 

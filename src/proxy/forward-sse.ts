@@ -2,25 +2,29 @@ import { randomUUID } from 'node:crypto'
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Session } from '../sessions/session.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
-import type { HttpExchange } from '../upstreams/http.ts'
+import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { endToEndHeaders, headerValue, isEventStream } from '../wire/headers.ts'
+import { headerValue, isEventStream } from '../wire/headers.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
 import { type Exchange, clientOf, receiveBody, requestHeader, searchOf } from './exchange.ts'
-import { type ForwardDeps, forwardedHeaders } from './forward.ts'
+import { type ForwardDeps, forwardedHeaders, forwardedPath, peeringOf } from './forward.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
-import { BodyObserver, type Operation, beginOperation } from './observe.ts'
+import { BodyObserver, type Operation, type OperationEnd, beginOperation, tellTraffic } from './observe.ts'
+import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
 
 /** Requests of one stream that wait for their answer; more are passed on unmeasured. */
 const maxPending = 1000
 
 interface OpenStream {
+  readonly upstream: string
   readonly messages: URL
   readonly session: Session | undefined
   /** By the raw text of the JSON-RPC id. */
   readonly pending: Map<string, Operation>
+  /** Reads the list that a pending request asked for. */
+  learner: InventoryReader | undefined
 }
 
 /**
@@ -38,19 +42,14 @@ export class SseForwarder {
   /** GET: opens the stream of one client. */
   openStream(exchange: Exchange, endpoint: Endpoint): void {
     const { incoming, outgoing } = exchange
-    const { pathname, search } = endpoint.url
-    const query = searchOf(exchange)
-    const passage = new StreamPassage(this.#deps, exchange, endpoint, {
-      opened: (id, stream) => this.#streams.set(id, stream),
-      closed: (id) => this.#streams.delete(id),
-    })
+    const passage = new StreamPassage(this.#deps, exchange, endpoint, this.#streams)
     outgoing.once('close', () => passage.close(new KnownError('cancelled', 'the client closed its stream')))
     passage.attach(
       endpoint.send(
         {
           method: incoming.method ?? 'GET',
-          path: pathname + (search === '' ? query : search + query.replace('?', '&')),
-          headers: forwardedHeaders(this.#deps, exchange, endpoint),
+          path: forwardedPath(exchange, endpoint),
+          headers: plainStreamHeaders(forwardedHeaders(this.#deps, exchange, endpoint)),
           body: null,
         },
         passage,
@@ -63,14 +62,22 @@ export class SseForwarder {
     const { incoming, outgoing } = exchange
     const { instruments, maxBodyBytes } = this.#deps
     const id = new URLSearchParams(searchOf(exchange)).get('session_id')
-    const stream = id === null ? undefined : this.#streams.get(id)
     const refuse = (error: KnownError) => {
+      if (error.code === 'cancelled') return
       instruments.countRejected(error.code)
       replyError(incoming, outgoing, error)
     }
-    if (id === null) return refuse(new KnownError('session_missing', 'the query has no session_id'))
-    if (!stream) return refuse(new KnownError('session_not_found', 'no open stream has this session_id'))
-    receiveBody(exchange, maxBodyBytes, (body) => this.#deliver(exchange, endpoint, stream, body), refuse)
+    const withStream = (use: (stream: OpenStream) => void) => {
+      if (id === null) return refuse(new KnownError('session_missing', 'the query has no session_id'))
+      const stream = this.#streams.get(id)
+      if (stream?.upstream === exchange.upstream) return use(stream)
+      refuse(new KnownError('session_not_found', 'no open stream has this session_id'))
+    }
+    // The stream may end while the body still comes.
+    withStream(() => {
+      const deliver = (body: Buffer) => withStream((stream) => this.#deliver(exchange, endpoint, stream, body))
+      receiveBody(exchange, maxBodyBytes, deliver, refuse)
+    })
   }
 
   #deliver(exchange: Exchange, endpoint: Endpoint, stream: OpenStream, body: Buffer): void {
@@ -78,13 +85,16 @@ export class SseForwarder {
     const envelope = readEnvelope(body)
     if (!envelope) this.#deps.instruments.countUnparsed(upstream)
     const operation = this.#begin(exchange, endpoint, stream, envelope)
-    if (stream.session) this.#deps.directory.touch(stream.session)
-    const fail = (error: KnownError) => {
-      if (envelope?.id !== undefined) stream.pending.delete(envelope.id)
-      if (operation) operation.end({ kind: 'failure', error })
-      else this.#deps.traffic.onFailed(upstream, error)
+    if (stream.session) {
+      stream.session.messages += 1
+      this.#deps.directory.touch(stream.session)
     }
-    endpoint.send(
+    const undelivered = (end: OperationEnd) => {
+      if (operation) operation.end(end)
+      else tellTraffic(this.#deps.traffic, upstream, end)
+    }
+    const relay = new Relay(outgoing)
+    const posted = endpoint.send(
       {
         method: 'POST',
         path: stream.messages.pathname + stream.messages.search,
@@ -92,130 +102,128 @@ export class SseForwarder {
         body,
       },
       {
-        onStart: ({ status, statusText, rawHeaders }) => {
-          outgoing.sendDate = false
-          outgoing.writeHead(status, statusText, endToEndHeaders(rawHeaders))
-          if (status < 400 || envelope?.id === undefined) return
-          stream.pending.delete(envelope.id)
-          operation?.end({ kind: 'status', status })
+        onStart: (head) => {
+          relay.start(head)
+          if (head.status >= 400) undelivered({ kind: 'status', status: head.status })
         },
-        onData: (chunk) => void outgoing.write(chunk),
-        onEnd: () => void outgoing.end(),
+        onData: (chunk) => relay.data(chunk),
+        onEnd: () => relay.end(),
         onError: (error) => {
-          replyError(incoming, outgoing, error, { id: envelope?.id })
-          fail(error)
+          replyError(incoming, outgoing, error, { id: envelope?.kind === 'request' ? envelope.id : undefined })
+          undelivered({ kind: 'failure', error })
         },
       },
     )
+    relay.attach(posted)
+    // The message is under way and its answer comes on the stream; only a reply that nobody reads must not block.
+    outgoing.once('close', () => posted.resume())
   }
 
+  /** An id that is in use already cannot be told apart in the answers, so its second request goes unmeasured. */
   #begin(
     exchange: Exchange,
     endpoint: Endpoint,
     stream: OpenStream,
     envelope: Envelope | undefined,
   ): Operation | undefined {
-    if (envelope?.kind !== 'request' || envelope.id === undefined || stream.pending.size >= maxPending) return undefined
-    const { session } = stream
-    if (session) {
-      session.pending += 1
-      session.messages += 1
-    }
-    const { hostname, port, protocol } = endpoint.url
-    this.#deps.onRequest(exchange.upstream, 1)
+    if (envelope?.kind !== 'request' || envelope.id === undefined) return undefined
+    const { pending, session } = stream
+    const { id, method } = envelope
+    const { upstream, arrivedAtMs } = exchange
+    if (pending.size >= maxPending || pending.has(id)) return undefined
     const measured = beginOperation(this.#deps, {
-      peering: {
-        upstream: exchange.upstream,
-        network: 'tcp',
-        address: hostname,
-        port: port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port),
-      },
+      peering: peeringOf(upstream, endpoint),
       envelope,
       protocolVersion: envelope.protocolVersion ?? session?.protocolVersion,
       sessionId: session?.key,
       httpTraceparent: requestHeader(exchange, 'traceparent'),
       httpTracestate: requestHeader(exchange, 'tracestate'),
-      arrivedAtMs: exchange.arrivedAtMs,
+      arrivedAtMs,
     })
     const operation: Operation = {
       envelope,
       end: (end) => {
-        this.#deps.onRequest(exchange.upstream, -1)
+        if (!pending.delete(id)) return
+        if (session) session.pending -= 1
+        this.#deps.onRequest(upstream, -1)
         measured.end(end)
       },
     }
-    stream.pending.set(envelope.id, operation)
+    pending.set(id, operation)
+    if (session) session.pending += 1
+    this.#deps.onRequest(upstream, 1)
+    if (method === 'tools/list' || method === 'prompts/list') {
+      const { labels } = this.#deps.instruments
+      const kind = method === 'tools/list' ? 'tool' : 'prompt'
+      stream.learner = inventoryReader('events', method, (names) => labels.admit(upstream, kind, names))
+    }
     return operation
   }
 }
 
-interface StreamRegistry {
-  opened(id: string, stream: OpenStream): void
-  closed(id: string): void
+/** A compressed stream could not have its endpoint rewritten, so none is asked for. */
+function plainStreamHeaders(headers: readonly string[]): string[] {
+  return headers.filter((_part, index) => headers[index - (index % 2)]?.toLowerCase() !== 'accept-encoding')
 }
+
+/** The length of a stream whose endpoint is rewritten is another one. */
+const lengthHeader: ReadonlySet<string> = new Set(['content-length'])
 
 /** One client's stream, from the upstream's first byte to the end of either side. */
 class StreamPassage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
   readonly #endpoint: Endpoint
-  readonly #registry: StreamRegistry
+  readonly #streams: Map<string, OpenStream>
   readonly #id = randomUUID()
+  readonly #relay: Relay
   readonly #observer: BodyObserver
   readonly #rewriter: EndpointRewriter
-  readonly #learners: readonly InventoryReader[]
   #upstream: HttpExchange | undefined
   #stream: OpenStream | undefined
+  #status = 0
   #isEventStream = false
   #over = false
 
-  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint, registry: StreamRegistry) {
+  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint, streams: Map<string, OpenStream>) {
     this.#deps = deps
     this.#exchange = exchange
     this.#endpoint = endpoint
-    this.#registry = registry
+    this.#streams = streams
+    this.#relay = new Relay(exchange.outgoing)
     this.#observer = new BodyObserver('events', (envelope) => this.#heard(envelope))
     this.#rewriter = new EndpointRewriter((data) => this.#opened(data))
-    const { labels } = deps.instruments
-    const { upstream } = exchange
-    this.#learners = [
-      inventoryReader('events', 'tools/list', (names) => labels.admit(upstream, 'tool', names)),
-      inventoryReader('events', 'prompts/list', (names) => labels.admit(upstream, 'prompt', names)),
-    ]
   }
 
   attach(upstream: HttpExchange): void {
     this.#upstream = upstream
+    this.#relay.attach(upstream)
   }
 
-  onStart({ status, statusText, rawHeaders }: { status: number; statusText: string; rawHeaders: string[] }): void {
-    const { outgoing } = this.#exchange
-    this.#isEventStream = status === 200 && isEventStream(headerValue(rawHeaders, 'content-type'))
-    outgoing.sendDate = false
-    outgoing.writeHead(status, statusText, endToEndHeaders(rawHeaders))
-    outgoing.flushHeaders()
+  onStart(head: ResponseHead): void {
+    this.#status = head.status
+    this.#isEventStream = head.status === 200 && isEventStream(headerValue(head.rawHeaders, 'content-type'))
+    this.#relay.start(head, this.#isEventStream ? lengthHeader : undefined)
   }
 
   onData(chunk: Buffer): void {
-    const { outgoing } = this.#exchange
-    let bytes: Buffer = chunk
+    if (!this.#isEventStream) return this.#relay.data(chunk)
+    let bytes: Buffer
     try {
-      if (this.#isEventStream) bytes = this.#rewriter.pass(chunk)
+      bytes = this.#rewriter.pass(chunk)
     } catch (error) {
-      const known = error instanceof KnownError ? error : new KnownError('internal', errorMessage(error))
-      return this.onError(known)
+      return this.onError(error instanceof KnownError ? error : new KnownError('internal', errorMessage(error)))
     }
-    if (bytes.length > 0 && !outgoing.write(bytes)) {
-      this.#upstream?.pause()
-      outgoing.once('drain', () => this.#upstream?.resume())
-    }
-    if (!this.#isEventStream) return
+    if (bytes.length > 0) this.#relay.data(bytes)
+    this.#stream?.learner?.push(chunk)
     this.#observer.push(chunk)
-    for (const learner of this.#learners) learner.push(chunk)
   }
 
   onEnd(): void {
-    this.#exchange.outgoing.end()
+    this.#relay.end()
+    if (this.#status >= 500) {
+      tellTraffic(this.#deps.traffic, this.#exchange.upstream, { kind: 'status', status: this.#status })
+    }
     this.close(new KnownError('upstream_closed', 'the server ended the event stream'))
   }
 
@@ -230,7 +238,7 @@ class StreamPassage {
     if (this.#over) return
     this.#over = true
     this.#upstream?.abort()
-    this.#registry.closed(this.#id)
+    this.#streams.delete(this.#id)
     for (const operation of this.#stream?.pending.values() ?? []) operation.end({ kind: 'failure', error })
     const session = this.#stream?.session
     if (!session) return
@@ -249,8 +257,8 @@ class StreamPassage {
       client: clientOf(this.#exchange, undefined),
     })
     if (session) session.openStreams = 1
-    this.#stream = { messages, session, pending: new Map() }
-    this.#registry.opened(this.#id, this.#stream)
+    this.#stream = { upstream, messages, session, pending: new Map(), learner: undefined }
+    this.#streams.set(this.#id, this.#stream)
     this.#deps.traffic.onAnswered(upstream)
     return `/${upstream}/messages?session_id=${this.#id}`
   }
@@ -261,11 +269,9 @@ class StreamPassage {
     if (!stream || envelope.kind !== 'response' || envelope.id === undefined) return
     const operation = stream.pending.get(envelope.id)
     if (!operation) return
-    stream.pending.delete(envelope.id)
-    if (stream.session) {
-      stream.session.pending -= 1
-      if (operation.envelope.method === 'initialize') stream.session.protocolVersion = envelope.protocolVersion
-    }
+    const { method } = operation.envelope
+    if (method === 'initialize' && stream.session) stream.session.protocolVersion = envelope.protocolVersion
+    if (method === 'tools/list' || method === 'prompts/list') stream.learner = undefined
     operation.end({ kind: 'answer', envelope })
   }
 }

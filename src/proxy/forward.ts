@@ -2,7 +2,7 @@ import { KnownError } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Session } from '../sessions/session.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
-import type { HttpExchange } from '../upstreams/http.ts'
+import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
 import {
@@ -15,9 +15,19 @@ import {
   requestHeader,
   searchOf,
   sessionIdOf,
+  tooLarge,
 } from './exchange.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
-import { BodyObserver, type ObserveDeps, type Operation, beginOperation } from './observe.ts'
+import {
+  BodyObserver,
+  type ObserveDeps,
+  type Operation,
+  type OperationEnd,
+  type Peering,
+  beginOperation,
+  tellTraffic,
+} from './observe.ts'
+import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
 
 export interface ForwardDeps extends ObserveDeps {
@@ -28,15 +38,25 @@ export interface ForwardDeps extends ObserveDeps {
   readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
 }
 
-/** What of the request the upstream must not see as the client sent it. */
+/** The headers of the request as the upstream gets them. */
 export function forwardedHeaders(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint): string[] {
-  const drop = new Set(['expect', ...endpoint.headers.keys()])
-  if (deps.ownsAuthorization) drop.add('authorization')
-  if (!endpoint.clientHost) drop.add('host')
+  const drop = deps.ownsAuthorization ? new Set(endpoint.replaced).add('authorization') : endpoint.replaced
   const headers = endToEndHeaders(exchange.incoming.rawHeaders, { drop })
-  if (!endpoint.clientHost) headers.push('host', endpoint.url.host)
   for (const [name, value] of endpoint.headers) headers.push(name, value)
   return headers
+}
+
+/** The endpoint's path and query with the client's query behind them. */
+export function forwardedPath(exchange: Exchange, { url }: Endpoint): string {
+  const query = searchOf(exchange)
+  return url.pathname + (url.search === '' ? query : url.search + query.replace('?', '&'))
+}
+
+/** An endpoint as client-side metrics name it. */
+export function peeringOf(upstream: string, { url }: Endpoint): Peering {
+  const { hostname, port, protocol } = url
+  const defaultPort = protocol === 'https:' ? 443 : 80
+  return { upstream, network: 'tcp', address: hostname, port: port === '' ? defaultPort : Number(port) }
 }
 
 /**
@@ -45,43 +65,40 @@ export function forwardedHeaders(deps: ForwardDeps, exchange: Exchange, endpoint
  */
 export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint): void {
   const { incoming, outgoing } = exchange
+  const { maxBodyBytes } = deps
   const declared = declaredBytes(exchange)
   const refuse = (error: KnownError) => {
+    if (error.code === 'cancelled') return
     deps.instruments.countRejected(error.code)
     replyError(incoming, outgoing, error)
   }
+  if (declared !== undefined && declared > maxBodyBytes) return refuse(tooLarge(maxBodyBytes))
   if (declared !== undefined && declared <= holdWholeBytes) {
-    receiveBody(
-      exchange,
-      deps.maxBodyBytes,
-      (body) => {
-        const passage = new Passage(deps, exchange, endpoint)
-        if (body.length > 0) passage.requestRead(readEnvelope(body))
-        passage.send(body.length > 0 ? body : null)
-      },
-      refuse,
-    )
-    return
-  }
-  if (declared !== undefined && declared > deps.maxBodyBytes) {
-    return refuse(
-      new KnownError('body_too_large', `the body has ${declared} bytes; max_body_bytes is ${deps.maxBodyBytes}`),
-    )
+    const sendWhole = (body: Buffer) => {
+      const passage = new Passage(deps, exchange, endpoint)
+      if (body.length > 0) passage.requestRead(readEnvelope(body))
+      passage.send(body.length > 0 ? body : null)
+    }
+    return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
   }
   const passage = new Passage(deps, exchange, endpoint)
-  const body = new ObservedBody(deps.maxBodyBytes, (envelope) => passage.requestRead(envelope))
+  const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
   body.once('error', (error) => {
     if (error instanceof KnownError) passage.refuse(error)
   })
   passage.send(incoming.pipe(body))
 }
 
+/** What is known of an answer that we cannot read: that there was one. */
+const unreadAnswer: Envelope = { kind: 'response', ranges: {} }
+
 /** One request on its way to the upstream and its answer on the way back. */
 class Passage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
   readonly #endpoint: Endpoint
-  readonly #session: Session | undefined
+  readonly #relay: Relay
+  #session: Session | undefined
   #request: Envelope | undefined
   #answer: Envelope | undefined
   #newSession: Session | undefined
@@ -90,41 +107,30 @@ class Passage {
   #learn: InventoryReader | undefined
   #upstream: HttpExchange | undefined
   #status = 0
+  #isEncoded = false
   #over = false
 
   constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint) {
     this.#deps = deps
     this.#exchange = exchange
     this.#endpoint = endpoint
+    this.#relay = new Relay(exchange.outgoing)
     const id = sessionIdOf(exchange)
-    this.#session = id === undefined ? undefined : deps.directory.get(exchange.upstream, id)
-    if (this.#session) this.#enterSession(this.#session)
-  }
-
-  #enterSession(session: Session): void {
-    this.#deps.directory.touch(session)
-    if (this.#exchange.incoming.method === 'GET') session.openStreams += 1
-    else session.messages += 1
+    const session = id === undefined ? undefined : deps.directory.get(exchange.upstream, id)
+    if (session) this.#enterSession(session)
   }
 
   requestRead(envelope: Envelope | undefined): void {
-    const { instruments } = this.#deps
     const { upstream, arrivedAtMs, incoming } = this.#exchange
     if (!envelope) {
-      if (incoming.method === 'POST') instruments.countUnparsed(upstream)
+      if (incoming.method === 'POST') this.#deps.instruments.countUnparsed(upstream)
       return
     }
     this.#request = envelope
     if (envelope.kind !== 'request' || this.#over) return
     if (this.#session) this.#session.pending += 1
-    const { hostname, port, protocol } = this.#endpoint.url
     this.#operation = beginOperation(this.#deps, {
-      peering: {
-        upstream,
-        network: 'tcp',
-        address: hostname,
-        port: port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port),
-      },
+      peering: peeringOf(upstream, this.#endpoint),
       envelope,
       protocolVersion:
         requestHeader(this.#exchange, headerNames.protocolVersion) ??
@@ -139,55 +145,45 @@ class Passage {
 
   send(body: Buffer | ObservedBody | null): void {
     const { incoming, outgoing, upstream } = this.#exchange
-    const { pathname, search } = this.#endpoint.url
-    const query = searchOf(this.#exchange)
     if (incoming.method !== 'GET') this.#deps.onRequest(upstream, 1)
     outgoing.once('close', () => this.#clientGone())
     this.#upstream = this.#endpoint.send(
       {
         method: incoming.method ?? 'POST',
-        path: pathname + (search === '' ? query : search + query.replace('?', '&')),
+        path: forwardedPath(this.#exchange, this.#endpoint),
         headers: forwardedHeaders(this.#deps, this.#exchange, this.#endpoint),
         body,
       },
       {
-        onStart: (response) => this.#responseStart(response),
+        onStart: (head) => this.#responseStart(head),
         onData: (chunk) => this.#responseData(chunk),
         onEnd: () => this.#responseEnd(),
         onError: (error) => this.#fail(error),
       },
     )
+    this.#relay.attach(this.#upstream)
   }
 
   /** An answer of ours instead of the upstream's, and nothing of the request may arrive there any more. */
   refuse(error: KnownError): void {
+    if (this.#over) return
     this.#deps.instruments.countRejected(error.code)
     this.#upstream?.abort()
-    replyError(this.#exchange.incoming, this.#exchange.outgoing, error, { id: this.#request?.id })
+    this.#reply(error)
     this.#finish({ kind: 'failure', error })
   }
 
-  #responseStart({
-    status,
-    statusText,
-    rawHeaders,
-  }: {
-    status: number
-    statusText: string
-    rawHeaders: string[]
-  }): void {
-    const { outgoing } = this.#exchange
+  #responseStart(head: ResponseHead): void {
+    const { status, rawHeaders } = head
     this.#status = status
-    const contentType = headerValue(rawHeaders, 'content-type')
     this.#noteSession(status, rawHeaders)
-    if (isEventStream(contentType)) this.#observe('events')
-    else if (isJson(contentType)) this.#observe('json')
-    outgoing.sendDate = false
-    outgoing.writeHead(status, statusText, endToEndHeaders(rawHeaders))
-    // Headers go out with the first bytes of the body when those are here already, else at once.
-    process.nextTick(() => {
-      if (!outgoing.writableEnded && !outgoing.destroyed) outgoing.flushHeaders()
-    })
+    const contentType = headerValue(rawHeaders, 'content-type')
+    this.#isEncoded = (headerValue(rawHeaders, 'content-encoding') ?? 'identity').toLowerCase() !== 'identity'
+    if (!this.#isEncoded) {
+      if (isEventStream(contentType)) this.#observe('events')
+      else if (isJson(contentType)) this.#observe('json')
+    }
+    this.#relay.start(head)
   }
 
   #observe(kind: 'json' | 'events'): void {
@@ -223,41 +219,74 @@ class Passage {
       this.#newSession = directory.add({ id, upstream, transport: 'http', client })
       return
     }
-    const known = sessionIdOf(this.#exchange)
-    if (!this.#session && known !== undefined && status < 300 && incoming.method !== 'DELETE') {
-      // The session is older than we are, or was forgotten while idle.
-      directory.add({ id: known, upstream, transport: 'http', client: clientOf(this.#exchange, undefined) })
-    }
-    if (!this.#session) return
-    if (status === 404) directory.end(this.#session, 'unknown')
-    else if (incoming.method === 'DELETE' && status < 300) directory.end(this.#session, 'deleted')
+    if (this.#session && status === 404) directory.end(this.#session, 'unknown')
+    else if (this.#session && incoming.method === 'DELETE' && status < 300) directory.end(this.#session, 'deleted')
+    else if (!this.#session && incoming.method !== 'DELETE' && status < 300) this.#adoptSession()
+  }
+
+  /** The server knows a session that we do not: it is older than we are, or was forgotten while idle. */
+  #adoptSession(): void {
+    const { upstream } = this.#exchange
+    const id = sessionIdOf(this.#exchange)
+    if (id === undefined) return
+    const protocolVersion = requestHeader(this.#exchange, headerNames.protocolVersion)
+    const client = clientOf(this.#exchange, undefined)
+    const session = this.#deps.directory.add({ id, upstream, transport: 'http', client, protocolVersion })
+    if (!session) return
+    this.#enterSession(session)
+    if (this.#operation) session.pending += 1
+  }
+
+  #enterSession(session: Session): void {
+    this.#session = session
+    this.#deps.directory.touch(session)
+    if (this.#exchange.incoming.method === 'GET') session.openStreams += 1
+    else session.messages += 1
+  }
+
+  #leaveSession(session: Session): void {
+    if (this.#exchange.incoming.method === 'GET') session.openStreams -= 1
+    if (this.#operation) session.pending -= 1
+    this.#deps.directory.touch(session)
   }
 
   #responseData(chunk: Buffer): void {
-    const { outgoing } = this.#exchange
-    if (!outgoing.write(chunk)) {
-      this.#upstream?.pause()
-      outgoing.once('drain', () => this.#upstream?.resume())
-    }
+    this.#relay.data(chunk)
     this.#observer?.push(chunk)
     this.#learn?.push(chunk)
   }
 
   #responseEnd(): void {
-    this.#exchange.outgoing.end()
+    this.#relay.end()
     this.#observer?.end()
     this.#learn?.end()
-    if (this.#answer) this.#finish({ kind: 'answer', envelope: this.#answer })
-    else if (this.#status >= 400) this.#finish({ kind: 'status', status: this.#status })
-    else if (this.#request?.kind === 'request') {
-      this.#finish({ kind: 'failure', error: new KnownError('upstream_closed', 'the answer ended without a message') })
-    } else this.#finish(undefined)
+    this.#finish(this.#ending())
+  }
+
+  /** What the whole answer came to; undefined for a success that nobody waited for an answer in. */
+  #ending(): OperationEnd | undefined {
+    if (this.#answer) return { kind: 'answer', envelope: this.#answer }
+    if (this.#status >= 400) return { kind: 'status', status: this.#status }
+    if (!this.#operation) return undefined
+    // The second: MCP 2025-11-25, Transports, "Sending Messages to the Server": the server may end a stream that has
+    // event ids before the answer, which the client then fetches by GET.
+    if (this.#isEncoded || this.#observer?.hasEventIds) return { kind: 'answer', envelope: unreadAnswer }
+    return { kind: 'failure', error: new KnownError('upstream_closed', 'the answer ended without a message') }
   }
 
   #fail(error: KnownError): void {
-    replyError(this.#exchange.incoming, this.#exchange.outgoing, error, { id: this.#request?.id })
-    if (!this.#operation) this.#deps.traffic.onFailed(this.#exchange.upstream, error)
+    if (this.#over) return
+    this.#reply(error)
     this.#finish({ kind: 'failure', error })
+  }
+
+  #reply(error: KnownError): void {
+    replyError(this.#exchange.incoming, this.#exchange.outgoing, error, { id: this.#requestId() })
+  }
+
+  /** Only a request is answered by its id. */
+  #requestId(): string | undefined {
+    return this.#request?.kind === 'request' ? this.#request.id : undefined
   }
 
   #clientGone(): void {
@@ -267,19 +296,23 @@ class Passage {
     this.#finish({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
   }
 
-  #finish(end: Parameters<Operation['end']>[0] | undefined): void {
+  #finish(end: OperationEnd | undefined): void {
     if (this.#over) return
     this.#over = true
     const { upstream, incoming } = this.#exchange
     if (incoming.method !== 'GET') this.#deps.onRequest(upstream, -1)
     if (this.#session) this.#leaveSession(this.#session)
-    if (end && this.#operation) this.#operation.end(end)
-    else if (!end && incoming.method === 'POST') this.#deps.traffic.onAnswered(upstream)
+    if (this.#operation && end) this.#operation.end(end)
+    else if (end) tellTraffic(this.#deps.traffic, upstream, end)
+    else if (incoming.method === 'POST') this.#deps.traffic.onAnswered(upstream)
+    this.#dropUnread()
   }
 
-  #leaveSession(session: Session): void {
-    if (this.#exchange.incoming.method === 'GET') session.openStreams -= 1
-    if (this.#operation) session.pending -= 1
-    this.#deps.directory.touch(session)
+  /** An answer may come before the request is over; its rest must not block the connection's next request. */
+  #dropUnread(): void {
+    const { incoming } = this.#exchange
+    if (incoming.complete) return
+    incoming.unpipe()
+    incoming.resume()
   }
 }

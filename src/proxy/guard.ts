@@ -23,7 +23,7 @@ export type Guard = (headers: IncomingHttpHeaders) => KnownError | undefined
 export function guard({ allowedHosts, allowedOrigins, bearerToken }: GuardOptions): Guard {
   const hosts = new Set(allowedHosts.map((host) => host.toLowerCase()))
   const origins = new Set(allowedOrigins.map((origin) => origin.toLowerCase()))
-  const token = bearerToken === undefined ? undefined : digest(`Bearer ${bearerToken}`)
+  const token = bearerToken === undefined ? undefined : digest(bearerToken)
   const knownHosts = new Map<string, boolean>()
   const isHostAllowed = (host: string) => {
     const known = knownHosts.get(host)
@@ -41,7 +41,7 @@ export function guard({ allowedHosts, allowedOrigins, bearerToken }: GuardOption
     if (origin !== undefined && !isOriginAllowed(origin, origins)) {
       return new KnownError('origin_not_allowed', `origin "${origin}" is not allowed; name it in allowed_origins`)
     }
-    if (token && !(authorization !== undefined && timingSafeEqual(digest(authorization), token))) {
+    if (token && !timingSafeEqual(digest(bearerOf(authorization)), token)) {
       return new KnownError('unauthorized', 'a bearer token is required, and this request has none or another one')
     }
     return undefined
@@ -50,7 +50,12 @@ export function guard({ allowedHosts, allowedOrigins, bearerToken }: GuardOption
 
 function isOriginAllowed(origin: string, allowed: ReadonlySet<string>): boolean {
   if (allowed.has(origin.toLowerCase())) return true
-  return URL.canParse(origin) && isLoopback(new URL(origin).hostname)
+  return /^https?:/i.test(origin) && URL.canParse(origin) && isLoopback(new URL(origin).hostname)
+}
+
+/** The token of `Bearer …`; the scheme's case means nothing (RFC 9110 §11.1). A missing one reads as empty. */
+function bearerOf(authorization: string | undefined): string {
+  return /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
 }
 
 function isAddress(hostname: string): boolean {

@@ -2,6 +2,7 @@ import { KnownError, errorMessage } from '../errors.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { type ByteRange, type Envelope, onOneLine, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
+import { sseEvent } from '../wire/sse.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
 import { namesIn } from './learn.ts'
 import { type ObserveDeps, type Operation, beginOperation } from './observe.ts'
@@ -19,6 +20,12 @@ interface Waiting {
   readonly reply: ReplyStream
   readonly line: Line
 }
+
+/**
+ * What one client may leave unread: the process serves others too, so it is not made to wait for the slowest of them;
+ * a client further behind than this is cut off.
+ */
+const maxUnreadBytes = 16 * 1024 * 1024
 
 /**
  * The requests of all modern clients of one stdio server, on its resident process. They know no session, so their ids,
@@ -52,12 +59,10 @@ export class ModernBridge {
     this.#deps.onRequest(this.#name, 1)
     try {
       const line = await this.#upstream.borrowResident()
+      if (exchange.outgoing.destroyed) throw clientGone()
       this.#ask(exchange, body, envelope, operation, line)
     } catch (error) {
-      this.#release()
-      const known = error instanceof KnownError ? error : new KnownError('internal', errorMessage(error))
-      operation.end({ kind: 'failure', error: known })
-      replyError(exchange.incoming, exchange.outgoing, known, { id: envelope.id, details: { delivered: false } })
+      this.#fail({ exchange, envelope, operation }, known(error), false)
     }
   }
 
@@ -72,6 +77,8 @@ export class ModernBridge {
       return key !== undefined
     }
     waiting.reply.message(translate(message, envelope, waiting.envelope))
+    const { outgoing } = waiting.exchange
+    if (outgoing.writableLength > maxUnreadBytes) outgoing.destroy()
     return key !== undefined
   }
 
@@ -81,13 +88,7 @@ export class ModernBridge {
     for (const [id, waiting] of this.#waiting) {
       if (waiting.line !== line) continue
       this.#waiting.delete(id)
-      this.#release()
-      waiting.operation.end({ kind: 'failure', error })
-      const { incoming, outgoing } = waiting.exchange
-      const details = { delivered: true }
-      if (outgoing.headersSent) {
-        waiting.reply.answer(Buffer.from(errorMessageFor(error, waiting.envelope.id, details)), 200)
-      } else replyError(incoming, outgoing, error, { id: waiting.envelope.id, details })
+      this.#fail(waiting, error, true)
     }
   }
 
@@ -95,18 +96,27 @@ export class ModernBridge {
     const { outgoing } = exchange
     this.#lastId += 1
     const id = `"vitals+${this.#lastId}"`
-    const reply = new ReplyStream(outgoing, {}, (isFull) => {
-      if (isFull) line.process.stdout.pause()
-      else line.process.stdout.resume()
-    })
-    this.#waiting.set(id, { exchange, envelope, operation, reply, line })
+    const reply = new ReplyStream(outgoing, {}, () => undefined)
+    const waiting: Waiting = { exchange, envelope, operation, reply, line }
+    this.#waiting.set(id, waiting)
     // In the modern era the end of the client's connection is the cancellation.
     outgoing.once('close', () => this.#cancel(id))
     const edits = [edit(envelope.ranges.id, id), edit(envelope.ranges.progressToken, id)].flat()
     line.channel.send(onOneLine(splice(body, edits))).catch((error: unknown) => {
-      this.closed(line, errorMessage(error))
+      if (this.#waiting.delete(id)) this.#fail(waiting, known(error), false)
     })
-    if (outgoing.destroyed) this.#cancel(id)
+  }
+
+  /** Gives the process back and tells the client; `delivered` says whether the process got the request. */
+  #fail(waiting: Pick<Waiting, 'exchange' | 'envelope' | 'operation'>, error: KnownError, delivered: boolean): void {
+    const { exchange, envelope, operation } = waiting
+    const { incoming, outgoing } = exchange
+    const details = { delivered }
+    this.#release()
+    operation.end({ kind: 'failure', error })
+    if (outgoing.headersSent) {
+      outgoing.end(sseEvent({ type: 'message', data: Buffer.from(errorMessageFor(error, envelope.id, details)) }))
+    } else replyError(incoming, outgoing, error, { id: envelope.id, details })
   }
 
   #cancel(id: string): void {
@@ -114,7 +124,7 @@ export class ModernBridge {
     if (!waiting) return
     this.#waiting.delete(id)
     this.#release()
-    waiting.operation.end({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
+    waiting.operation.end({ kind: 'failure', error: clientGone() })
     const params = `{"requestId":${id},"reason":"the client closed the connection"}`
     const message = Buffer.from(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":${params}}`)
     waiting.line.channel.send(message).catch(() => undefined) // The process is gone, and the request with it.
@@ -159,6 +169,14 @@ export class ModernBridge {
     this.#deps.onRequest(this.#name, -1)
     this.#upstream.releaseResident()
   }
+}
+
+function clientGone(): KnownError {
+  return new KnownError('cancelled', 'the client closed the connection')
+}
+
+function known(error: unknown): KnownError {
+  return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
 }
 
 /** Our ids back into the client's own. */

@@ -94,8 +94,7 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
           serverAddress: side === 'client' ? peering.address : undefined,
           serverPort: side === 'client' ? peering.port : undefined,
           durationSeconds: (clock.now() - sinceMs) / 1000,
-          traceId: span.traceId,
-          spanId: span.spanId,
+          ...tracing.exemplarOf(span),
         })
       }
       const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
@@ -131,7 +130,7 @@ function spanStart(request: ObservedRequest, target: string | undefined) {
     target,
     attributes: () => ({
       ...(sessionId !== undefined && { [semconv.sessionId]: sessionId }),
-      ...(envelope.id !== undefined && { [semconv.requestId]: envelope.id }),
+      ...(envelope.id !== undefined && { [semconv.requestId]: plainId(envelope.id) }),
       ...(envelope.uri !== undefined && { [semconv.resourceUri]: envelope.uri }),
       ...(protocolVersion !== undefined && { [semconv.protocolVersion]: protocolVersion }),
     }),
@@ -140,6 +139,11 @@ function spanStart(request: ObservedRequest, target: string | undefined) {
     }),
     ...(httpTraceparent !== undefined && { http: { traceparent: httpTraceparent, tracestate: httpTracestate } }),
   }
+}
+
+/** A string id without its quotes, as the conventions want it. */
+function plainId(id: string): string {
+  return id.startsWith('"') ? String(JSON.parse(id)) : id
 }
 
 interface Result {
@@ -173,6 +177,7 @@ export class BodyObserver {
   readonly #onMessage: (envelope: Envelope | undefined) => void
   #json: EnvelopeReader | undefined
   readonly #events: SseReader | undefined
+  #hasEventIds = false
 
   constructor(kind: 'json' | 'events', onMessage: (envelope: Envelope | undefined) => void) {
     this.#onMessage = onMessage
@@ -180,18 +185,23 @@ export class BodyObserver {
     else this.#events = this.#eventReader()
   }
 
+  /** Whether events carry ids, so that a client can resume the stream. */
+  get hasEventIds(): boolean {
+    return this.#hasEventIds
+  }
+
   #eventReader(): SseReader {
-    let message = new EnvelopeReader()
-    let isMessage = false
+    let message: EnvelopeReader | undefined
     return new SseReader({
       onData: (piece) => {
-        isMessage = true
+        message ??= new EnvelopeReader()
         message.push(piece)
       },
-      onEvent: ({ hadData, type }) => {
-        if (hadData && isMessage && (type === 'message' || type === '')) this.#onMessage(message.end())
-        message = new EnvelopeReader()
-        isMessage = false
+      onEvent: ({ type, id }) => {
+        this.#hasEventIds ||= id !== undefined && id !== ''
+        // A priming event has an id and empty data (MCP 2025-11-25, Transports): it is no message.
+        if (message && type === 'message') this.#onMessage(message.end())
+        message = undefined
       },
     })
   }

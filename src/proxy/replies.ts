@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ErrorCode, KnownError } from '../errors.ts'
+import { holdWholeBytes } from './exchange.ts'
 
 /**
  * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
@@ -73,14 +74,40 @@ export function replyError(
   const code = error instanceof KnownError ? error.code : 'internal'
   const status = statusOf(code)
   const body = Buffer.from(errorMessageFor(error, options.id, options.details))
+  const isLong = !incoming.complete && !isShort(incoming)
   outgoing.writeHead(status, {
     'content-type': 'application/json',
     'content-length': body.length,
     ...(status === 503 && { 'retry-after': '1' }),
     ...(status === 401 && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
-    // What is left of the request is not read, so the connection cannot carry another one.
-    ...(!incoming.complete && { connection: 'close' }),
+    ...(isLong && { connection: 'close' }),
     ...options.headers,
   })
-  outgoing.end(body)
+  if (isLong) linger(incoming, outgoing, body)
+  else outgoing.end(body, () => incoming.resume())
+}
+
+/** Whether what is left of the request is so little that reading it costs less than a new connection. */
+function isShort({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= holdWholeBytes
+}
+
+const lingerBytes = 16 * 1024 * 1024
+const lingerIdleMs = 5000
+
+/**
+ * The answer goes out at once; the connection closes when the rest of the request has been read and dropped, up to a
+ * limit. Closing it with unread bytes would reset it, and the client could lose the answer (RFC 9112 §9.6).
+ */
+function linger(incoming: IncomingMessage, outgoing: ServerResponse, body: Buffer): void {
+  const close = () => void (outgoing.writableEnded || outgoing.end())
+  let bytes = 0
+  outgoing.write(body)
+  incoming.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > lingerBytes) close()
+  })
+  for (const event of ['end', 'close', 'error']) incoming.once(event, close)
+  incoming.setTimeout(lingerIdleMs, close)
+  incoming.resume()
 }

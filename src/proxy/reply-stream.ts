@@ -7,29 +7,30 @@ import { sseEvent } from '../wire/sse.ts'
  */
 export class ReplyStream {
   readonly outgoing: ServerResponse
-  readonly #headers: Readonly<Record<string, string>>
+  readonly #streamHeaders: Readonly<Record<string, string>>
   readonly #pressure: (isFull: boolean) => void
   #isStream = false
+  #isFull = false
 
   /** `pressure(true)` asks the sender to wait until `pressure(false)`: the client reads slower than the server writes. */
   constructor(
     outgoing: ServerResponse,
-    headers: Readonly<Record<string, string>>,
+    streamHeaders: Readonly<Record<string, string>>,
     pressure: (isFull: boolean) => void,
   ) {
     this.outgoing = outgoing
-    this.#headers = headers
+    this.#streamHeaders = streamHeaders
     this.#pressure = pressure
   }
 
   /** Turns the answer into an event stream, and sends its headers at once. */
   open(): void {
-    if (this.#isStream) return
+    if (this.#isStream || this.outgoing.headersSent) return
     this.#isStream = true
     this.outgoing.writeHead(200, {
       'content-type': 'text/event-stream',
       'cache-control': 'no-cache',
-      ...this.#headers,
+      ...this.#streamHeaders,
     })
     this.outgoing.flushHeaders()
   }
@@ -40,34 +41,38 @@ export class ReplyStream {
     this.#write(sseEvent({ type: 'message', data: message }))
   }
 
-  /** Sends the answer and ends. */
-  answer(message: Buffer, status: number): void {
+  /** Sends the answer and ends. `extra` headers go with it when nothing was sent before. */
+  answer(message: Buffer, status: number, extra: Readonly<Record<string, string>> = {}): void {
     if (this.#isStream) {
       this.#write(sseEvent({ type: 'message', data: message }))
-      this.outgoing.end()
-      return
+      return this.end()
     }
     this.outgoing.writeHead(status, {
       'content-type': 'application/json',
       'content-length': message.length,
-      ...this.#headers,
+      ...extra,
     })
     this.outgoing.end(message)
   }
 
+  /** Ends without an answer: as a stream, since that alone needs none. */
   end(): void {
+    this.open()
     this.outgoing.end()
   }
 
   #write(bytes: Buffer): void {
-    if (this.outgoing.destroyed || this.outgoing.write(bytes)) return
+    const { outgoing } = this
+    if (outgoing.destroyed || outgoing.writableEnded || outgoing.write(bytes) || this.#isFull) return
+    this.#isFull = true
     this.#pressure(true)
     const relieve = () => {
-      this.outgoing.off('drain', relieve)
-      this.outgoing.off('close', relieve)
+      outgoing.off('drain', relieve)
+      outgoing.off('close', relieve)
+      this.#isFull = false
       this.#pressure(false)
     }
-    this.outgoing.on('drain', relieve)
-    this.outgoing.on('close', relieve)
+    outgoing.on('drain', relieve)
+    outgoing.on('close', relieve)
   }
 }

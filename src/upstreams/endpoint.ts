@@ -1,14 +1,15 @@
-import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler } from './http.ts'
-import type { PoolStats } from './http.ts'
+import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
 import type { UrlTarget } from './upstream.ts'
 
 /** The address of an HTTP server, its connections, and the headers that we ourselves put on requests to it. */
 export interface Endpoint {
   readonly url: URL
-  /** Configured headers, in lower case; they replace a client's own of the same name. */
+  /** What we put on every request, by lower-case name: configured headers, and the URL's host unless the client's goes. */
   readonly headers: ReadonlyMap<string, string>
   /** Whether a client's `Host` goes through (see `HostPolicy`). */
   readonly clientHost: boolean
+  /** What of a client's headers does not go through, in lower case: replaced by ours, or for us alone. */
+  readonly replaced: ReadonlySet<string>
   send(request: HttpRequest, handler: HttpResponseHandler): HttpExchange
   stats(): PoolStats
   close(): Promise<void>
@@ -19,10 +20,16 @@ export function endpoint(
   options: { readonly connectTimeoutMs: number; readonly idleConnectionMs: number },
 ): Endpoint {
   const pool = new HttpPool({ origin: target.url.origin, ...options })
+  const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
+  const clientHost =
+    target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname))
+  if (!clientHost && !headers.has('host')) headers.set('host', target.url.host)
   return {
     url: target.url,
-    headers: new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value])),
-    clientHost: target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname)),
+    headers,
+    clientHost,
+    // We have answered `Expect: 100-continue` ourselves.
+    replaced: new Set(['expect', ...headers.keys()]),
     send: (request, handler) => pool.send(request, handler),
     stats: () => pool.stats(),
     close: () => pool.close(),
@@ -37,7 +44,8 @@ export function isLoopback(hostname: string): boolean {
 
 /** The headers of a request that the sidecar makes for itself. */
 export function ownHeaders(target: Endpoint, extra: readonly string[]): string[] {
-  const headers = ['host', target.url.host, 'user-agent', 'mcp-vitals', ...extra]
+  const host = target.headers.has('host') ? [] : ['host', target.url.host]
+  const headers = [...host, 'user-agent', 'mcp-vitals', ...extra]
   for (const [name, value] of target.headers) headers.push(name, value)
   return headers
 }

@@ -6,13 +6,20 @@ import { KnownError, errorMessage } from '../errors.ts'
 export interface HttpRequest {
   readonly method: string
   readonly path: string
-  readonly headers: readonly string[]
+  readonly headers: string[]
   readonly body: Buffer | Readable | null
+}
+
+/** The head of a response; header names keep their case, and headers their order and number. */
+export interface ResponseHead {
+  readonly status: number
+  readonly statusText: string
+  readonly rawHeaders: string[]
 }
 
 /** Hears of one response, in this order: one `onStart`, any `onData`, then `onEnd`; or `onError` at any point. */
 export interface HttpResponseHandler {
-  onStart(response: { readonly status: number; readonly statusText: string; readonly rawHeaders: string[] }): void
+  onStart(head: ResponseHead): void
   onData(chunk: Buffer): void
   onEnd(): void
   onError(error: KnownError): void
@@ -68,7 +75,7 @@ export class HttpPool {
     }
     const { method, path, headers, body } = request
     this.#pool.dispatch(
-      { method, path, headers: [...headers], body },
+      { method, path, headers, body },
       {
         onRequestStart: (controller) => {
           control = controller
@@ -123,6 +130,8 @@ const refusedCodes = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 const resetCodes = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
+/** The request itself cannot be written: nothing was sent, and the upstream has no part in it. */
+const unsendableCodes = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'])
 
 /** What a socket, TLS or HTTP parser error says about the upstream. */
 export function transportError(error: Error, origin: string): KnownError {
@@ -130,11 +139,19 @@ export function transportError(error: Error, origin: string): KnownError {
   const message = `${origin}: ${error.message === '' ? code : error.message}`
   if (refusedCodes.has(code)) return new KnownError('upstream_refused', message, { cause: error })
   if (resetCodes.has(code)) return new KnownError('upstream_reset', message, { cause: error })
-  if (code.startsWith('HPE_')) return new KnownError('upstream_invalid', message, { cause: error })
+  if (unsendableCodes.has(code)) return new KnownError('internal', message, { cause: error })
+  if (isMalformed(error, code)) return new KnownError('upstream_invalid', message, { cause: error })
   if (code.startsWith('ERR_TLS') || code.startsWith('ERR_SSL') || /CERT|ISSUER|SELF_SIGNED|EPROTO/.test(code)) {
     return new KnownError('upstream_refused', message, { cause: error })
   }
   return new KnownError('upstream_reset', `${origin}: ${errorMessage(error)}`, { cause: error })
+}
+
+/** undici asserts that a status is one, and checks lengths by itself; the rest is its parser's. */
+const malformedCodes = new Set(['ERR_ASSERTION', 'UND_ERR_HEADERS_OVERFLOW', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH'])
+
+function isMalformed({ name }: Error, code: string): boolean {
+  return name === 'HTTPParserError' || malformedCodes.has(code)
 }
 
 /** The error's own code, or that of the first error inside an AggregateError (happy eyeballs). */

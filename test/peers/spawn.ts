@@ -12,6 +12,8 @@ export interface RunningProcess<Ready> {
   readonly ready: Ready
   /** The end of everything it wrote, stdout and stderr together. */
   readonly output: () => string
+  /** How it ended, once it has: `code 0`, `SIGKILL`. */
+  readonly exited: Promise<string>
   /** Resolves once it has exited: SIGTERM first, SIGKILL after a grace. Calling it again is harmless. */
   readonly stop: () => Promise<void>
 }
@@ -69,7 +71,7 @@ export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise
   })
   try {
     const value = await started
-    return { pid: child.pid ?? 0, ready: value, output: () => output, stop }
+    return { pid: child.pid ?? 0, ready: value, output: () => output, exited, stop }
   } catch (error) {
     await stop()
     throw error

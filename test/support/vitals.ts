@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { stringify } from 'yaml'
-import { jsonLine, startProcess } from '../peers/spawn.ts'
+import { type RunningProcess, jsonLine, startProcess } from '../peers/spawn.ts'
 
 /** A running mcp-vitals with its two addresses. */
 export interface RunningVitals {
@@ -12,15 +12,17 @@ export interface RunningVitals {
   readonly pid: number
   /** The end of what it has logged so far. */
   readonly output: () => string
+  /** How it ended, once it has: `code 0`, `SIGKILL`. */
+  readonly exited: Promise<string>
   /** SIGTERM, then SIGKILL when it does not end in time. */
   readonly stop: () => Promise<void>
 }
 
 export interface VitalsOptions {
   /** The configuration as an object; both listeners default to a free port on loopback. */
-  readonly config: Readonly<Record<string, unknown>>
+  readonly config?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
-  /** More arguments after `serve --config FILE`. */
+  /** More arguments after `serve --config FILE`; without `config` they follow `serve` alone. */
   readonly args?: readonly string[]
 }
 
@@ -31,25 +33,52 @@ interface Addresses {
 
 /** Starts the real program with the given configuration and waits until both of its listeners are bound. */
 export async function startVitals({ config, env = {}, args = [] }: VitalsOptions): Promise<RunningVitals> {
+  if (!config) return started(['serve', ...args], env)
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-test-'))
   const file = join(directory, 'config.yaml')
   await writeFile(file, stringify({ listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', ...config }))
   const removeDirectory = () => rm(directory, { recursive: true, force: true })
   try {
-    const running = await startProcess({
-      args: ['src/cli/main.ts', 'serve', '--config', file, ...args],
-      env,
-      ready: addressCollector(),
-    })
+    const running = await started(['serve', '--config', file, ...args], env)
     const stop = async () => {
       await running.stop()
       await removeDirectory()
     }
-    return { ...running.ready, pid: running.pid, output: running.output, stop }
+    return { ...running, stop }
   } catch (error) {
     await removeDirectory()
+    throw error
+  }
+}
+
+/** Starts the real program with these arguments and nothing else; they have to bind ports of their own choice. */
+export async function runVitals(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<RunningVitals> {
+  return started(args, env)
+}
+
+async function started(args: readonly string[], env: Readonly<Record<string, string>>): Promise<RunningVitals> {
+  try {
+    const running = await startProcess({
+      args: ['src/cli/main.ts', ...args],
+      env: { PATH: ownNodeFirst(), ...env },
+      ready: addressCollector(),
+    })
+    return withAddresses(running)
+  } catch (error) {
     throw new Error('mcp-vitals did not start', { cause: error })
   }
+}
+
+function withAddresses({ ready, pid, output, exited, stop }: RunningProcess<Addresses>): RunningVitals {
+  return { ...ready, pid, output, exited, stop }
+}
+
+/** A configuration that says `node` means the one that runs the tests. */
+function ownNodeFirst(): string {
+  return [dirname(process.execPath), process.env.PATH].filter(Boolean).join(delimiter)
 }
 
 /** Gathers the two addresses, whether one `listening` line names both or each listener logs its own. */

@@ -1,0 +1,60 @@
+import type { ServerResponse } from 'node:http'
+import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
+import { endToEndHeaders } from '../wire/headers.ts'
+
+/** What Node writes in a reason phrase; undici reads one that is no UTF-8 into something else. */
+const isWritable = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/** Passes an upstream's answer on to the client as it comes, at the client's pace. */
+export class Relay {
+  readonly #outgoing: ServerResponse
+  #head: ResponseHead | undefined
+  #source: HttpExchange | undefined
+  #isPaused = false
+
+  constructor(outgoing: ServerResponse) {
+    this.#outgoing = outgoing
+  }
+
+  /** Where the answer comes from; what a slow client pauses. */
+  attach(source: HttpExchange): void {
+    this.#source = source
+  }
+
+  /**
+   * The head goes out with the first bytes of the body when those are here already, else at once. Until then the
+   * client can still be told of a failure.
+   */
+  start({ status, statusText, rawHeaders }: ResponseHead, drop?: ReadonlySet<string>): void {
+    this.#head = { status, statusText, rawHeaders: endToEndHeaders(rawHeaders, drop && { drop }) }
+    process.nextTick(() => {
+      if (!this.#head || this.#outgoing.headersSent || this.#outgoing.destroyed) return
+      this.#sendHead()
+      this.#outgoing.flushHeaders()
+    })
+  }
+
+  data(chunk: Buffer): void {
+    this.#sendHead()
+    if (this.#outgoing.write(chunk) || this.#isPaused || this.#outgoing.destroyed) return
+    this.#isPaused = true
+    this.#source?.pause()
+    this.#outgoing.once('drain', () => {
+      this.#isPaused = false
+      this.#source?.resume()
+    })
+  }
+
+  end(): void {
+    this.#sendHead()
+    this.#outgoing.end()
+  }
+
+  #sendHead(): void {
+    if (!this.#head) return
+    const { status, statusText, rawHeaders } = this.#head
+    this.#head = undefined
+    this.#outgoing.sendDate = false
+    this.#outgoing.writeHead(status, isWritable.test(statusText) ? statusText : '', rawHeaders)
+  }
+}

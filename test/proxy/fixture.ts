@@ -1,0 +1,246 @@
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { createAdaptorServer } from '@hono/node-server'
+import { type Clock, systemClock } from '../../src/clock.ts'
+import type { KnownError } from '../../src/errors.ts'
+import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
+import { dataApp } from '../../src/proxy/app.ts'
+import { Bridge } from '../../src/proxy/bridge.ts'
+import { SseForwarder } from '../../src/proxy/forward-sse.ts'
+import type { ForwardDeps } from '../../src/proxy/forward.ts'
+import { type GuardOptions, guard } from '../../src/proxy/guard.ts'
+import { SessionDirectory } from '../../src/sessions/directory.ts'
+import type { Instruments, Operation } from '../../src/telemetry/instruments.ts'
+import type { OperationResult, ServerSpanStart, Tracing } from '../../src/telemetry/tracing.ts'
+import { endpoint } from '../../src/upstreams/endpoint.ts'
+import { processStarter } from '../../src/upstreams/process.ts'
+import { StdioUpstream } from '../../src/upstreams/stdio.ts'
+import { StartGate } from '../../src/upstreams/supervisor.ts'
+import type { HostPolicy, ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import { Changes } from '../support/raw-http.ts'
+
+export type TestUpstream =
+  | {
+      readonly url: string
+      readonly transport?: 'http' | 'sse'
+      readonly headers?: Readonly<Record<string, string>>
+      readonly upstreamHost?: HostPolicy
+    }
+  | { readonly script: string; readonly args?: readonly string[]; readonly resident?: ResidentPolicy }
+
+export interface ProxyOptions extends Partial<GuardOptions> {
+  readonly upstreams: Readonly<Record<string, TestUpstream>>
+  readonly maxBodyBytes?: number
+  readonly maxSessions?: number
+  readonly idleLimitMs?: number
+  readonly clock?: Clock
+}
+
+export interface EndedSpan {
+  readonly side: 'server' | 'client'
+  readonly start: Pick<ServerSpanStart, 'method' | 'target' | 'meta' | 'http'>
+  readonly result: OperationResult
+}
+
+/** What the data path told the rest of the program, in order. */
+export interface Told {
+  readonly operations: Operation[]
+  readonly spans: EndedSpan[]
+  readonly rejected: string[]
+  readonly dropped: string[]
+  readonly unparsed: string[]
+  readonly admitted: string[]
+  readonly answered: string[]
+  readonly failed: KnownError[]
+  readonly endedSessions: string[]
+}
+
+/** The real data listener with real upstreams behind it; only telemetry and heartbeats are recorders. */
+export async function startProxy(options: ProxyOptions) {
+  const { clock = systemClock, maxBodyBytes = 4 * 1024 * 1024, maxSessions = 100, idleLimitMs = 300_000 } = options
+  const changes = new Changes()
+  const tell = <T>(list: T[], what: T) => {
+    list.push(what)
+    changes.notify()
+  }
+  const told: Told = {
+    operations: [],
+    spans: [],
+    rejected: [],
+    dropped: [],
+    unparsed: [],
+    admitted: [],
+    answered: [],
+    failed: [],
+    endedSessions: [],
+  }
+  const inFlight = new Map<string, number>()
+  const directory: SessionDirectory = new SessionDirectory({
+    clock,
+    maxTracked: 1000,
+    cleanupIntervalMs: 1000,
+    idleLimitMs: () => idleLimitMs,
+    onEnd: (session, end) => {
+      told.endedSessions.push(end)
+      bridge.sessionEnded(session, end)
+      changes.notify()
+    },
+  })
+  const observing = {
+    clock,
+    instruments: recordingInstruments(told, tell),
+    tracing: recordingTracing(told),
+    traffic: {
+      onAnswered: (name: string) => tell(told.answered, name),
+      onFailed: (_name: string, error: KnownError) => tell(told.failed, error),
+    },
+  }
+  const onRequest = (name: string, change: 1 | -1) => {
+    inFlight.set(name, (inFlight.get(name) ?? 0) + change)
+    changes.notify()
+  }
+  const bridge: Bridge = new Bridge({ ...observing, directory, maxBodyBytes, maxSessions, onRequest })
+  const ownsAuthorization = options.bearerToken !== undefined
+  const forwarding: ForwardDeps = { ...observing, directory, maxBodyBytes, ownsAuthorization, onRequest }
+  const stops: (() => Promise<void>)[] = []
+  const access = new Map<string, Access>()
+  for (const [name, upstream] of Object.entries(options.upstreams)) {
+    const opened = 'url' in upstream ? urlAccess(upstream) : stdioAccess(name, upstream, bridge, told, clock)
+    access.set(name, opened)
+    stops.push(() => (opened.kind === 'stdio' ? opened.upstream.stop() : opened.endpoint.close()))
+  }
+  let isStopping = false
+  const app = dataApp({
+    clock,
+    guard: guard({
+      allowedHosts: options.allowedHosts ?? [],
+      allowedOrigins: options.allowedOrigins ?? [],
+      bearerToken: options.bearerToken,
+    }),
+    upstreams: () => new Map([...access].map(([name, one]) => [name, monitored(name, one)])),
+    forwarding,
+    sse: new SseForwarder(forwarding),
+    bridge,
+    isStopping: () => isStopping,
+  })
+  const server = createAdaptorServer({ fetch: app.fetch, autoCleanupIncoming: false }) as Server
+  server.requestTimeout = 0
+  server.keepAliveTimeout = 65_000
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    port,
+    url: `http://127.0.0.1:${port}`,
+    told,
+    directory,
+    access,
+    inFlight: (name: string) => inFlight.get(name) ?? 0,
+    until: <T>(check: () => T | undefined | false) => changes.until(check),
+    shutDown: () => void (isStopping = true),
+    close: async () => {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+      directory.stop()
+      await Promise.all(stops.map((stop) => stop()))
+    },
+  }
+}
+
+export type RunningProxy = Awaited<ReturnType<typeof startProxy>>
+
+/** The upstream's stdio side, to look at its processes. */
+export function stdioOf(proxy: RunningProxy, name: string): StdioUpstream {
+  const access = proxy.access.get(name)
+  if (access?.kind !== 'stdio') throw new Error(`${name} is no stdio upstream`)
+  return access.upstream
+}
+
+function monitored(name: string, access: Access): Monitored {
+  // The data path reads the name and the access of an upstream and nothing else.
+  return { name, transport: access.kind === 'stdio' ? 'stdio' : access.transport, access } as unknown as Monitored
+}
+
+function urlAccess(upstream: Extract<TestUpstream, { url: string }>): Access {
+  const { url, transport = 'http', headers = {}, upstreamHost = 'auto' } = upstream
+  const target = { transport, url: new URL(url), headers, upstreamHost }
+  return {
+    kind: 'endpoint',
+    transport,
+    endpoint: endpoint(target, { connectTimeoutMs: 5000, idleConnectionMs: 4000 }),
+  }
+}
+
+function stdioAccess(
+  name: string,
+  { script, args = [], resident = 'never' }: Extract<TestUpstream, { script: string }>,
+  bridge: Bridge,
+  told: Told,
+  clock: Clock,
+): Access {
+  const path = fileURLToPath(new URL(`../peers/children/${script}`, import.meta.url))
+  const launch = { command: process.execPath, args: [path, ...args], env: {} }
+  const start = processStarter({ clock })
+  const upstream: StdioUpstream = new StdioUpstream({
+    target: { transport: 'stdio', launch, resident },
+    clock,
+    random: () => 0.5,
+    starts: new StartGate(4),
+    startProcess: () => start(launch, { stderrTailBytes: 4096 }),
+    startDeadlineMs: 10_000,
+    maxLineBytes: 16 * 1024 * 1024,
+    events: {
+      onResidentStarted: (line) => setImmediate(() => upstream.residentReady(line)),
+      onCrash: () => undefined,
+      onStartFailed: () => undefined,
+      onRestart: () => undefined,
+      onCrashLoop: () => undefined,
+      onIdle: () => undefined,
+      onDropped: (reason) => void told.dropped.push(reason),
+      onResidentMessage: (_line, message, envelope) => void bridge.modern(name, upstream).hear(message, envelope),
+      onResidentClosed: (line, why) => bridge.modern(name, upstream).closed(line, why),
+    },
+  })
+  upstream.start()
+  return { kind: 'stdio', upstream }
+}
+
+function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void): Instruments {
+  return {
+    recordOperation: (operation) => tell(told.operations, operation),
+    recordHeartbeat: () => undefined,
+    recordSession: () => undefined,
+    countStateChange: () => undefined,
+    countRestart: () => undefined,
+    countInventoryChange: () => undefined,
+    countUnparsed: (upstream) => tell(told.unparsed, upstream),
+    countRejected: (reason) => tell(told.rejected, reason),
+    countDropped: (_upstream, reason) => tell(told.dropped, reason),
+    labels: {
+      admit: (_upstream, kind, names) => void told.admitted.push(...names.map((name) => `${kind} ${name}`)),
+      bound: (_upstream, _kind, name) => name,
+    },
+    initUpstream: () => undefined,
+  }
+}
+
+function recordingTracing(told: Told): Tracing {
+  const ids = { traceId: '0'.repeat(31) + '1', spanId: '0'.repeat(15) + '1', sampled: false }
+  const span = (side: 'server' | 'client', start: ServerSpanStart) => ({
+    ...ids,
+    end: (result: OperationResult) => {
+      const { method, target, meta, http } = start
+      told.spans.push({ side, start: { method, target, meta, http }, result })
+    },
+  })
+  return {
+    exportsTo: undefined,
+    startServer: (start) => span('server', start),
+    startClient: (_parent, start) => span('client', start),
+    heartbeat: () => ids,
+    exemplarOf: () => ids,
+    shutdown: () => Promise.resolve(),
+  }
+}

@@ -1,0 +1,54 @@
+/** What the admin listener of a running mcp-vitals says, for tests. */
+import { type DebugReport, type DebugUpstream, debugReportSchema } from '../../src/admin/debug.ts'
+import type { RunningVitals } from './vitals.ts'
+
+/** `/debug/heartbeat`, checked against its own schema. */
+export async function debugReport({ adminUrl }: Pick<RunningVitals, 'adminUrl'>): Promise<DebugReport> {
+  const response = await fetch(`${adminUrl}/debug/heartbeat`)
+  return debugReportSchema.parse(await response.json())
+}
+
+/** What `/debug/heartbeat` says of one upstream. */
+export async function debugUpstream(vitals: Pick<RunningVitals, 'adminUrl'>, name: string): Promise<DebugUpstream> {
+  const upstream = (await debugReport(vitals)).upstreams[name]
+  if (!upstream) throw new Error(`/debug/heartbeat knows no upstream "${name}"`)
+  return upstream
+}
+
+type Labels = Readonly<Record<string, string>>
+
+/** The value of the one series of that name that carries all these labels; undefined when there is none. */
+export async function metricValue(
+  vitals: Pick<RunningVitals, 'adminUrl'>,
+  name: string,
+  labels: Labels,
+): Promise<number | undefined> {
+  const values = await metricValues(vitals, name, labels)
+  if (values.length > 1) throw new Error(`${values.length} series match ${name} ${JSON.stringify(labels)}`)
+  return values[0]
+}
+
+/** The values of all series of that name that carry these labels. */
+export async function metricValues(
+  { adminUrl }: Pick<RunningVitals, 'adminUrl'>,
+  name: string,
+  labels: Labels,
+): Promise<number[]> {
+  const text = await (await fetch(`${adminUrl}/metrics`)).text()
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith(`${name}{`) && wanted.every((pair) => hasLabel(line, pair)))
+    .map((line) =>
+      Number(
+        line
+          .slice(line.lastIndexOf('}') + 1)
+          .trim()
+          .split(' ')[0],
+      ),
+    )
+}
+
+function hasLabel(line: string, pair: string): boolean {
+  return line.includes(`{${pair}`) || line.includes(`,${pair}`)
+}

@@ -1,0 +1,39 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { createServer } from 'node:net'
+
+/** Whether a process runs; a zombie does not. Linux only. */
+export function isRunning(pid: number): boolean {
+  return statOf(pid) !== undefined
+}
+
+/** Every running process whose group this is. Linux only. */
+export function groupMembers(groupId: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => statOf(pid)?.group === groupId)
+}
+
+// Behind the command, which is in parentheses and may hold anything: state, parent and group (proc_pid_stat(5)).
+function statOf(pid: number): { readonly group: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state, , group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' || state === 'X' ? undefined : { group: Number(group) }
+  } catch {
+    return undefined // It has gone.
+  }
+}
+
+/** A loopback port that nobody listens on right now, for programs that must be told one. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      const port = typeof address === 'object' && address !== null ? address.port : 0
+      server.close(() => resolve(port))
+    })
+  })
+}

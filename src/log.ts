@@ -1,4 +1,4 @@
-import { type DestinationStream, type Logger, destination, pino, stdTimeFunctions } from 'pino'
+import { type DestinationStream, type LogFn, type Logger, destination, pino, stdTimeFunctions } from 'pino'
 
 export type { Logger } from 'pino'
 
@@ -9,7 +9,7 @@ export interface LogOptions {
   readonly isTerminal: boolean
 }
 
-/** One JSON object a line on stdout, with `ts`, `level` and `msg` first; the same fields as logfmt for people. */
+/** One JSON object a line on stdout, with `level`, `ts` and `msg` first; the same fields as logfmt for people. */
 export function createLogger({ level, format, isTerminal }: LogOptions): Logger {
   const isLogfmt = format === 'logfmt' || (format === 'auto' && isTerminal)
   const stdout = destination({ fd: 1, sync: isTerminal })
@@ -21,6 +21,7 @@ export function createLogger({ level, format, isTerminal }: LogOptions): Logger 
       messageKey: 'msg',
       timestamp: () => stdTimeFunctions.isoTime().replace('"time"', '"ts"'),
       formatters: { level: (label) => ({ level: label }) },
+      hooks: { logMethod: messageFirst },
     },
     stream,
   )
@@ -28,6 +29,13 @@ export function createLogger({ level, format, isTerminal }: LogOptions): Logger 
     stdout.flush(done)
   }
   return logger
+}
+
+/** Pino writes the message after all fields; in front of them it is where people look. */
+function messageFirst(this: Logger, [fields, ...message]: Parameters<LogFn>, method: LogFn): void {
+  const [text] = message
+  if (typeof fields === 'object' && fields !== null && message.length === 1) method.call(this, { msg: text, ...fields })
+  else method.call(this, fields, ...message)
 }
 
 /** A JSON line as `key=value` pairs; a value with anything but plain characters is quoted as JSON. */
@@ -39,5 +47,13 @@ export function logfmt(line: string): string {
 
 function plain(value: unknown): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value)
-  return /^[\p{L}\p{N}\p{P}\p{S}]+$/u.test(text) && !/["=]/.test(text) ? text : JSON.stringify(text)
+  if (/^[\p{L}\p{N}\p{P}\p{S}]+$/u.test(text) && !/["=]/.test(text)) return text
+  return JSON.stringify(text).replaceAll(/\p{C}/gu, escaped)
+}
+
+/** Of what changes how a terminal shows a line (directions, invisible characters), JSON escapes only a part. */
+function escaped(character: string): string {
+  return Array.from({ length: character.length }, (_, at) => {
+    return `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`
+  }).join('')
 }

@@ -26,6 +26,14 @@ type Env = { Bindings: HttpBindings }
 /** Paths that scrapers and orchestrators reach without a token. */
 const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
 
+/** What every answer says to browsers and caches: this is now, and nothing in it may run, load or be framed. */
+const answerHeaders = [
+  ['cache-control', 'no-store'],
+  ['content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"],
+  ['referrer-policy', 'no-referrer'],
+  ['x-content-type-options', 'nosniff'],
+] as const
+
 /**
  * The admin listener. `/-/ready` never depends on upstreams: a dead one would take the sidecar's pod down, and with it
  * the healthy ones; `/-/ready/<upstream>` is there for those who want to know.
@@ -35,9 +43,12 @@ export function adminApp(options: AdminOptions): Hono<Env> {
   app.use(async (c, next) => {
     const check = openPaths.has(c.req.path) ? options.guards.open : options.guards.closed
     const error = check(requestHeaders(c))
-    if (!error) return next()
-    options.onRejected(error)
-    return refusal(error)
+    if (!error) await next()
+    else {
+      options.onRejected(error)
+      c.res = refusal(error)
+    }
+    for (const [name, value] of answerHeaders) c.header(name, value)
   })
   app.get('/', async (c) => c.html(indexPage(await options.report(), options.version)))
   app.get('/metrics', async (c) => {
@@ -48,7 +59,7 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     const report = await options.report()
     const name = c.req.query('upstream')
     if (name === undefined) return c.json(report)
-    const upstream = report.upstreams[name]
+    const upstream = Object.hasOwn(report.upstreams, name) ? report.upstreams[name] : undefined
     if (!upstream) return unknown(c, name, Object.keys(report.upstreams))
     return c.json({ ...report, upstreams: { [name]: upstream }, sessions: sessionsOf(report, name) })
   })

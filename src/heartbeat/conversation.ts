@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { type Era, eraOfVersion, latestLegacyVersion, modernVersion } from '../wire/era.ts'
 import type { Answer, RequestOptions } from '../upstreams/peer.ts'
-import { KnownError } from '../errors.ts'
+import { KnownError, errorCode } from '../errors.ts'
 
 /** What the heartbeat needs of a connection; `Peer` is one. */
 export interface Talker {
   /** Rejects with a `KnownError` of an `upstream_*` code. */
   request(request: RequestOptions): Promise<Answer>
-  notify(method: string): Promise<void>
+  notify(method: string, timeoutMs: number): Promise<void>
 }
 
 /** What the opening exchange found out. */
@@ -16,7 +16,10 @@ export interface Opening {
   readonly protocolVersion: string
   /** The request that the server answered: the first heartbeat. */
   readonly method: 'server/discover' | 'initialize'
-  readonly hasTools: boolean
+  /** Undefined where the server refused to say. */
+  readonly hasTools: boolean | undefined
+  /** The JSON-RPC error in place of an answer: somebody is there, but nothing was agreed. */
+  readonly refusal?: string | undefined
 }
 
 /** The tools that a server offers: each name with a hash of its input schema, to compare across restarts. */
@@ -34,11 +37,60 @@ export function paramsFor(era: Era, params: Readonly<Record<string, unknown>> = 
   return era === 'modern' ? { ...params, _meta: meta } : params
 }
 
+export interface OpeningOptions {
+  /** What time is left for the whole exchange. */
+  readonly leftMs: () => number
+  /** Hears the revision before any message that has to name it, and `undefined` before one that must not. */
+  readonly speak: (protocolVersion: string | undefined) => void
+}
+
+export interface EraOptions extends OpeningOptions {
+  /** The era that this server was of before. */
+  readonly known: Era | undefined
+  /** How long `server/discover` may stay unanswered before the server is taken for a legacy one that ignores it. */
+  readonly discoverPatienceMs: number
+}
+
+/**
+ * The opening exchange with a server of either era, which is found out once and remembered: a legacy server is not
+ * asked `server/discover` again, since the popular reference server keeps an object for each such call. One that
+ * refuses `initialize` may have turned modern and is asked then.
+ */
+export async function open(talker: Talker, options: EraOptions): Promise<Opening> {
+  const isKnownLegacy = options.known === 'legacy'
+  const modern = isKnownLegacy ? undefined : await tryDiscover(talker, options)
+  if (modern) return modern
+  const legacy = await initialize(talker, options)
+  const mayBeModern = isKnownLegacy && legacy.refusal !== undefined
+  return (mayBeModern ? await tryDiscover(talker, options) : undefined) ?? legacy
+}
+
+/** What a legacy server may do with a request that it does not know, besides answering it. */
+const legacyReactions: ReadonlySet<string> = new Set([
+  'upstream_http_error',
+  'upstream_invalid',
+  'upstream_closed',
+  'upstream_timeout',
+])
+
+async function tryDiscover(talker: Talker, options: EraOptions): Promise<Opening | undefined> {
+  const { leftMs, discoverPatienceMs, speak } = options
+  speak(modernVersion)
+  try {
+    const opening = await discover(talker, Math.min(leftMs(), discoverPatienceMs))
+    if (opening) return opening
+  } catch (error) {
+    if (!legacyReactions.has(errorCode(error))) throw error
+  }
+  speak(undefined)
+  return undefined
+}
+
 /**
  * Asks `server/discover`. Undefined when the answer proves that the server is not of the modern era; the request is
  * safe before any handshake (a legacy `ping` would pin a server of both eras to the legacy one).
  */
-export async function discover(talker: Talker, timeoutMs: number): Promise<Opening | undefined> {
+async function discover(talker: Talker, timeoutMs: number): Promise<Opening | undefined> {
   const answer = await talker.request({ method: 'server/discover', params: paramsFor('modern'), timeoutMs })
   const result = resultOf(answer)
   const versions = result?.['supportedVersions']
@@ -49,40 +101,41 @@ export async function discover(talker: Talker, timeoutMs: number): Promise<Openi
 }
 
 /**
- * `initialize` and `notifications/initialized` (MCP 2025-11-25, Lifecycle). A JSON-RPC error is an answer, so it opens
- * too, without tools. `agree` hears the revision before the notification goes out, which must carry it as a header.
+ * `initialize` and `notifications/initialized` (MCP 2025-11-25, Lifecycle). A JSON-RPC error is an answer too: it
+ * opens nothing, but proves that somebody is there.
  */
-export async function initialize(
-  talker: Talker,
-  timeoutMs: number,
-  agree: (protocolVersion: string) => void,
-): Promise<Opening> {
+export async function initialize(talker: Talker, { leftMs, speak }: OpeningOptions): Promise<Opening> {
+  const method = 'initialize'
   const params = { protocolVersion: latestLegacyVersion, capabilities: {}, clientInfo }
-  const answer = await talker.request({ method: 'initialize', params, timeoutMs })
+  const answer = await talker.request({ method, params, timeoutMs: leftMs() })
+  if (answer.error) {
+    const refusal = `${method} answered with JSON-RPC error ${answer.error.code}: ${answer.error.message}`
+    return { era: 'legacy', protocolVersion: latestLegacyVersion, method, hasTools: undefined, refusal }
+  }
   const result = resultOf(answer)
-  if (!answer.error && !result) throw new KnownError('upstream_invalid', 'the answer to initialize has no result')
-  const version = result?.['protocolVersion']
+  if (!result) throw new KnownError('upstream_invalid', 'the answer to initialize has no result')
+  const version = result['protocolVersion']
   const protocolVersion = typeof version === 'string' ? version : latestLegacyVersion
-  agree(protocolVersion)
-  if (result) await talker.notify('notifications/initialized')
-  return { era: 'legacy', protocolVersion, method: 'initialize', hasTools: offersTools(result) }
+  speak(protocolVersion)
+  await talker.notify('notifications/initialized', leftMs())
+  return { era: 'legacy', protocolVersion, method, hasTools: offersTools(result) }
 }
 
 /** More pages than this belong to a server that never ends its list. */
 const maxPages = 50
 
-/** Reads the whole tool list; undefined when the server answers with an error. */
-export async function readInventory(talker: Talker, era: Era, timeoutMs: number): Promise<Inventory | undefined> {
+/** Reads the whole tool list. A server that answers with an error offers none: restarted without tools is not healthy. */
+export async function readInventory(talker: Talker, era: Era, leftMs: () => number): Promise<Inventory> {
   const tools = new Map<string, string>()
   let cursor: string | undefined
   for (let page = 0; page < maxPages; page++) {
     const params = paramsFor(era, cursor === undefined ? {} : { cursor })
-    const answer = await talker.request({ method: 'tools/list', params, timeoutMs })
+    const answer = await talker.request({ method: 'tools/list', params, timeoutMs: leftMs() })
     const result = resultOf(answer)
-    if (!result) return undefined
+    if (!result) return new Map()
     for (const [name, schema] of toolsOf(result)) tools.set(name, schema)
     const next = result['nextCursor']
-    if (typeof next !== 'string' || next === '') break
+    if (typeof next !== 'string' || next === '' || next === cursor) break
     cursor = next
   }
   return tools
@@ -98,11 +151,14 @@ function* toolsOf(result: Readonly<Record<string, unknown>>): Generator<[string,
   }
 }
 
+/** The same for schemas that differ only in the order of their keys, which some servers change with each start. */
 function hashOf(schema: unknown): string {
-  return createHash('sha256')
-    .update(JSON.stringify(schema ?? null))
-    .digest('hex')
-    .slice(0, 16)
+  const text = JSON.stringify(schema ?? null, (_key, value: unknown) => (isRecord(value) ? inOrder(value) : value))
+  return createHash('sha256').update(text).digest('hex').slice(0, 16)
+}
+
+function inOrder(record: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(record).toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 /** What `after` lacks of `before`, in words; undefined when everything is still there. More tools are no loss. */

@@ -1,15 +1,24 @@
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError, errorCode, errorMessage } from '../errors.ts'
-import type { Channel, ChannelEvents } from '../upstreams/channel.ts'
+import type { Channel } from '../upstreams/channel.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import { HttpChannel } from '../upstreams/http-channel.ts'
 import { Peer } from '../upstreams/peer.ts'
 import { SseChannel } from '../upstreams/sse-channel.ts'
 import type { Envelope } from '../wire/envelope.ts'
-import { type Era, modernVersion } from '../wire/era.ts'
-import { outcomeOfCode } from './classify.ts'
-import { type Opening, discover, initialize, readInventory } from './conversation.ts'
-import { type ProbeResult, type ProbeRun, type Prober, type Rung, ask, firstRung } from './probe.ts'
+import type { Era } from '../wire/era.ts'
+import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
+import { type Inventory, type Opening, initialize, open, readInventory } from './conversation.ts'
+import {
+  type CheckOptions,
+  type Checks,
+  type ProbeResult,
+  type Prober,
+  type Rung,
+  ask,
+  askUnprovenPing,
+  firstRung,
+} from './probe.ts'
 
 export interface HttpProberOptions {
   readonly endpoint: Endpoint
@@ -22,13 +31,17 @@ export interface HttpProberOptions {
   readonly isStarting: () => boolean
 }
 
-interface Connection {
+/** A channel with our end of it. */
+interface Link {
   readonly channel: Channel
   readonly peer: Peer
+}
+
+interface Connection extends Link {
   readonly opening: Opening
   rung: Rung
-  /** Whether this rung was ever answered here: silence then means trouble, and not a server that ignores it. */
-  answered: boolean
+  /** Whether this rung was ever answered well here: another reaction then means trouble, not a server that lacks it. */
+  isProven: boolean
 }
 
 const retryWhileStartingMs = 100
@@ -37,8 +50,13 @@ const retryWhileStartingMs = 100
 export class HttpProber implements Prober {
   readonly #options: HttpProberOptions
   #connection: Connection | undefined
+  /** The opening exchange under way; there is never more than one. */
+  #attempt: Link | undefined
+  #isOpening = false
   #era: Era | undefined
+  /** What this server answers in place of a `ping`, also on connections to come. */
   #rung: Rung | undefined
+  #protocolVersion: string | undefined
   #stopped = false
   #toolsChanged = false
 
@@ -51,164 +69,159 @@ export class HttpProber implements Prober {
   }
 
   describe(): ReturnType<Prober['describe']> {
-    const opening = this.#connection?.opening
-    const fallback = this.#era === 'modern' ? 'server/discover' : 'initialize'
-    return {
-      probe: this.#connection?.rung ?? fallback,
-      era: opening?.era ?? this.#era,
-      protocolVersion: opening?.protocolVersion,
-    }
+    const opening = this.#era === 'modern' ? 'server/discover' : 'initialize'
+    return { probe: this.#connection?.rung ?? opening, era: this.#era, protocolVersion: this.#protocolVersion }
   }
 
-  start(deadlineMs: number): readonly ProbeRun[] {
+  start(options: CheckOptions): Checks {
+    if (this.#isOpening || this.#stopped) return { runs: [], alive: 0 }
+    const { clock } = this.#options
+    const endsMs = clock.now() + options.deadlineMs
+    const leftMs = () => Math.max(1, endsMs - clock.now())
     const connection = this.#connection
-    const method = connection?.rung ?? this.describe().probe
-    return [{ leg: 'upstream', method, done: connection ? this.#beat(connection, deadlineMs) : this.#open(deadlineMs) }]
+    const done = connection ? this.#beat(connection, options.wantsInventory, leftMs) : this.#open(leftMs)
+    return { runs: [{ leg: 'upstream', method: this.describe().probe, done }], alive: 0 }
   }
 
   forget(): void {
     const connection = this.#connection
     this.#connection = undefined
-    void connection?.channel.close()
+    if (connection) void hangUp(connection)
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
-    const connection = this.#connection
+    const links = [this.#connection, this.#attempt].filter((link) => link !== undefined)
     this.#connection = undefined
-    await connection?.channel.close()
+    await Promise.all(links.map(hangUp))
   }
 
-  async #beat(connection: Connection, deadlineMs: number): Promise<ProbeResult> {
-    const { clock } = this.#options
-    const { peer, opening, rung } = connection
-    const beat = { talker: peer, clock, era: opening.era, leg: 'upstream' as const, deadlineMs }
-    const result = await ask({ ...beat, method: rung })
-    switch (result.outcome) {
-      case 'session_gone':
-        this.forget()
-        return this.#open(deadlineMs)
-      case 'ok':
-        connection.answered = true
-        return this.#withNews(result, connection, deadlineMs)
-      case 'unsupported':
-        this.#descend(connection)
-        return result
-      case 'timeout': {
-        if (connection.answered || rung === 'tools/list' || opening.era === 'modern') return result
-        const next = await ask({ ...beat, method: 'tools/list' })
-        if (next.outcome !== 'ok') return result
-        this.#descend(connection)
-        return next
-      }
-      case 'reset':
-      case 'closed':
-      case 'refused':
-        this.forget()
-        return result
-      case 'late':
-      case 'exited':
-      case 'http_error':
-      case 'invalid':
-      case 'unauthorized':
-      case 'inconclusive':
-        return result
+  async #beat(connection: Connection, wantsInventory: boolean, leftMs: () => number): Promise<ProbeResult> {
+    const { result, errorCode: code } = await this.#ask(connection, leftMs())
+    if (this.#connection !== connection) return result
+    const isLost = result.outcome === 'session_gone' || (connection.isProven && code !== undefined)
+    // Another server may stand there now that does not know us: it has a session to open, or an era to be found out.
+    if (isLost) {
+      this.forget()
+      return this.#open(leftMs)
+    }
+    if (result.outcome === 'ok' && code === undefined) connection.isProven = true
+    if (isFailure(result.outcome) && result.outcome !== 'timeout') this.forget()
+    if (connection.rung === 'ping' && (result.outcome === 'unsupported' || result.method === 'tools/list')) {
+      connection.rung = 'tools/list'
+      connection.isProven = false
+      this.#rung = 'tools/list'
+    }
+    return isAnswered(result.outcome) ? this.#withTools(result, connection, wantsInventory, leftMs) : result
+  }
+
+  #ask({ peer, opening, rung, isProven }: Connection, deadlineMs: number): ReturnType<typeof ask> {
+    const beat = {
+      talker: peer,
+      clock: this.#options.clock,
+      era: opening.era,
+      leg: 'upstream',
+      deadlineMs,
+    } as const
+    return rung === 'ping' && !isProven ? askUnprovenPing(beat) : ask({ ...beat, method: rung })
+  }
+
+  /** Brings the list of tools along when the server said that it changed, or when it is wanted. */
+  #withTools(result: ProbeResult, connection: Connection, wantsInventory: boolean, leftMs: () => number): ProbeResult {
+    if (!wantsInventory && !this.#toolsChanged) return result
+    const announced = this.#toolsChanged
+    this.#toolsChanged = false
+    const inventory = this.#readTools(connection, leftMs).then((tools) => {
+      if (!tools) this.#toolsChanged ||= announced
+      return tools
+    })
+    return { ...result, inventory, announced }
+  }
+
+  /** Undefined when they were not told; the next heartbeat then asks again, and says what is wrong. */
+  #readTools({ peer, opening }: Connection, leftMs: () => number): Promise<Inventory | undefined> {
+    if (opening.hasTools !== true) return Promise.resolve(opening.hasTools === false ? new Map() : undefined)
+    return readInventory(peer, opening.era, leftMs).catch(() => undefined)
+  }
+
+  async #open(leftMs: () => number): Promise<ProbeResult> {
+    const startedMs = this.#options.clock.now()
+    this.#isOpening = true
+    try {
+      return await this.#tryToOpen(leftMs)
+    } catch (error) {
+      const outcome = outcomeOfCode(errorCode(error))
+      const durationMs = this.#options.clock.now() - startedMs
+      const reason = errorMessage(error)
+      return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }
+    } finally {
+      this.#isOpening = false
     }
   }
 
-  /** The server said that its tools changed: the answered heartbeat brings the new list along. */
-  async #withNews(result: ProbeResult, { peer, opening }: Connection, deadlineMs: number): Promise<ProbeResult> {
-    if (!this.#toolsChanged) return result
-    this.#toolsChanged = false
-    const inventory = await readInventory(peer, opening.era, deadlineMs).catch(() => undefined) // Next time.
-    return { ...result, inventory, announced: true }
-  }
-
-  /** Remembers, also for connections to come, that this server does not do what the rung asks. */
-  #descend(connection: Connection): void {
-    if (connection.rung !== 'ping') return
-    connection.rung = 'tools/list'
-    connection.answered = false
-    this.#rung = 'tools/list'
-  }
-
-  async #open(deadlineMs: number): Promise<ProbeResult> {
+  /** Again and again while a process of ours starts that does not listen yet. */
+  async #tryToOpen(leftMs: () => number): Promise<ProbeResult> {
     const { clock, isStarting } = this.#options
-    const startedMs = clock.now()
-    const leftMs = () => Math.max(1, deadlineMs - (clock.now() - startedMs))
     for (;;) {
-      const attemptMs = clock.now()
+      const startedMs = clock.now()
       try {
         const connection = await this.#connect(leftMs)
-        if (this.#stopped) void connection.channel.close()
-        else this.#connection = connection
-        return await this.#opened(connection, attemptMs, leftMs())
+        return this.#opened(connection, clock.now() - startedMs, leftMs)
       } catch (error) {
-        const outcome = outcomeOfCode(errorCode(error))
-        const maySoonListen = (outcome === 'refused' || outcome === 'reset') && isStarting() && leftMs() > 1
-        if (!maySoonListen || this.#stopped) {
-          const method = this.describe().probe
-          const durationMs = clock.now() - startedMs
-          return { leg: 'upstream', method, outcome, reason: errorMessage(error), durationMs, opening: true }
-        }
+        const maySoonListen = ['upstream_refused', 'upstream_reset'].includes(errorCode(error)) && isStarting()
+        if (!maySoonListen || leftMs() <= retryWhileStartingMs || this.#stopped) throw error
         await sleep(clock, retryWhileStartingMs)
       }
     }
   }
 
-  async #opened(connection: Connection, startedMs: number, timeoutMs: number): Promise<ProbeResult> {
-    const { opening, peer } = connection
-    const durationMs = this.#options.clock.now() - startedMs
-    const inventory = opening.hasTools
-      ? await readInventory(peer, opening.era, timeoutMs).catch(() => undefined) // The next heartbeat tells what is wrong.
-      : undefined
-    const reason = `${opening.method} answered (${opening.protocolVersion})`
-    return { leg: 'upstream', method: opening.method, outcome: 'ok', reason, durationMs, opening: true, inventory }
+  #opened(connection: Connection, durationMs: number, leftMs: () => number): ProbeResult {
+    const { opening } = connection
+    const { method, era, protocolVersion, refusal } = opening
+    const result = { leg: 'upstream', method, outcome: 'ok', durationMs, opening: true } as const
+    if (refusal !== undefined) {
+      void hangUp(connection)
+      return { ...result, reason: refusal }
+    }
+    this.#connection = connection
+    this.#era = era
+    this.#protocolVersion = protocolVersion
+    this.#toolsChanged = false
+    const inventory = this.#readTools(connection, leftMs)
+    return { ...result, reason: `${method} answered (${protocolVersion})`, inventory }
   }
 
   async #connect(leftMs: () => number): Promise<Connection> {
-    const { transport, endpoint, maxBodyBytes, clock } = this.#options
-    const events: ChannelEvents = {
-      onMessage: (message, envelope) => this.#hear(peer, message, envelope),
-      onClose: (why) => {
-        peer.fail(new KnownError('upstream_closed', why))
-        if (this.#connection?.peer === peer) this.#connection = undefined
-      },
+    const { endpoint, maxBodyBytes, clock, transport } = this.#options
+    const onClose = (why: string) => {
+      peer.fail(new KnownError('upstream_closed', why))
+      if (this.#connection?.peer === peer) this.#connection = undefined
     }
-    const options = { endpoint, maxBodyBytes, events }
+    const onMessage = (message: Buffer, envelope: Envelope) => this.#hear(peer, message, envelope)
+    const options = { endpoint, clock, maxBodyBytes, events: { onMessage, onClose } }
     const channel = transport === 'sse' ? new SseChannel(options) : new HttpChannel(options)
     const peer = new Peer(channel, clock)
+    this.#attempt = { channel, peer }
     try {
-      if (channel instanceof SseChannel) await withDeadline(clock, leftMs(), channel.open())
       const opening = await this.#handshake(channel, peer, leftMs)
-      this.#era = opening.era
-      return { channel, peer, opening, rung: this.#rungFor(opening.era), answered: false }
+      if (this.#stopped) throw new KnownError('cancelled', 'the heartbeat was stopped')
+      const rung = (opening.era === 'legacy' ? this.#rung : undefined) ?? firstRung(opening.era)
+      return { channel, peer, opening, rung, isProven: rung === opening.method }
     } catch (error) {
-      await channel.close()
+      void channel.close() // Its DELETE may take longer than this exchange may.
       throw error
+    } finally {
+      this.#attempt = undefined
     }
   }
 
-  #rungFor(era: Era): Rung {
-    return era === 'legacy' && this.#rung ? this.#rung : firstRung(era)
-  }
-
-  /**
-   * The era is detected once and remembered: a server known as legacy is not asked `server/discover` again, since the
-   * popular reference server keeps an object for each such call. A legacy server that turned modern refuses
-   * `initialize`, and is asked then.
-   */
-  async #handshake(channel: Channel, peer: Peer, leftMs: () => number): Promise<Opening> {
-    const agree = (version: string) => {
-      if (channel instanceof HttpChannel) channel.useProtocolVersion(version)
+  async #handshake(channel: HttpChannel | SseChannel, peer: Peer, leftMs: () => number): Promise<Opening> {
+    if (channel instanceof SseChannel) {
+      await withDeadline(this.#options.clock, leftMs(), channel.open())
+      return initialize(peer, { leftMs, speak: () => undefined })
     }
-    if (channel instanceof HttpChannel && this.#era !== 'legacy') {
-      channel.useProtocolVersion(modernVersion)
-      const opening = await discover(peer, leftMs())
-      if (opening) return opening
-      channel.useProtocolVersion(undefined)
-    }
-    return initialize(peer, leftMs(), agree)
+    const speak = (version: string | undefined) => channel.useProtocolVersion(version)
+    return open(peer, { known: this.#era, leftMs, discoverPatienceMs: leftMs() / 2, speak })
   }
 
   #hear(peer: Peer, message: Buffer, envelope: Envelope): void {
@@ -216,6 +229,12 @@ export class HttpProber implements Prober {
     if (envelope.method === 'notifications/tools/list_changed') this.#toolsChanged = true
     peer.answerServerRequest(envelope).catch(() => undefined) // The server asked on a connection that is gone.
   }
+}
+
+/** What still waits for an answer hears at once that there will be none. */
+async function hangUp({ channel, peer }: Link): Promise<void> {
+  peer.fail(new KnownError('cancelled', 'the connection was closed by us'))
+  await channel.close()
 }
 
 /** Rejects with `upstream_timeout` when the work is not done in time. */

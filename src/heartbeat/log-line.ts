@@ -56,9 +56,10 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
   }
 }
 
-/** The first 50 characters, and `…` where there was more. */
+/** The first 50 characters, and `…` where there was more; never half of one. */
 export function shortened(userAgent: string): string {
-  return userAgent.length > longestUserAgent ? `${userAgent.slice(0, longestUserAgent)}…` : userAgent
+  const characters = Array.from(userAgent.slice(0, 2 * longestUserAgent + 1))
+  return characters.length > longestUserAgent ? `${characters.slice(0, longestUserAgent).join('')}…` : userAgent
 }
 
 function percentOf(part: number, whole: number): number {
@@ -74,6 +75,7 @@ function rounded(value: number, digits: number): number {
  */
 export class LogPacer {
   readonly #intervalMs: number
+  /** When each target was last written about, the longest ago first; older than an interval means nothing. */
   readonly #lastMs = new Map<string, number>()
 
   constructor(intervalMs: number) {
@@ -82,14 +84,21 @@ export class LogPacer {
 
   isDue(target: string, isRoutine: boolean, nowMs: number): boolean {
     if (!isRoutine) return true
-    const lastMs = this.#lastMs.get(target)
-    if (lastMs !== undefined && nowMs - lastMs < this.#intervalMs) return false
+    this.#forget(nowMs - this.#intervalMs)
+    if (this.#lastMs.has(target)) return false
     this.#lastMs.set(target, nowMs)
     return true
   }
 
-  /** The target is gone. */
-  forget(target: string): void {
-    this.#lastMs.delete(target)
+  /** How many targets are remembered. */
+  get size(): number {
+    return this.#lastMs.size
+  }
+
+  #forget(untilMs: number): void {
+    for (const [target, lastMs] of this.#lastMs) {
+      if (lastMs > untilMs) return
+      this.#lastMs.delete(target)
+    }
   }
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
+import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
 import { isAnswered, isFailure, isGone } from './classify.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
 import { History } from './history.ts'
@@ -14,10 +15,10 @@ import {
   nextDelayMs,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
-import type { ProbeResult, Prober } from './probe.ts'
+import type { ProbeResult, ProbeRun, Prober } from './probe.ts'
 import type { Scheduler } from './scheduler.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
-import { type Evidence, type Verdict, evidenceOf, isUnavailable, judge, newVerdict } from './verdict.ts'
+import { type Evidence, type Verdict, evidenceOf, isUnavailable, isUp, judge, newVerdict } from './verdict.ts'
 
 export interface HeartbeatSettings extends IntervalSettings {
   readonly minTimeoutMs: number
@@ -68,12 +69,13 @@ export interface HeartbeatStatus {
   readonly timeoutMs: number
   readonly nextProbeInMs: number | undefined
   readonly lastSuccessWallMs: number | undefined
+  /** What the server offers now, be it less than it should. */
   readonly inventory: Inventory | undefined
   readonly unavailableSeconds: number
 }
 
-/** A stall of our own event loop longer than this part of the time-out makes a silent probe inconclusive. */
-const stallRatio = 0.25
+/** Readings are shared by all upstreams and up to this old, so what happened since may be missing from them. */
+const readingsAgeMs = 1000
 
 /** The heartbeat of one upstream: probe, judge, adapt the interval, and again. */
 export class Heartbeat {
@@ -84,22 +86,28 @@ export class Heartbeat {
   #availability: Availability = newAvailability()
   #rtt: RttEstimate | undefined
   #localHealth = 0
-  #inventory: Inventory | undefined
+  /** What the server should offer, and what it was last seen to offer. */
+  #accepted: Inventory | undefined
+  #offered: Inventory | undefined
   #lastSuccessWallMs: number | undefined
   /** When a client was last answered, and when last by what we would have probed. */
   #lastAnswerMs = Number.NEGATIVE_INFINITY
   #lastTrafficMs = Number.NEGATIVE_INFINITY
-  #openedInWindow = false
-  #beats = 0
+  #lastOpeningMs = Number.NEGATIVE_INFINITY
+  #lastReadingsMs = Number.NEGATIVE_INFINITY
+  #lastBeatMs = Number.NEGATIVE_INFINITY
+  #isFirst = true
+  /** Checks that are not over. */
+  #underWay = 0
   /** Reports of the heartbeat under way, told when it is known when the next one comes. */
   #untold: (() => void)[] | undefined
-  #stopped = false
+  readonly #life = new AbortController()
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
     const { clock, settings } = options
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
-    this.#verdict = newVerdict('starting', 'not probed yet', clock.now())
+    this.#verdict = newVerdict('starting', 'it has not answered yet', clock.now())
     this.#interval = firstDecision(settings)
   }
 
@@ -109,7 +117,7 @@ export class Heartbeat {
   }
 
   stop(): Promise<void> {
-    this.#stopped = true
+    this.#life.abort()
     this.#options.scheduler.cancel(this.#options.upstream)
     return this.#options.prober.stop()
   }
@@ -132,8 +140,10 @@ export class Heartbeat {
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
   trafficFailed(kind: 'missed' | 'gone', reason: string): void {
-    // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides.
-    if (kind === 'missed' && this.#verdict.misses > 0) return
+    // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
+    // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
+    const isNews = kind === 'missed' ? this.#verdict.misses === 0 : isUp(this.#verdict.state) === true
+    if (!isNews) return
     const before = this.#verdict
     this.#weigh({ kind, reason: `a client's request failed: ${reason}` })
     if (this.#verdict !== before) this.probeNow()
@@ -141,16 +151,18 @@ export class Heartbeat {
 
   /** A process of this upstream ended that nobody ended; `others` of its processes still run. */
   processGone(reason: string, others: number): void {
-    const { clock } = this.#options
-    const startedAtWallMs = clock.wallTime()
-    this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
+    const startedAtWallMs = this.#options.clock.wallTime()
+    // A heartbeat that the process leaves unanswered ends by this, and is not to be counted twice.
+    if (others > 0 || this.#underWay === 0) {
+      this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
+    }
     if (others > 0) {
       this.#weigh({ kind: 'sessions', hung: 1, alive: others, reason })
       return this.probeNow()
     }
     this.#options.prober.forget()
     this.#weigh({ kind: 'gone', reason })
-    this.#adapt({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 }, true)
+    this.#adapt(noNews, true)
   }
 
   /** A process runs and may be probed. After an outage the state stays what it is until the process answers. */
@@ -181,78 +193,104 @@ export class Heartbeat {
       timeoutMs: this.#timeoutMs(),
       nextProbeInMs: nextAtMs === undefined ? undefined : Math.max(0, nextAtMs - clock.now()),
       lastSuccessWallMs: this.#lastSuccessWallMs,
-      inventory: this.#inventory,
+      inventory: this.#offered,
       unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
     }
   }
 
   #schedule(atMs: number): void {
-    if (this.#stopped) return
+    if (this.#life.signal.aborted) return
     this.#options.scheduler.schedule(this.#options.upstream, atMs, () => this.#beat())
   }
 
   async #beat(): Promise<void> {
-    const { clock } = this.#options
-    const startedMs = clock.now()
-    const quietMs = startedMs - this.#lastTrafficMs
-    const isFresh = this.#verdict.state === 'healthy' && quietMs < this.#interval.intervalMs
+    const startedMs = this.#options.clock.now()
+    // Real traffic since the last one was the heartbeat: the next probe is due an interval after its moment.
+    // What is not open yet is opened whatever the traffic says: a request may wait for that very process.
+    const isOpen = this.#options.prober.openingDeadlineMs() === undefined
+    const isFresh = isOpen && this.#verdict.state === 'healthy' && this.#lastTrafficMs > this.#lastBeatMs
+    const countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
+    this.#lastBeatMs = startedMs
     this.#untold = []
-    const hardFailure = isFresh ? false : await this.#probe(startedMs)
-    const untold = this.#untold
+    try {
+      const hardFailure = isFresh ? false : await this.#probe(startedMs)
+      if (!this.#life.signal.aborted) this.#adapt(hardFailure ? noNews : await this.#news(), hardFailure)
+    } finally {
+      this.#plan(countsFromMs)
+    }
+  }
+
+  /** What happened meanwhile may have asked for a probe at once. */
+  #plan(countsFromMs: number): void {
+    const { scheduler, upstream } = this.#options
+    const askedForMs = scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY
+    this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()))
+    const untold = this.#untold ?? []
     this.#untold = undefined
-    if (this.#stopped) return
-    const diff = hardFailure ? noNews : await this.#options.readings()
-    this.#adapt(this.#openedInWindow ? { ...diff, rttMeanMs: undefined } : diff, hardFailure)
-    this.#openedInWindow = false
-    this.#schedule(startedMs + this.#delayMs(isFresh ? quietMs : 0))
     for (const tell of untold) tell()
   }
 
-  /** Real traffic since the last beat counts from its own moment, so the next probe is due an interval after that. */
-  #delayMs(sinceTrafficMs: number): number {
+  #delayMs(): number {
     const { upstream, instance, random, settings } = this.#options
-    this.#beats += 1
-    if (this.#beats === 1) return firstOffsetMs(upstream, instance, this.#interval.intervalMs)
-    return Math.max(0, nextDelayMs(this.#interval.intervalMs, random(), settings) - sinceTrafficMs)
+    if (!this.#isFirst) return nextDelayMs(this.#interval.intervalMs, random(), settings)
+    this.#isFirst = false
+    return firstOffsetMs(upstream, instance, this.#interval.intervalMs)
+  }
+
+  /** The readings, without round trips that may be those of an opening exchange: a start says nothing about latency. */
+  async #news(): Promise<ReadingDiff> {
+    const hasOpening = this.#lastOpeningMs >= this.#lastReadingsMs - readingsAgeMs
+    this.#lastReadingsMs = this.#options.clock.now()
+    const diff = await this.#options.readings()
+    return hasOpening ? { ...diff, rttMeanMs: undefined } : diff
   }
 
   /** Runs the checks of one heartbeat; true when they ended in a hard failure. */
   async #probe(startedMs: number): Promise<boolean> {
     const { clock, prober, settings } = this.#options
-    const startedAtWallMs = clock.wallTime()
     const openingMs = prober.openingDeadlineMs()
-    const timeoutMs = openingMs !== undefined && openingMs > settings.lateAnswerMs ? openingMs : this.#timeoutMs()
-    const runs = prober.start(Math.max(openingMs ?? 0, settings.lateAnswerMs))
-    if (runs.length === 0) return false
-    const settled: ProbeResult[] = []
-    let isTimeUp = false
-    const finished = runs.map(async (run) => {
-      const result = this.#judgeTime(await run.done, timeoutMs)
-      settled.push(result)
-      this.#finish(result, startedAtWallMs, timeoutMs)
-      // A probe that ran into its time-out was weighed then; only an answer, late as it is, still changes something.
-      if (runs.length === 1 && (!isTimeUp || isAnswered(result.outcome))) this.#weighResult(result, startedMs)
-    })
-    const all = Promise.all(finished)
-    const isInTime = await this.#within(timeoutMs, all)
-    isTimeUp = true
-    const stalledMs = clock.now() - startedMs - timeoutMs
-    if (!isInTime && stalledMs > timeoutMs * stallRatio) this.#inconclusive()
-    else if (!isInTime || runs.length > 1) this.#weighRuns(runs.length, settled, { timeoutMs, startedMs })
+    const { inventoryDue, different } = this.#verdict
+    const deadlineMs = Math.max(openingMs ?? 0, settings.lateAnswerMs)
+    const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
+    const { runs, alive } = prober.start({ deadlineMs, wantsInventory })
+    if (runs.length === 0) {
+      if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
+      return false
+    }
+    const beat: Beat = {
+      startedMs,
+      startedAtWallMs: clock.wallTime(),
+      // An opening that includes a start takes its time; any other is a request like all.
+      timeoutMs: openingMs !== undefined && openingMs > settings.lateAnswerMs ? openingMs : this.#timeoutMs(),
+      deadlineMs,
+      started: runs.length,
+      alive,
+      settled: [],
+      isTimeUp: false,
+      wasStalled: false,
+    }
+    const all = Promise.all(runs.map((run) => this.#follow(run, beat)))
+    await waitFor(all, beat, clock, this.#life.signal)
+    if (this.#life.signal.aborted) return false
+    if (beat.wasStalled) this.#inconclusive()
+    else if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
     if (openingMs !== undefined) await all
-    return this.#verdict.misses > 0 || settled.some((result) => isGone(result.outcome))
+    return this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome))
   }
 
-  async #within(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
-    return new Promise((resolve) => {
-      const timer = this.#options.clock.after(timeoutMs, () => resolve(false))
-      void work.finally(() => timer.cancel()).then(() => resolve(true))
-    })
-  }
-
-  #judgeTime(result: ProbeResult, timeoutMs: number): ProbeResult {
-    if (result.outcome !== 'ok' || result.durationMs <= timeoutMs) return result
-    return { ...result, outcome: 'late', reason: `${result.reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
+  /** Reports one check when it is over, and weighs it when it is the only one. */
+  async #follow(run: ProbeRun, beat: Beat): Promise<void> {
+    const { signal } = this.#life
+    this.#underWay += 1
+    const result = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
+    this.#underWay -= 1
+    if (signal.aborted) return
+    beat.settled.push(result)
+    this.#finish(result, beat)
+    // A check that ran into its time-out was weighed then; what still changes something is a sign of life.
+    if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat)
+    const { inventory, announced = false } = result
+    if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
   }
 
   #inconclusive(): void {
@@ -261,16 +299,15 @@ export class Heartbeat {
   }
 
   /** What follows from one result, whenever it comes. */
-  #finish(result: ProbeResult, startedAtWallMs: number, timeoutMs: number): void {
-    if (this.#stopped) return
+  #finish(result: ProbeResult, beat: Beat): void {
     const { clock } = this.#options
     if (isAnswered(result.outcome)) {
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
       if (!result.opening) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
-    if (result.opening) this.#openedInWindow = true
-    this.#tell(result, startedAtWallMs, timeoutMs)
+    if (result.opening) this.#lastOpeningMs = clock.now()
+    this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
   }
 
   #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number): void {
@@ -291,41 +328,31 @@ export class Heartbeat {
     else events.onReport(report, traceId)
   }
 
-  #weighResult(result: ProbeResult, startedMs: number): void {
-    if (this.#stopped) return
+  #weighResult(result: ProbeResult, { startedMs }: Beat): void {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
     if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
     this.#weigh(evidenceOf(result.outcome, 'probe', result.reason, startedMs))
-    if (isAnswered(result.outcome)) this.#compare(result)
   }
 
-  #weighRuns(started: number, settled: readonly ProbeResult[], at: { timeoutMs: number; startedMs: number }): void {
-    const failing = started - settled.filter((result) => !isFailure(result.outcome)).length
-    const silence = `no answer within ${Math.round(at.timeoutMs)} ms`
-    const missed = { kind: 'missed', atMs: at.startedMs } as const
-    if (started === 1) return this.#weigh({ ...missed, reason: silence })
-    if (failing === 0) return this.#weigh({ kind: 'answered', by: 'probe', reason: `${started} sessions answered` })
-    if (failing === started) return this.#weigh({ ...missed, reason: `all ${started} sessions: ${silence}` })
-    const reason = `${failing} of ${started} sessions do not answer`
-    return this.#weigh({ kind: 'sessions', hung: failing, alive: started - failing, reason })
+  async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {
+    const tools = await inventory
+    if (tools && !this.#life.signal.aborted) this.#compare(tools, announced)
   }
 
-  #compare({ inventory, announced }: ProbeResult): void {
-    if (!inventory) return
+  /** More tools are welcome; less than before is a loss, unless the server itself has said that they change. */
+  #compare(offered: Inventory, announced: boolean): void {
     const { events } = this.#options
-    const known = this.#inventory
-    if (!known) {
-      this.#inventory = inventory
-      events.onInventory(inventory, false)
-      return
-    }
-    const loss = announced ? undefined : inventoryLoss(known, inventory)
-    if (!sameInventory(known, inventory)) events.onInventory(inventory, true)
-    if (loss === undefined) this.#inventory = inventory
+    const before = this.#offered
+    this.#offered = offered
+    if (!before) events.onInventory(offered, false)
+    else if (!sameInventory(before, offered)) events.onInventory(offered, true)
+    const loss = announced || !this.#accepted ? undefined : inventoryLoss(this.#accepted, offered)
+    if (loss === undefined) this.#accepted = offered
     this.#weigh({ kind: 'inventory', same: loss === undefined, reason: loss ?? 'it serves the same tools as before' })
   }
 
-  #weigh(evidence: Evidence): void {
+  #weigh(evidence: Evidence | undefined): void {
+    if (!evidence) return
     const { clock, settings, prober, events } = this.#options
     const before = this.#verdict
     this.#verdict = judge(before, evidence, clock.now(), settings)

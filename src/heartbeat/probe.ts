@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import type { Era } from '../wire/era.ts'
-import { type Leg, type Outcome, outcomeOfCode } from './classify.ts'
+import { type Leg, type Outcome, isAnswered, outcomeOfCode } from './classify.ts'
 import { type Inventory, type Talker, paramsFor } from './conversation.ts'
 
 /** What one probe came to. */
@@ -17,24 +17,39 @@ export interface ProbeResult {
   readonly session?: string | undefined
   /** Set when this probe was the opening exchange: its duration includes a start, so it says nothing about latency. */
   readonly opening?: boolean | undefined
-  readonly inventory?: Inventory | undefined
+  /** The tools, as soon as they are read, which no verdict waits for; undefined when they were not told. Never rejects. */
+  readonly inventory?: Promise<Inventory | undefined> | undefined
   /** The server itself announced that its inventory changed, so another one is no loss. */
   readonly announced?: boolean | undefined
 }
 
-/** One check under way. `done` never rejects. */
+/** One check under way. */
 export interface ProbeRun {
   readonly leg: Leg
   readonly method: string
   readonly session?: string | undefined
+  /** Never rejects, and settles by the deadline. */
   readonly done: Promise<ProbeResult>
+}
+
+/** The checks of one heartbeat. */
+export interface Checks {
+  /** One, or one for each process; none when there is nothing to ask. */
+  readonly runs: readonly ProbeRun[]
+  /** Processes that need no check, because they were heard lately. */
+  readonly alive: number
+}
+
+export interface CheckOptions {
+  readonly deadlineMs: number
+  /** Whether the tools are to be read too, because what is known of them may be out of date. */
+  readonly wantsInventory: boolean
 }
 
 /** What the heartbeat loop asks of one upstream, whatever its transport and era. */
 export interface Prober {
-  /** Starts the checks of one heartbeat: one, or one per client session's process; none when there is nothing to ask. */
-  start(deadlineMs: number): readonly ProbeRun[]
-  /** Whether the next check is an opening exchange, and how long that may take. */
+  start(options: CheckOptions): Checks
+  /** How long the next check may take when it is an opening exchange; undefined when it is none. */
   openingDeadlineMs(): number | undefined
   /** Which rung of the ladder is in use, and what is known of the server. */
   describe(): { readonly probe: string; readonly era: Era | undefined; readonly protocolVersion: string | undefined }
@@ -63,8 +78,14 @@ export interface AskOptions {
   readonly deadlineMs: number
 }
 
+/** The result with the JSON-RPC error code that the server answered with, if it did. */
+export interface Asked {
+  readonly result: ProbeResult
+  readonly errorCode?: number | undefined
+}
+
 /** One request as a heartbeat: any JSON-RPC answer means alive, −32601/−32600 to it means `unsupported`. */
-export async function ask(options: AskOptions): Promise<ProbeResult> {
+export async function ask(options: AskOptions): Promise<Asked> {
   const { talker, clock, era, method, leg, session, deadlineMs } = options
   const startedMs = clock.now()
   const result = (outcome: Outcome, reason: string): ProbeResult => ({
@@ -77,13 +98,32 @@ export async function ask(options: AskOptions): Promise<ProbeResult> {
   })
   try {
     const { error } = await talker.request({ method, params: paramsFor(era), timeoutMs: deadlineMs })
-    if (error && isUnsupported(error.code)) return result('unsupported', `${method} is not supported (${error.code})`)
-    return result('ok', error ? `${method} answered with JSON-RPC error ${error.code}` : `${method} answered`)
+    if (!error) return { result: result('ok', `${method} answered`) }
+    const outcome = isUnsupported(error.code) ? 'unsupported' : 'ok'
+    return { result: result(outcome, `${method} answered with JSON-RPC error ${error.code}`), errorCode: error.code }
   } catch (error) {
-    return result(outcomeOfCode(errorCode(error)), errorMessage(error))
+    return { result: result(outcomeOfCode(errorCode(error)), errorMessage(error)) }
   }
 }
 
 function isUnsupported(code: number): boolean {
   return code === -32601 || code === -32600
+}
+
+/** How long a server may leave a `ping` unanswered that never answered one. Half the shortest time-out of a probe. */
+const pingPatienceMs = 1000
+
+/**
+ * `ping` while nobody knows whether this server answers it: some stay silent. They get the next rung within the same
+ * probe, early enough for its time-out, so that such a server never looks ill.
+ */
+export async function askUnprovenPing(options: Omit<AskOptions, 'method'>): Promise<Asked> {
+  const { deadlineMs, clock } = options
+  const startedMs = clock.now()
+  const ping = await ask({ ...options, method: 'ping', deadlineMs: Math.min(pingPatienceMs, deadlineMs) })
+  const leftMs = deadlineMs - (clock.now() - startedMs)
+  if (ping.result.outcome !== 'timeout' || leftMs <= 0) return ping
+  const next = await ask({ ...options, method: 'tools/list', deadlineMs: leftMs })
+  if (isAnswered(next.result.outcome)) return next
+  return { result: { ...next.result, method: 'ping', durationMs: clock.now() - startedMs } }
 }

@@ -4,9 +4,20 @@ import { describeExit } from '../upstreams/process.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
-import { outcomeOfCode } from './classify.ts'
-import { type Opening, discover, initialize, readInventory } from './conversation.ts'
-import { type ProbeResult, type ProbeRun, type Prober, type Rung, ask, firstRung } from './probe.ts'
+import { isAnswered, outcomeOfCode } from './classify.ts'
+import { type Inventory, type Opening, open, readInventory } from './conversation.ts'
+import {
+  type Asked,
+  type CheckOptions,
+  type Checks,
+  type ProbeResult,
+  type ProbeRun,
+  type Prober,
+  type Rung,
+  ask,
+  askUnprovenPing,
+  firstRung,
+} from './probe.ts'
 
 export interface StdioProberOptions {
   readonly upstream: StdioUpstream
@@ -19,7 +30,7 @@ export interface StdioProberOptions {
 }
 
 /**
- * Heartbeats of a stdio server: in the resident process while it runs, else inside the processes of the client
+ * Heartbeats of a stdio server: in the resident process while it runs, and inside the processes of the client
  * sessions, once their opening exchange is over and only while they are idle.
  */
 export class StdioProber implements Prober {
@@ -27,7 +38,8 @@ export class StdioProber implements Prober {
   #era: Era | undefined
   #opening: Opening | undefined
   #rung: Rung | undefined
-  #silentPing = true
+  /** Whether this server ever answered a `ping`: silence then means trouble, and not a server that ignores it. */
+  #isPingProven = false
   #skipDiscover = false
   #toolsChanged = false
 
@@ -45,20 +57,21 @@ export class StdioProber implements Prober {
     return { probe, era: this.#era, protocolVersion: this.#opening?.protocolVersion }
   }
 
-  start(deadlineMs: number): readonly ProbeRun[] {
-    const { upstream, idleSinceMs } = this.#options
+  /** An opening exchange is made alone: it may take as long as a start. */
+  start({ deadlineMs, wantsInventory }: CheckOptions): Checks {
+    const { clock, upstream, idleSinceMs } = this.#options
+    const endsMs = clock.now() + deadlineMs
+    const leftMs = () => Math.max(1, endsMs - clock.now())
     const resident = upstream.residentLine()
-    if (resident) {
-      const done = resident.opened ? this.#beat(resident, deadlineMs) : this.#open(resident, deadlineMs)
-      return [{ leg: 'upstream', method: this.describe().probe, done }]
+    const sessions = upstream.sessionLines().filter((line) => line.opened)
+    const idle = sessions.filter((line) => line.lastHeardMs < idleSinceMs())
+    const alive = sessions.length - idle.length
+    const method = this.describe().probe
+    if (resident && !resident.opened) {
+      return { runs: [{ leg: 'upstream', method, done: this.#open(resident, leftMs) }], alive }
     }
-    return upstream
-      .sessionLines()
-      .filter((line) => line.opened && line.lastHeardMs < idleSinceMs())
-      .map((line) => {
-        const method = this.#rung ?? 'ping'
-        return { leg: 'session', method, session: line.session, done: this.#beat(line, deadlineMs) }
-      })
+    const probed = resident ? [resident, ...idle] : idle
+    return { runs: probed.map((line) => this.#run(line, wantsInventory, leftMs)), alive }
   }
 
   forget(): void {
@@ -69,70 +82,82 @@ export class StdioProber implements Prober {
     return Promise.resolve()
   }
 
-  async #beat(line: Line, deadlineMs: number): Promise<ProbeResult> {
-    const era = line.role === 'session' ? 'legacy' : (this.#era ?? 'legacy')
-    const leg = line.role === 'session' ? ('session' as const) : ('upstream' as const)
+  #run(line: Line, wantsInventory: boolean, leftMs: () => number): ProbeRun {
+    const isOurs = line.role === 'resident'
+    const era = isOurs ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
     const method = era === 'modern' ? 'server/discover' : (this.#rung ?? 'ping')
-    const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session: line.session, deadlineMs }
-    const result = await this.#withNews(await ask({ ...beat, method }), line, deadlineMs)
-    if (method !== 'ping') return result
-    if (result.outcome === 'ok') this.#silentPing = false
-    if (result.outcome === 'unsupported') this.#rung = 'tools/list'
-    if (result.outcome !== 'timeout' || !this.#silentPing) return result
-    const next = await ask({ ...beat, method: 'tools/list' })
-    if (next.outcome !== 'ok') return result
-    this.#rung = 'tools/list'
-    return next
+    const leg = isOurs ? 'upstream' : 'session'
+    const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session: line.session } as const
+    const asked =
+      method === 'ping' && !this.#isPingProven
+        ? askUnprovenPing({ ...beat, deadlineMs: leftMs() })
+        : ask({ ...beat, method, deadlineMs: leftMs() })
+    const done = asked.then((answer) => this.#learn(answer, line, { wantsInventory, leftMs }))
+    return { leg, method, session: line.session, done }
   }
 
-  /** The server said that its tools changed: the answered heartbeat brings the new list along. */
-  async #withNews(result: ProbeResult, line: Line, deadlineMs: number): Promise<ProbeResult> {
-    if (!this.#toolsChanged || line.role !== 'resident' || result.outcome !== 'ok') return result
+  #learn(
+    { result, errorCode: code }: Asked,
+    line: Line,
+    { wantsInventory, leftMs }: { readonly wantsInventory: boolean; readonly leftMs: () => number },
+  ): ProbeResult {
+    const { method, outcome } = result
+    if (method === 'ping' && outcome === 'ok' && code === undefined) this.#isPingProven = true
+    const isPingless = method === 'ping' && outcome === 'unsupported'
+    // Asked only where a `ping` stayed unanswered, or where that is known.
+    if (isPingless || (method === 'tools/list' && isAnswered(outcome))) this.#rung = 'tools/list'
+    if (line.role !== 'resident' || !isAnswered(outcome) || !(wantsInventory || this.#toolsChanged)) return result
+    const announced = this.#toolsChanged
     this.#toolsChanged = false
-    const inventory = await readInventory(line.peer, this.#era ?? 'legacy', deadlineMs).catch(() => undefined) // Next time.
-    return { ...result, inventory, announced: true }
+    const inventory = this.#readTools(line, leftMs).then((tools) => {
+      if (!tools) this.#toolsChanged ||= announced
+      return tools
+    })
+    return { ...result, inventory, announced }
   }
 
-  async #open(line: Line, deadlineMs: number): Promise<ProbeResult> {
+  /** Undefined when they were not told; the next heartbeat then asks again, and says what is wrong. */
+  #readTools({ peer }: Line, leftMs: () => number): Promise<Inventory | undefined> {
+    const hasTools = this.#opening?.hasTools
+    if (hasTools !== true) return Promise.resolve(hasTools === false ? new Map() : undefined)
+    return readInventory(peer, this.#era ?? 'legacy', leftMs).catch(() => undefined)
+  }
+
+  async #open(line: Line, leftMs: () => number): Promise<ProbeResult> {
     const { clock, upstream } = this.#options
     const startedMs = clock.now()
-    const leftMs = () => Math.max(1, deadlineMs - (clock.now() - startedMs))
     try {
       const opening = await this.#handshake(line, leftMs)
-      this.#era = opening.era
+      const { method, era, protocolVersion, refusal } = opening
+      if (refusal === undefined) this.#era = era
       this.#opening = opening
-      const durationMs = clock.now() - startedMs
-      const inventory = opening.hasTools
-        ? await readInventory(line.peer, opening.era, leftMs()).catch(() => undefined) // The next heartbeat tells why.
-        : undefined
+      this.#toolsChanged = false
       upstream.residentReady(line)
-      const reason = `${opening.method} answered (${opening.protocolVersion})`
-      const method = opening.method
+      const reason = refusal ?? `${method} answered (${protocolVersion})`
+      const inventory = this.#readTools(line, leftMs)
+      const durationMs = clock.now() - startedMs
       return { leg: 'upstream', method, outcome: 'ok', reason, durationMs, opening: true, inventory }
     } catch (error) {
-      const exit = line.process.exit()
-      const outcome = exit ? 'exited' : outcomeOfCode(errorCode(error))
+      const code = errorCode(error)
+      const exit = code === 'cancelled' ? undefined : line.process.exit() // Cancelled is what we ended ourselves.
+      const outcome = exit ? 'exited' : outcomeOfCode(code)
       const reason = exit ? `the process ${describeExit(exit)}` : errorMessage(error)
       const durationMs = clock.now() - startedMs
       return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }
     }
   }
 
+  /** Some servers end at a first message that is not `initialize`: next time it comes first. */
   async #handshake(line: Line, leftMs: () => number): Promise<Opening> {
-    const skipDiscover = this.#skipDiscover
+    const known = this.#skipDiscover ? 'legacy' : this.#era
     this.#skipDiscover = false
-    if (this.#era !== 'legacy' && !skipDiscover) {
-      const patienceMs = Math.min(leftMs(), this.#options.discoverPatienceMs)
-      try {
-        const opening = await discover(line.peer, patienceMs)
-        if (opening) return opening
-      } catch (error) {
-        // Some servers end, or stay silent, at a first message that is not `initialize`: next time it comes first.
-        this.#skipDiscover = errorCode(error) === 'upstream_exited'
-        if (errorCode(error) !== 'upstream_timeout') throw error
-      }
+    const { discoverPatienceMs } = this.#options
+    try {
+      return await open(line.peer, { known, leftMs, discoverPatienceMs, speak: () => undefined })
+    } catch (error) {
+      this.#skipDiscover = known !== 'legacy' && errorCode(error) === 'upstream_exited'
+      throw error
     }
-    return initialize(line.peer, leftMs(), () => undefined)
   }
 
   /** What the resident process says to nobody else: news of its tools, and requests that we must answer. */

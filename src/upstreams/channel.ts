@@ -4,9 +4,10 @@ import type { Envelope } from '../wire/envelope.ts'
 export interface Channel {
   /**
    * Sends one message. Rejects with a `KnownError` (`upstream_*`) when the transport proves that it did not get
-   * through or will not be answered; an answer itself arrives through `ChannelEvents.onMessage`.
+   * through or will not be answered; an answer itself arrives through `ChannelEvents.onMessage`. Once `signal` aborts,
+   * nobody waits for it any more, and what it holds open is closed.
    */
-  send(message: Buffer, envelope: Outgoing): Promise<void>
+  send(message: Buffer, envelope: Outgoing, signal?: AbortSignal): Promise<void>
   /** Ends the connection; for HTTP that includes the DELETE of our session. */
   close(): Promise<void>
 }

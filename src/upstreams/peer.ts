@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import type { Clock, Timer } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import type { Clock } from '../clock.ts'
+import { KnownError, errorMessage } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
-import type { Channel } from './channel.ts'
+import type { Channel, Outgoing } from './channel.ts'
 
 /** A server's answer to a request of our own. `error` is set for JSON-RPC errors, which are answers too. */
 export interface Answer {
@@ -19,10 +19,12 @@ export interface RequestOptions {
 interface Pending {
   readonly resolve: (answer: Answer) => void
   readonly reject: (error: Error) => void
-  readonly timer: Timer
 }
 
 const idPrefix = 'vitals-'
+
+/** How long a server may take to accept our answer to a request of its own. */
+const replyTimeoutMs = 10_000
 
 /**
  * The sidecar's own end of a channel: it asks under ids that no client uses (`vitals-<uuid>`), and keeps the answers
@@ -42,37 +44,42 @@ export class Peer {
   request({ method, params, timeoutMs }: RequestOptions): Promise<Answer> {
     const id = `${idPrefix}${randomUUID()}`
     const message = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, method, ...(params && { params }) }))
-    return new Promise((resolve, reject) => {
-      const key = JSON.stringify(id)
-      const settle = () => {
-        this.#pending.get(key)?.timer.cancel()
-        this.#pending.delete(key)
-      }
-      const expire = () => {
-        settle()
-        reject(new KnownError('upstream_timeout', `no answer to ${method} within ${timeoutMs} ms`))
-      }
-      this.#pending.set(key, { resolve, reject, timer: this.#clock.after(timeoutMs, expire) })
-      this.#channel.send(message, { method }).catch((error: unknown) => {
-        settle()
-        reject(error instanceof Error ? error : new Error(String(error)))
-      })
-    })
+    const key = JSON.stringify(id)
+    const answered = new Promise<Answer>((resolve, reject) => this.#pending.set(key, { resolve, reject }))
+    return this.#within(timeoutMs, method, (signal) => {
+      // The answer may come before the transport is done with the request, or after.
+      const sent = this.#channel.send(message, { method }, signal)
+      return Promise.race([answered, sent.then(() => answered)])
+    }).finally(() => this.#pending.delete(key))
   }
 
-  async notify(method: string): Promise<void> {
-    await this.#channel.send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method })), { method })
+  async notify(method: string, timeoutMs: number): Promise<void> {
+    await this.#send(Buffer.from(JSON.stringify({ jsonrpc: '2.0', method })), { method }, timeoutMs)
+  }
+
+  #send(message: Buffer, outgoing: Outgoing, timeoutMs: number): Promise<void> {
+    const what = outgoing.method ?? 'the answer to a request of the server'
+    return this.#within(timeoutMs, what, (signal) => this.#channel.send(message, outgoing, signal))
+  }
+
+  /** Rejects with `upstream_timeout` when the work takes longer, and closes what it holds open. */
+  #within<T>(timeoutMs: number, what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const expiry = new AbortController()
+    return new Promise<T>((resolve, reject) => {
+      const timer = this.#clock.after(timeoutMs, () => {
+        reject(new KnownError('upstream_timeout', `no answer to ${what} within ${Math.round(timeoutMs)} ms`))
+        expiry.abort()
+      })
+      work(expiry.signal)
+        .then(resolve, (error: unknown) => reject(error instanceof Error ? error : new Error(errorMessage(error))))
+        .finally(() => timer.cancel())
+    })
   }
 
   /** Takes the message when it answers a request of ours, also one whose time is up; false when it is not for us. */
   takeAnswer(message: Buffer, envelope: Envelope): boolean {
     if (envelope.kind !== 'response' || !envelope.id?.startsWith(`"${idPrefix}`)) return false
-    const pending = this.#pending.get(envelope.id)
-    if (pending) {
-      pending.timer.cancel()
-      this.#pending.delete(envelope.id)
-      pending.resolve({ message, error: envelope.error })
-    }
+    this.#pending.get(envelope.id)?.resolve({ message, error: envelope.error })
     return true
   }
 
@@ -86,15 +93,11 @@ export class Peer {
       envelope.method === 'ping'
         ? '"result":{}'
         : '"error":{"code":-32601,"message":"the heartbeat client offers no such method"}'
-    await this.#channel.send(Buffer.from(`{"jsonrpc":"2.0","id":${envelope.id ?? 'null'},${outcome}}`), {})
+    await this.#send(Buffer.from(`{"jsonrpc":"2.0","id":${envelope.id ?? 'null'},${outcome}}`), {}, replyTimeoutMs)
   }
 
   /** The connection is gone: everything still open fails with this error. */
   fail(error: KnownError): void {
-    for (const { reject, timer } of this.#pending.values()) {
-      timer.cancel()
-      reject(error)
-    }
-    this.#pending.clear()
+    for (const { reject } of this.#pending.values()) reject(error)
   }
 }

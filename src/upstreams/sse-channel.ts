@@ -1,13 +1,17 @@
+import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import { readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
-import type { Channel, ChannelEvents } from './channel.ts'
+import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import type { HttpExchange } from './http.ts'
+import { post } from './post.ts'
+import { unauthorized } from './reply.ts'
 
 export interface SseChannelOptions {
   readonly endpoint: Endpoint
+  readonly clock: Clock
   readonly maxBodyBytes: number
   readonly events: ChannelEvents
 }
@@ -34,6 +38,7 @@ export function messagesUrl(stream: URL, endpointData: string): URL {
 /** HTTP+SSE (2024-11-05) towards a server, for the sidecar's own messages: one stream down, POSTs up. */
 export class SseChannel implements Channel {
   readonly #options: SseChannelOptions
+  readonly #life = new AbortController()
   #stream: HttpExchange | undefined
   #messages: URL | undefined
   #closed: string | undefined
@@ -46,10 +51,9 @@ export class SseChannel implements Channel {
   open(): Promise<void> {
     const { endpoint, maxBodyBytes } = this.#options
     return new Promise((resolve, reject) => {
-      const give = (error: KnownError) => {
-        this.#stream?.abort()
-        this.#close(error.message)
+      const fail = (error: KnownError) => {
         reject(error)
+        this.#lose(error.message)
       }
       const reader = new SseMessageReader({
         maxBytes: maxBodyBytes,
@@ -59,10 +63,10 @@ export class SseChannel implements Channel {
             this.#messages ??= messagesUrl(endpoint.url, data.toString())
             resolve()
           } catch (error) {
-            give(error instanceof KnownError ? error : new KnownError('internal', String(error)))
+            fail(error instanceof KnownError ? error : new KnownError('internal', String(error)))
           }
         },
-        onTooLarge: () => undefined,
+        onTooLarge: () => undefined, // The request that it answers runs into its time-out.
       })
       this.#stream = endpoint.send(
         {
@@ -74,11 +78,11 @@ export class SseChannel implements Channel {
         {
           onStart: ({ status, rawHeaders }) => {
             const refusal = streamRefusal(status, headerValue(rawHeaders, 'content-type'))
-            if (refusal) give(refusal)
+            if (refusal) fail(refusal)
           },
           onData: (chunk) => reader.push(chunk),
-          onEnd: () => give(new KnownError('upstream_closed', 'the server ended the event stream')),
-          onError: give,
+          onEnd: () => fail(new KnownError('upstream_closed', 'the server ended the event stream')),
+          onError: fail,
         },
       )
     })
@@ -89,61 +93,51 @@ export class SseChannel implements Channel {
     if (envelope) this.#options.events.onMessage(message, envelope)
   }
 
-  #close(why: string): void {
+  #lose(why: string): void {
     if (this.#closed !== undefined) return
     this.#closed = why
+    // Told first: what waits for an answer then fails with this reason, and not because we close what is left.
     this.#options.events.onClose(why)
+    this.#end(why)
   }
 
-  send(message: Buffer): Promise<void> {
-    const { endpoint } = this.#options
+  #end(why: string): void {
+    this.#closed ??= why
+    this.#stream?.abort()
+    this.#life.abort()
+  }
+
+  send(message: Buffer, _outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
+    const { endpoint, clock, maxBodyBytes, events } = this.#options
     const messages = this.#messages
     if (this.#closed !== undefined || !messages) {
       return Promise.reject(new KnownError('upstream_closed', this.#closed ?? 'the event stream is not open'))
     }
-    const headers = ['content-type', 'application/json', 'content-length', String(message.length)]
-    return new Promise((resolve, reject) => {
-      let failure: KnownError | undefined
-      endpoint.send(
-        {
-          method: 'POST',
-          path: messages.pathname + messages.search,
-          headers: ownHeaders(endpoint, headers),
-          body: message,
-        },
-        {
-          onStart: ({ status }) => void (failure = messageRefusal(status)),
-          onData: () => undefined,
-          onEnd: () => (failure ? reject(failure) : resolve()),
-          onError: reject,
-        },
-      )
+    return post({
+      endpoint,
+      clock,
+      path: messages.pathname + messages.search,
+      message,
+      headers: [],
+      maxBodyBytes,
+      isAnsweredElsewhere: true,
+      signal: signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal,
+      onStart: () => true, // The stream is the session, and the URL that we post to names it.
+      onMessage: (heard, envelope) => events.onMessage(heard, envelope),
     })
   }
 
-  async close(): Promise<void> {
-    this.#closed ??= 'closed by us'
-    this.#stream?.abort()
+  close(): Promise<void> {
+    this.#end('closed by us')
     return Promise.resolve()
   }
 }
 
 function streamRefusal(status: number, contentType: string | undefined): KnownError | undefined {
-  if (status === 401 || status === 403) {
-    return new KnownError('upstream_unauthorized', `HTTP ${status}: credentials are missing or refused`)
-  }
+  if (status === 401 || status === 403) return unauthorized(status)
   if (status !== 200) return new KnownError('upstream_http_error', `HTTP ${status} instead of an event stream`)
   if (!isEventStream(contentType)) {
     return new KnownError('upstream_invalid', `content type "${contentType ?? 'none'}" instead of text/event-stream`)
   }
   return undefined
-}
-
-function messageRefusal(status: number): KnownError | undefined {
-  if (status < 300) return undefined
-  if (status === 401 || status === 403) {
-    return new KnownError('upstream_unauthorized', `HTTP ${status}: credentials are missing or refused`)
-  }
-  if (status === 404) return new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our stream')
-  return new KnownError('upstream_http_error', `HTTP ${status} in answer to a posted message`)
 }

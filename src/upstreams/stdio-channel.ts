@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, sleep } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import { readEnvelope } from '../wire/envelope.ts'
 import { LineReader } from '../wire/lines.ts'
@@ -21,35 +21,43 @@ const lastWordsMs = 100
 /** Newline-delimited JSON-RPC to and from one child process (MCP 2025-11-25, Transports, stdio). */
 export class StdioChannel implements Channel {
   readonly process: ServerProcess
+  readonly #clock: Clock
   readonly #events: StdioChannelOptions['events']
+  readonly #lines: LineReader
   #closed: string | undefined
 
   constructor({ process, clock, maxLineBytes, events }: StdioChannelOptions) {
     this.process = process
+    this.#clock = clock
     this.#events = events
-    const lines = new LineReader({
+    this.#lines = new LineReader({
       maxBytes: maxLineBytes,
       onLine: (line) => this.#hear(line),
       onTooLong: () => events.onDropped('line_too_long'),
     })
-    const ended = new Promise<void>((resolve) => process.stdout.once('close', resolve))
-    process.stdout.on('data', (chunk: Buffer) => lines.push(chunk))
-    void process.exited.then(async (exit) => {
-      await Promise.race([ended, new Promise<void>((resolve) => clock.after(lastWordsMs, resolve))])
-      this.#close(`process ${process.pid ?? '?'} ${describeExit(exit)}`)
-    })
+    const drained = new AbortController()
+    process.stdout.once('close', () => drained.abort())
+    process.stdout.on('data', (chunk: Buffer) => this.#read(chunk))
+    void this.#closeAfter(process, drained.signal)
+  }
+
+  async #closeAfter(process: ServerProcess, drained: AbortSignal): Promise<void> {
+    const exit = await process.exited
+    await sleep(this.#clock, lastWordsMs, drained)
+    this.#lines.end()
+    this.#closed = `process ${process.pid ?? '?'} ${describeExit(exit)}`
+    this.#events.onClose(this.#closed)
+  }
+
+  /** A grandchild that holds the pipe open does not speak for the server. */
+  #read(chunk: Buffer): void {
+    if (this.#closed === undefined) this.#lines.push(chunk)
   }
 
   #hear(line: Buffer): void {
     const envelope = readEnvelope(line)
     if (envelope) this.#events.onMessage(line, envelope)
     else this.#events.onDropped('noise')
-  }
-
-  #close(why: string): void {
-    if (this.#closed !== undefined) return
-    this.#closed = why
-    this.#events.onClose(why)
   }
 
   /** Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */

@@ -71,6 +71,8 @@ export class StdioUpstream {
   readonly #options: StdioUpstreamOptions
   readonly #supervisor: Supervisor
   readonly #sessions = new Set<Line>()
+  /** Those of sessions that are over: a shutdown waits for them too. */
+  readonly #closing = new Set<Line>()
   #opening = 0
   #resident: Line | undefined
   #residentUsers = 0
@@ -134,20 +136,18 @@ export class StdioUpstream {
     return this.#supervisor.restarts()
   }
 
-  /** A process of its own for one client session. Rejects with `upstream_exited` when it cannot be started. */
+  /**
+   * A process of its own for one client session. Rejects with `upstream_exited` when it cannot be started, and with
+   * `shutting_down` after `stop()`.
+   */
   async openSession(session: string, listener: LineListener): Promise<Line> {
-    const { target, starts, startProcess } = this.#options
+    const { target, starts } = this.#options
     this.#opening += 1
     try {
       if (target.resident === 'when_idle' && this.#residentUsers === 0) await this.#sendResidentAway()
       const release = await starts.acquire()
       try {
-        const process = startProcess()
-        const line = this.#line(process, 'session', session)
-        line.listener = listener
-        this.#sessions.add(line)
-        void process.exited.then((exit) => this.#sessionExited(line, exit))
-        return line
+        return await this.#startSession(session, listener)
       } finally {
         release()
       }
@@ -157,10 +157,27 @@ export class StdioUpstream {
     }
   }
 
+  async #startSession(session: string, listener: LineListener): Promise<Line> {
+    if (!this.#running) throw new KnownError('shutting_down', 'mcp-vitals is shutting down')
+    const process = this.#options.startProcess()
+    if (process.pid === undefined) {
+      const why = `the process ${describeExit(await process.exited)}`
+      if (this.#others() === 0) this.#options.events.onStartFailed(why)
+      throw new KnownError('upstream_exited', why)
+    }
+    const line = this.#line(process, 'session', session)
+    line.listener = listener
+    this.#sessions.add(line)
+    void process.exited.then((exit) => this.#sessionExited(line, exit))
+    return line
+  }
+
   /** Ends a session's process by the stop sequence; its exit then is no crash. */
   async closeSession(line: Line): Promise<void> {
     this.#sessions.delete(line)
-    await line.process.stop()
+    this.#closing.add(line)
+    await endLine(line)
+    this.#closing.delete(line)
     this.#wakeResident()
   }
 
@@ -173,31 +190,39 @@ export class StdioUpstream {
     this.#linger?.cancel()
     const line = this.#resident
     if (line?.opened) return Promise.resolve(line)
+    if (!this.#running) return Promise.reject(new KnownError('shutting_down', 'mcp-vitals is shutting down'))
+    const state = this.#supervisor.state()
+    if (state === 'crash_loop' || state === 'waiting') {
+      const why = 'the server process is not running: it waits for its next restart'
+      return Promise.reject(new KnownError('upstream_exited', why))
+    }
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject })
-      if (this.#supervisor.state() === 'crash_loop' || this.#supervisor.state() === 'waiting') {
-        this.#refuseWaiters('the server process is not running: it waits for its next restart')
-      } else if (this.#supervisor.state() === 'stopped') this.#supervisor.start()
+      this.#supervisor.start()
     })
   }
 
   releaseResident(): void {
     this.#residentUsers -= 1
-    if (this.#residentUsers > 0 || this.#options.target.resident === 'always') return
+    if (!this.#running || this.#residentUsers > 0 || this.#options.target.resident === 'always') return
     this.#linger?.cancel()
-    this.#linger = this.#options.clock.after(residentLingerMs, () => {
-      const wanted = this.#options.target.resident === 'when_idle' && this.#sessions.size + this.#opening === 0
-      if (this.#residentUsers === 0 && !wanted) void this.#sendResidentAway()
-    })
+    this.#linger = this.#options.clock.after(residentLingerMs, () => void this.#lingered())
+  }
+
+  async #lingered(): Promise<void> {
+    const isWanted = this.#options.target.resident === 'when_idle' && this.#isAlone()
+    if (this.#residentUsers > 0 || isWanted) return
+    await this.#sendResidentAway()
+    this.#wakeResident()
   }
 
   async stop(): Promise<void> {
     this.#running = false
     this.#linger?.cancel()
     this.#refuseWaiters('mcp-vitals is shutting down')
-    const lines = [...this.#sessions]
+    const lines = [...this.#sessions, ...this.#closing]
     this.#sessions.clear()
-    await Promise.all([this.#sendResidentAway(), ...lines.map((line) => line.process.stop())])
+    await Promise.all([this.#sendResidentAway(), ...lines.map(endLine)])
   }
 
   #line(process: ServerProcess, role: Line['role'], session: string | undefined): Line {
@@ -238,31 +263,50 @@ export class StdioUpstream {
 
   #sessionExited(line: Line, exit: ExitReason): void {
     if (!this.#sessions.delete(line)) return
-    const others = this.#sessions.size + (this.#resident ? 1 : 0)
-    this.#options.events.onCrash(line, exit, others)
-    if (others > 0 || !this.#running) return
-    if (this.#options.target.resident === 'never') {
-      this.#options.events.onIdle(`the last session's process ${describeExit(exit)}, and resident is never`)
-      return
-    }
-    this.#options.events.onRestart(exit.kind === 'signal' ? 'signal' : 'exit')
+    const { target, events } = this.#options
+    const others = this.#others()
+    events.onCrash(line, exit, others)
+    // Nobody restarts a session; when it was the last, the resident process takes its place.
+    if (others === 0 && target.resident !== 'never') events.onRestart(exit.kind === 'signal' ? 'signal' : 'exit')
     this.#wakeResident()
   }
 
+  #others(): number {
+    return this.#sessions.size + (this.#resident ? 1 : 0)
+  }
+
+  #isAlone(): boolean {
+    return this.#sessions.size + this.#opening === 0
+  }
+
+  /** Also right after it was sent away: its supervisor starts the next one when the last has gone. */
   #wakeResident(): void {
-    if (!this.#running || this.#resident || this.#supervisor.state() !== 'stopped') return
+    if (!this.#running || this.#resident) return
     const { resident } = this.#options.target
-    const alone = this.#sessions.size + this.#opening === 0
-    if (resident === 'always' || (resident === 'when_idle' && alone)) this.#supervisor.start()
-    else if (alone) this.#options.events.onIdle('no session is open, and resident is never')
+    if (resident === 'always' || (resident === 'when_idle' && this.#isAlone())) this.#supervisor.start()
+    else if (this.#isAlone() && this.#residentUsers === 0) {
+      this.#options.events.onIdle('no session is open, and resident is never')
+    }
   }
 
   async #sendResidentAway(): Promise<void> {
+    const line = this.#resident
     this.#resident = undefined
+    line?.peer.fail(stoppedByUs())
     await this.#supervisor.stop()
   }
 
   #refuseWaiters(why: string): void {
     for (const { reject } of this.#waiters.splice(0)) reject(new KnownError('upstream_exited', why))
   }
+}
+
+/** A heartbeat under way says nothing about a process that we end. */
+async function endLine({ peer, process }: Line): Promise<void> {
+  peer.fail(stoppedByUs())
+  await process.stop()
+}
+
+function stoppedByUs(): KnownError {
+  return new KnownError('cancelled', 'the process was stopped by mcp-vitals')
 }

@@ -1,109 +1,149 @@
 import { describe, expect, it } from 'vitest'
-import { SessionDirectory } from '../../src/sessions/directory.ts'
-import type { Session } from '../../src/sessions/session.ts'
+import { SessionDirectory, type NewSession } from '../../src/sessions/directory.ts'
+import { type Session, isExpired, sessionKey } from '../../src/sessions/session.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-const client = { ip: '127.0.0.1', userAgent: '' }
+const client = { ip: '127.0.0.1', userAgent: 'test/1' }
 
-function tracked({ maxTracked = 10 } = {}) {
-  const clock = fakeClock(5000)
+interface Options {
+  readonly maxTracked?: number
+  readonly idleLimitMs?: (upstream: string) => number
+}
+
+function directoryOf({ maxTracked = 100, idleLimitMs = () => 300_000 }: Options = {}) {
+  const clock = fakeClock()
   const ended: string[] = []
   const directory = new SessionDirectory({
     clock,
     maxTracked,
-    cleanupIntervalMs: 1000,
-    idleLimitMs: (upstream) => (upstream === 'short' ? 3000 : 60_000),
-    onEnd: (session, end, durationMs) => ended.push(`${session.id} ${end} after ${durationMs} ms`),
+    cleanupIntervalMs: 60_000,
+    idleLimitMs,
+    onEnd: ({ id }, end, durationMs) => ended.push(`${id} ${end} after ${durationMs} ms`),
   })
-  const add = (id: string, upstream = 'short'): Session => {
-    const session = directory.add({ id, upstream, transport: 'http', client })
-    if (!session) throw new Error('not tracked')
+  const add = (id: string, more: Partial<NewSession> = {}): Session => {
+    const session = directory.add({ id, upstream: 'files', transport: 'http', client, ...more })
+    if (!session) throw new Error(`${id} is not tracked`)
     return session
   }
-  return { clock, ended, directory, add }
+  return { clock, directory, ended, add, ids: () => [...directory.all()].map(({ id }) => id) }
 }
 
-describe('idle sessions', () => {
-  it('expire at the limit of their upstream, and not a moment sooner', async () => {
-    const { clock, ended, directory, add } = tracked()
-    directory.start()
-    add('a')
-    add('b', 'long')
-    await clock.advance(2999)
-    expect(ended).toEqual([])
-    await clock.advance(1)
-    expect(ended).toEqual(['a expired after 3000 ms'])
+describe('a session', () => {
+  it('is found by upstream and id, since two upstreams may give the same id', () => {
+    const { directory, add } = directoryOf()
+    const files = add('1')
+    const mail = add('1', { upstream: 'mail' })
+    expect(mail).not.toBe(files)
+    expect(directory.get('files', '1')).toBe(files)
+    expect(directory.get('mail', '1')).toBe(mail)
+    expect(directory.get('other', '1')).toBeUndefined()
+    expect(add('1')).toBe(files)
   })
 
-  it.each(['openStreams', 'pending'] as const)('never with %s, however long', async (open) => {
-    const { clock, ended, directory, add } = tracked()
-    directory.start()
-    const session = add('a')
-    session[open] = 1
-    await clock.advance(1_000_000)
-    expect(ended).toEqual([])
-    session[open] = 0
-    directory.touch(session)
-    await clock.advance(3000)
-    expect(ended).toEqual(['a expired after 1003000 ms'])
+  it('begins with nothing open, and with its era where that is known', async () => {
+    const { clock, add } = directoryOf()
+    await clock.advance(5000)
+    expect(add('1', { protocolVersion: '2025-11-25' })).toMatchObject({
+      protocolVersion: '2025-11-25',
+      startedAtMs: 5000,
+      startedAtWallMs: clock.wallTime(),
+      lastActiveMs: 5000,
+      pending: 0,
+      openStreams: 0,
+      messages: 0,
+    })
   })
 
-  it('start anew with each sign of life', async () => {
-    const { clock, ended, directory, add } = tracked()
-    directory.start()
-    const session = add('a')
-    for (let n = 0; n < 5; n++) {
-      await clock.advance(2000)
-      directory.touch(session)
-    }
-    expect(ended).toEqual([])
-    await clock.advance(3000)
-    expect(ended).toEqual(['a expired after 13000 ms'])
+  it('is shown by a hash that gives its id away to nobody', () => {
+    const { add } = directoryOf()
+    const { key } = add('3f2b8a10-secret')
+    expect(key).toMatch(/^[0-9a-f]{8}$/)
+    expect(key).toBe(sessionKey('3f2b8a10-secret'))
+    expect(key).not.toBe(sessionKey('3f2b8a11-secret'))
+    expect('3f2b8a10-secret').not.toContain(key)
+  })
+
+  it('ends once, with its age', async () => {
+    const { clock, directory, ended, add } = directoryOf()
+    const session = add('1')
+    await clock.advance(1234)
+    directory.end(session, 'deleted')
+    directory.end(session, 'exited')
+    expect(ended).toEqual(['1 deleted after 1234 ms'])
+    expect(directory.get('files', '1')).toBeUndefined()
   })
 })
 
-describe('the directory', () => {
-  it('ends a session once', () => {
-    const { ended, directory, add } = tracked()
-    const session = add('a')
-    directory.end(session, 'deleted')
-    directory.end(session, 'unknown')
-    expect(ended).toEqual(['a deleted after 0 ms'])
-    expect(directory.get('short', 'a')).toBeUndefined()
-  })
-
-  it('keeps apart the same id of two upstreams, and knows an id again', () => {
-    const { directory, add } = tracked()
-    const session = add('a')
-    expect(add('a', 'long')).not.toBe(session)
-    expect(add('a')).toBe(session)
-    expect([...directory.all()].length).toBe(2)
-  })
-
-  it('tracks no more than its limit, but makes room where something has expired', async () => {
-    const { clock, ended, directory, add } = tracked({ maxTracked: 2 })
-    add('a')
-    add('b')
-    expect(directory.add({ id: 'c', upstream: 'short', transport: 'http', client })).toBeUndefined()
-    await clock.advance(3000)
-    expect(add('c').id).toBe('c')
-    expect(ended).toEqual(['a expired after 3000 ms', 'b expired after 3000 ms'])
-  })
-
-  it('ends everything at shutdown, and its timer', () => {
-    const { clock, ended, directory, add } = tracked()
+describe('expiry', () => {
+  it('ends a session that was idle for as long as its upstream allows, at the next cleaning', async () => {
+    const limits: Readonly<Record<string, number>> = { files: 100_000, mail: 200_000 }
+    const { clock, directory, ended, add, ids } = directoryOf({ idleLimitMs: (upstream) => limits[upstream] ?? 0 })
     directory.start()
-    add('a').openStreams = 1
-    directory.stop()
-    expect(ended).toEqual(['a shutdown after 0 ms'])
-    expect(clock.pending()).toBe(0)
+    add('1')
+    add('2', { upstream: 'mail' })
+    await clock.advance(119_999) // Cleaned at 60 s; idle since 0 s.
+    expect(ids()).toEqual(['1', '2'])
+    await clock.advance(1)
+    expect(ended).toEqual(['1 expired after 120000 ms'])
+    await clock.advance(120_000)
+    expect(ended).toEqual(['1 expired after 120000 ms', '2 expired after 240000 ms'])
   })
 
-  it('shows of an id only a hash, never the id', () => {
-    const { add } = tracked()
-    const { key } = add('secret-session-id')
-    expect(key).toMatch(/^[0-9a-f]{8}$/)
-    expect(add('secret-session-id').key).toBe(key)
-    expect(add('another').key).not.toBe(key)
+  it('counts from the last activity', async () => {
+    const { clock, directory, add, ids } = directoryOf()
+    directory.start()
+    const session = add('1')
+    await clock.advance(290_000)
+    directory.touch(session)
+    await clock.advance(299_000)
+    expect(ids()).toEqual(['1'])
+    await clock.advance(61_000)
+    expect(ids()).toEqual([])
+  })
+
+  it.each([
+    { what: 'a stream is open', change: (session: Session) => (session.openStreams = 1) },
+    { what: 'a request waits for its answer', change: (session: Session) => (session.pending = 1) },
+  ])('spares a session while $what, however long', async ({ change }) => {
+    const { clock, directory, add, ids } = directoryOf()
+    directory.start()
+    change(add('1'))
+    await clock.advance(24 * 3_600_000)
+    expect(ids()).toEqual(['1'])
+  })
+
+  it('is exact to the millisecond', () => {
+    const { add } = directoryOf()
+    const session = add('1')
+    expect(isExpired(session, 99, 100)).toBe(false)
+    expect(isExpired(session, 100, 100)).toBe(true)
+  })
+})
+
+describe('the limit', () => {
+  it('leaves further sessions untracked, but makes room by what has expired', async () => {
+    const { clock, directory, ended, add, ids } = directoryOf({ maxTracked: 2 })
+    add('1')
+    add('2')
+    expect(directory.add({ id: '3', upstream: 'files', transport: 'http', client })).toBeUndefined()
+    expect(add('2').id).toBe('2')
+    await clock.advance(300_000)
+    expect(add('3').id).toBe('3')
+    expect(ids()).toEqual(['3'])
+    expect(ended).toHaveLength(2)
+  })
+})
+
+describe('stop()', () => {
+  it('ends every session and its own timer', async () => {
+    const { clock, directory, ended, add } = directoryOf()
+    directory.start()
+    add('1')
+    add('2')
+    directory.stop()
+    expect(ended).toEqual(['1 shutdown after 0 ms', '2 shutdown after 0 ms'])
+    expect(clock.pending()).toBe(0)
+    await clock.advance(600_000)
+    expect(clock.pending()).toBe(0)
   })
 })

@@ -1,0 +1,115 @@
+import { type Clock, sleep } from '../clock.ts'
+import { errorCode, errorMessage } from '../errors.ts'
+import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
+import type { ProbeResult, ProbeRun } from './probe.ts'
+import type { Evidence } from './verdict.ts'
+
+/** One heartbeat under way. */
+export interface Beat {
+  readonly startedMs: number
+  readonly startedAtWallMs: number
+  readonly timeoutMs: number
+  /** An answer after its time-out is waited for until then. */
+  readonly deadlineMs: number
+  /** The checks that were started, and the processes that needed none. */
+  readonly started: number
+  readonly alive: number
+  readonly settled: ProbeResult[]
+  isTimeUp: boolean
+  /** Our own event loop stood still, so a time-out proves nothing. */
+  wasStalled: boolean
+}
+
+/** A stall of our own event loop longer than this part of the time-out makes a silent probe inconclusive. */
+const stallRatio = 0.25
+/** How often we look for stalls while a probe is under way. */
+const stallLooks = 8
+/** A prober that has not even noticed its own deadline by then never will. */
+const proberGraceMs = 1000
+
+/** Whether the one result of this heartbeat speaks for the whole upstream. */
+export function isAlone({ started, alive }: Beat): boolean {
+  return started + alive === 1
+}
+
+/**
+ * Waits until all checks are over, at most until the time is up, and notes which of the two it was, and whether our
+ * own event loop stood still for too long meanwhile (Lifeguard, §III-A). `signal` ends the wait.
+ */
+export async function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal: AbortSignal): Promise<void> {
+  const over = new AbortController()
+  const end = () => over.abort()
+  signal.addEventListener('abort', end)
+  let isDone = false
+  const done = all.finally(() => {
+    isDone = true
+    end()
+  })
+  const endsMs = beat.startedMs + beat.timeoutMs
+  let stalledMs = 0
+  while (!over.signal.aborted && clock.now() < endsMs) {
+    const dueMs = Math.min(endsMs, clock.now() + beat.timeoutMs / stallLooks)
+    await sleep(clock, dueMs - clock.now(), over.signal)
+    if (!over.signal.aborted) stalledMs += Math.max(0, clock.now() - dueMs)
+  }
+  signal.removeEventListener('abort', end)
+  beat.isTimeUp = !isDone
+  beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * stallRatio
+  if (isDone) await done
+  else done.catch(() => undefined) // What goes wrong after the time-out changes nothing any more.
+}
+
+/** The result of one check, whatever the prober does: one that fails or never ends must not stop the heartbeat. */
+export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSignal): Promise<ProbeResult> {
+  const { leg, method, session, done } = run
+  const ended = (outcome: ProbeResult['outcome'], reason: string): ProbeResult => ({
+    leg,
+    method,
+    session,
+    outcome,
+    reason,
+    durationMs: clock.now() - beat.startedMs,
+  })
+  return new Promise((resolve) => {
+    const guard = clock.after(beat.deadlineMs + proberGraceMs, () => resolve(ended('timeout', 'the probe never ended')))
+    const dismiss = () => guard.cancel()
+    signal.addEventListener('abort', dismiss)
+    void done
+      .catch((error: unknown) => ended(outcomeOfCode(errorCode(error)), errorMessage(error)))
+      .then(resolve)
+      .finally(() => {
+        dismiss()
+        signal.removeEventListener('abort', dismiss)
+      })
+  })
+}
+
+/** What comes after the time-out is late when it is a sign of life, and else no more than the time-out. */
+export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled }: Beat): ProbeResult {
+  const { outcome, reason, durationMs } = result
+  if (outcome === 'ok' && (isTimeUp || durationMs > timeoutMs)) {
+    return { ...result, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
+  }
+  if (!isTimeUp || isAnswered(outcome) || outcome === 'unauthorized') return result
+  if (wasStalled) return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
+  return { ...result, outcome: 'timeout', reason: silence(timeoutMs) }
+}
+
+/** What the checks say together once the time is up, or all are over: some hang, all do, or none. */
+export function evidenceOfChecks({ started, alive, settled, timeoutMs, startedMs }: Beat): Evidence | undefined {
+  const failing = started - settled.filter(({ outcome }) => !isFailure(outcome)).length
+  const living = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
+  if (failing > 0 && living > 0) {
+    const reason = `${failing} of ${failing + living} processes do not answer`
+    return { kind: 'sessions', hung: failing, alive: living, reason }
+  }
+  if (failing > 0) {
+    const reason = started === 1 ? silence(timeoutMs) : `all ${started} processes: ${silence(timeoutMs)}`
+    return { kind: 'missed', atMs: startedMs, reason }
+  }
+  return living > 0 ? { kind: 'answered', by: 'probe', reason: `${living} processes answered` } : undefined
+}
+
+function silence(timeoutMs: number): string {
+  return `no answer within ${Math.round(timeoutMs)} ms`
+}

@@ -1,0 +1,107 @@
+import { KnownError } from '../errors.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { isEventStream } from '../wire/headers.ts'
+import { SseMessageReader } from '../wire/sse.ts'
+
+export interface ReplyOptions {
+  /** The message that was posted. */
+  readonly asked: Envelope | undefined
+  readonly maxBodyBytes: number
+  /** HTTP+SSE: a request that was accepted is answered on the stream; the body then says nothing. */
+  readonly isAnsweredElsewhere: boolean
+  readonly onMessage: (message: Buffer, envelope: Envelope) => void
+  /** The request has its answer; whatever else comes is not waited for. */
+  readonly onAnswered: () => void
+  /** There is no use in reading on. */
+  readonly onTooLarge: (error: KnownError) => void
+}
+
+/** Reads what comes back for one POST of our own and says at its end what is wrong with it. */
+export class Reply {
+  readonly #options: ReplyOptions
+  #status = 0
+  #hadSession = false
+  #wasAnswered = false
+  #stream: SseMessageReader | undefined
+  #chunks: Buffer[] = []
+  #bytes = 0
+
+  constructor(options: ReplyOptions) {
+    this.#options = options
+  }
+
+  start(status: number, contentType: string | undefined, hadSession: boolean): void {
+    this.#status = status
+    this.#hadSession = hadSession
+    if (!isEventStream(contentType)) return
+    this.#stream = new SseMessageReader({
+      maxBytes: this.#options.maxBodyBytes,
+      onMessage: ({ data }) => this.#hear(data),
+      onTooLarge: (bytes) => this.#refuse(bytes),
+    })
+  }
+
+  push(chunk: Buffer): void {
+    if (this.#stream) return this.#stream.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes <= this.#options.maxBodyBytes) this.#chunks.push(chunk)
+    else this.#refuse(this.#bytes)
+  }
+
+  /** What is wrong with the answer as a whole; undefined when nothing is. */
+  end(): KnownError | undefined {
+    const refusal = refusalOf(this.#status, this.#hadSession)
+    if (refusal) return refusal
+    const isAccepted = this.#status < 300
+    if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
+    if (!this.#stream && this.#chunks.length > 0) this.#hear(Buffer.concat(this.#chunks))
+    if (this.#wasAnswered) return undefined
+    if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)
+    if (this.#options.asked?.kind !== 'request') return undefined
+    if (this.#stream) return new KnownError('upstream_closed', 'the event stream ended without an answer')
+    return new KnownError('upstream_invalid', `HTTP ${this.#status} with a body that is no answer to the request`)
+  }
+
+  /**
+   * A server that refuses before it has read the id answers with `id: null`; that is the answer to this POST. The
+   * `{"error":"…"}` of a gateway is not.
+   */
+  #hear(message: Buffer): void {
+    const { asked, onMessage, onAnswered } = this.#options
+    const read = readEnvelope(message)
+    if (!read) return
+    const isNameless = read.kind === 'response' && (read.id === undefined || read.id === 'null')
+    if (isNameless && !isJsonRpc(message)) return
+    const envelope = isNameless && asked?.id !== undefined ? { ...read, id: asked.id } : read
+    onMessage(message, envelope)
+    if (envelope.kind !== 'response' || (asked?.kind === 'request' && envelope.id !== asked.id)) return
+    this.#wasAnswered = true
+    onAnswered()
+  }
+
+  #refuse(bytes: number): void {
+    this.#chunks = []
+    const { maxBodyBytes, onTooLarge } = this.#options
+    onTooLarge(new KnownError('upstream_invalid', `an answer of ${bytes} bytes or more; the limit is ${maxBodyBytes}`))
+  }
+}
+
+function isJsonRpc(message: Buffer): boolean {
+  try {
+    const value: unknown = JSON.parse(message.toString())
+    return typeof value === 'object' && value !== null && 'jsonrpc' in value && value.jsonrpc === '2.0'
+  } catch {
+    return false // Half a message.
+  }
+}
+
+function refusalOf(status: number, hadSession: boolean): KnownError | undefined {
+  if (status === 401 || status === 403) return unauthorized(status)
+  if (status !== 404 || !hadSession) return undefined
+  return new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our session')
+}
+
+/** The server wants credentials that we do not have. */
+export function unauthorized(status: number): KnownError {
+  return new KnownError('upstream_unauthorized', `HTTP ${status}: credentials are missing or refused`)
+}

@@ -1,0 +1,157 @@
+import { describe, expect, it } from 'vitest'
+import { type AdminOptions, adminApp } from '../../src/admin/app.ts'
+import { guard } from '../../src/proxy/guard.ts'
+import { monitoring, shownReport, shownUpstream } from './fixture.ts'
+
+const names = { allowedHosts: ['vitals.example'], allowedOrigins: [] }
+
+/** The admin listener without a socket; `get` asks it as a browser on this machine would. */
+function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}) {
+  const rejected: string[] = []
+  const report = shownReport({ files: shownUpstream(), mail: shownUpstream({ state: 'down', reason: 'refused' }) })
+  const session = {
+    transport: 'http' as const,
+    protocol_version: null,
+    client_name: null,
+    client_ip: '127.0.0.1',
+    user_agent: '',
+    age_seconds: 1,
+    idle_seconds: 1,
+    pending_messages: 0,
+    open_streams: 0,
+    messages: 0,
+  }
+  const sessions = { aaaaaaaa: { ...session, upstream: 'files' }, bbbbbbbb: { ...session, upstream: 'mail' } }
+  const app = adminApp({
+    version: '1.2.3',
+    guards: { open: guard(names), closed: guard({ ...names, bearerToken: options.token }) },
+    exposition: {
+      scrape: (accept) => Promise.resolve({ contentType: 'text/plain; version=0.0.4', body: `# ${accept ?? 'any'}\n` }),
+    },
+    upstreams: () => [],
+    report: () => Promise.resolve({ ...report, sessions }),
+    isReady: () => true,
+    onRejected: ({ code }) => rejected.push(code),
+    ...options,
+  })
+  const get = (path: string, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
+    app.request(`http://127.0.0.1:9464${path}`, { method, headers: { host: '127.0.0.1:9464', ...headers } })
+  return { get, rejected }
+}
+
+describe('the endpoints', () => {
+  it('/metrics is the exposition, in the format that the scraper accepts', async () => {
+    const response = await admin().get('/metrics', { accept: 'application/openmetrics-text' })
+    expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4')
+    expect(await response.text()).toBe('# application/openmetrics-text\n')
+  })
+
+  it('/debug/heartbeat is the whole report, or what concerns one upstream', async () => {
+    const { get } = admin()
+    const all = (await (await get('/debug/heartbeat')).json()) as { upstreams: object; sessions: object }
+    expect([Object.keys(all.upstreams), Object.keys(all.sessions)]).toEqual([
+      ['files', 'mail'],
+      ['aaaaaaaa', 'bbbbbbbb'],
+    ])
+    const one = (await (await get('/debug/heartbeat?upstream=mail')).json()) as typeof all
+    expect([Object.keys(one.upstreams), Object.keys(one.sessions)]).toEqual([['mail'], ['bbbbbbbb']])
+  })
+
+  it.each(['nobody', '', '__proto__', 'constructor', 'toString'])(
+    '404s an unknown upstream %j by name',
+    async (name) => {
+      const response = await admin().get(`/debug/heartbeat?upstream=${name}`)
+      expect(response.status).toBe(404)
+      expect(await response.json()).toEqual({ error: `no upstream is called "${name}"`, upstreams: ['files', 'mail'] })
+    },
+  )
+
+  it('/-/healthy is 200 as long as we run, /-/ready from the first moment to the last that clients are welcome', async () => {
+    let isReady = false
+    const { get } = admin({ isReady: () => isReady })
+    expect((await get('/-/healthy')).status).toBe(200)
+    expect((await get('/-/ready')).status).toBe(503)
+    isReady = true
+    expect((await get('/-/ready')).status).toBe(200)
+  })
+
+  it('/-/ready does not depend on upstreams; /-/ready/<upstream> is there for those who want to know', async () => {
+    const test = monitoring()
+    test.add('well')
+    test.add('dead', { outcome: 'refused', reason: 'connect ECONNREFUSED' })
+    test.add('starting', { outcome: 'silence' })
+    await test.clock.advance(100)
+    const { get } = admin({ upstreams: () => test.upstreams })
+    expect((await get('/-/ready')).status).toBe(200)
+    const answers = ['well', 'dead', 'starting', 'nobody'].map(async (name) => {
+      const response = await get(`/-/ready/${name}`)
+      return [response.status, await response.json()]
+    })
+    expect(await Promise.all(answers)).toEqual([
+      [200, { upstream: 'well', state: 'healthy', reason: 'ping: ok' }],
+      [503, { upstream: 'dead', state: 'down', reason: 'connect ECONNREFUSED' }],
+      [503, { upstream: 'starting', state: 'starting', reason: 'it has not answered yet' }],
+      [404, { error: 'no upstream is called "nobody"', upstreams: ['well', 'dead', 'starting'] }],
+    ])
+  })
+
+  it('anything else is 404, in JSON', async () => {
+    const response = await admin().get('/nothing/here')
+    expect(response.status).toBe(404)
+    expect(await response.json()).toEqual({ error: 'no such path: /nothing/here' })
+  })
+
+  it('/ is the page, in which nothing can run, be loaded or be framed', async () => {
+    const response = await admin().get('/')
+    expect(response.headers.get('content-type')).toMatch(/^text\/html/)
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      'cache-control': 'no-store',
+      'content-security-policy': expect.stringContaining("default-src 'none'"),
+      'x-content-type-options': 'nosniff',
+    })
+    expect(await response.text()).toContain('1 of 2 upstreams is down: mail')
+  })
+})
+
+describe('the guard', () => {
+  const paths = ['/', '/metrics', '/debug/heartbeat', '/-/healthy', '/-/ready', '/-/ready/files', '/nothing']
+
+  it.each(paths)('refuses a Host that is not ours on %s: DNS rebinding', async (path) => {
+    const { get, rejected } = admin()
+    const response = await get(path, { host: 'evil.example' })
+    expect(response.status).toBe(403)
+    expect(await response.json()).toMatchObject({ reason: 'host_not_allowed' })
+    expect(rejected).toEqual(['host_not_allowed'])
+    expect((await get(path, { host: 'vitals.example:9464' })).status).not.toBe(403)
+  })
+
+  it.each(paths)('refuses a page of a foreign origin on %s, whatever it does', async (path) => {
+    const { get } = admin()
+    for (const method of ['GET', 'POST', 'DELETE']) {
+      const response = await get(path, { origin: 'https://evil.example' }, method)
+      expect(response.status).toBe(403)
+      expect(await response.json()).toMatchObject({ reason: 'origin_not_allowed' })
+    }
+    expect((await get(path, { origin: 'http://localhost:9464' })).status).not.toBe(403)
+  })
+
+  it.each(['/metrics', '/-/healthy', '/-/ready'])(
+    'lets scrapers and orchestrators to %s without a token',
+    async (path) => {
+      expect((await admin({ token: 'secret' }).get(path)).status).toBe(200)
+    },
+  )
+
+  it.each(['/', '/debug/heartbeat', '/-/ready/files', '/nothing', '/metrics/', '/-/ready/'])(
+    'wants the token on %s',
+    async (path) => {
+      const { get, rejected } = admin({ token: 'secret' })
+      const refused = await get(path)
+      expect(refused.status).toBe(401)
+      expect(refused.headers.get('www-authenticate')).toBe('Bearer realm="mcp-vitals"')
+      expect((await get(path, { authorization: 'Bearer wrong' })).status).toBe(401)
+      expect(rejected).toEqual(['unauthorized', 'unauthorized'])
+      expect((await get(path, { authorization: 'Bearer secret' })).status).not.toBe(401)
+    },
+  )
+})

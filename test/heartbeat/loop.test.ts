@@ -1,0 +1,772 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { defaults } from '../../src/defaults.ts'
+import type { ReadingDiff } from '../../src/heartbeat/interval.ts'
+import { firstOffsetMs } from '../../src/heartbeat/interval.ts'
+import { Heartbeat, type HeartbeatReport, type HeartbeatSettings } from '../../src/heartbeat/loop.ts'
+import { Scheduler } from '../../src/heartbeat/scheduler.ts'
+import type { State } from '../../src/heartbeat/verdict.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
+import { stallableClock } from '../support/stallable-clock.ts'
+
+const settings: HeartbeatSettings = {
+  adaptive: true,
+  initialMs: 10_000,
+  minMs: 5000,
+  maxMs: 30_000,
+  errorBased: true,
+  loadBased: true,
+  thresholdsEnabled: true,
+  errorRateThresholdRatio: 0.05,
+  responseTimeThresholdMs: 1000,
+  minTimeoutMs: defaults.heartbeat.minTimeoutMs,
+  maxTimeoutMs: defaults.heartbeat.maxTimeoutMs,
+  lateAnswerMs: defaults.heartbeat.lateAnswerMs,
+  missesToDown: 3,
+  goodsToHealthy: 2,
+  recentKept: 20,
+  failuresKept: 20,
+}
+
+/** A fixed interval of ten seconds, for timelines that are about something else. */
+const fixed = { adaptive: false }
+/** The interval of a server that has long been calm. */
+const calm = { initialMs: 30_000 }
+
+interface Options {
+  readonly settings?: Partial<HeartbeatSettings>
+  readonly random?: () => number
+  readonly readings?: () => Promise<ReadingDiff>
+  readonly script?: Check | Script
+  readonly onHeartbeat?: (report: HeartbeatReport) => void
+}
+
+const stops: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop()
+})
+
+/** A heartbeat in virtual time, with everything that it says. */
+function watched(options: Options = {}) {
+  const virtual = fakeClock()
+  const { clock, stall } = stallableClock(virtual)
+  const prober = new ScriptedProber(clock, options.script)
+  const errors: unknown[] = []
+  const scheduler = new Scheduler({ clock, perSecond: 50, inFlight: 16, onError: (_key, error) => errors.push(error) })
+  const changes: string[] = []
+  const beats: string[] = []
+  const reported: { readonly outcome: string; readonly nextInMs: number | undefined; readonly traceId: string }[] = []
+  const inventories: string[] = []
+  let traces = 0
+  const noNews = () => Promise.resolve({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 })
+  const heartbeat: Heartbeat = new Heartbeat({
+    upstream: 'files',
+    transport: 'http',
+    instance: 'pod-1',
+    prober,
+    scheduler,
+    clock,
+    random: options.random ?? (() => 0.5),
+    settings: { ...settings, ...options.settings },
+    readings: options.readings ?? noNews,
+    ownLoad: () => ({ loopDelayP99Ms: 0, loopUtilisation: 0, probeBacklog: 0 }),
+    events: {
+      onHeartbeat: (report) => {
+        options.onHeartbeat?.(report)
+        beats.push(`${clock.now()} ${report.result.method} ${report.result.outcome}`)
+        return `trace-${++traces}`
+      },
+      onReport: ({ result }, traceId) => {
+        reported.push({ outcome: result.outcome, nextInMs: heartbeat.status().nextProbeInMs, traceId })
+      },
+      onVerdict: (_from, to) => changes.push(`${clock.now()} ${to.state}`),
+      onInventory: (tools, changed) => inventories.push(`${tools.size} tools${changed ? ', changed' : ''}`),
+    },
+  })
+  stops.push(async () => {
+    await heartbeat.stop()
+    scheduler.stop()
+  })
+  return {
+    clock,
+    prober,
+    scheduler,
+    heartbeat,
+    changes,
+    beats,
+    reported,
+    inventories,
+    errors,
+    stall,
+    advance: (ms: number) => virtual.advance(ms),
+    timers: () => virtual.pending(),
+    state: (): State => heartbeat.status().verdict.state,
+    reason: () => heartbeat.status().verdict.reason,
+    probesAt: () => prober.starts.map(({ atMs }) => atMs),
+  }
+}
+
+/** A heartbeat whose second probe has just been answered, so that the third is due an interval from now. */
+async function settled(options: Options = {}) {
+  const test = watched(options)
+  test.heartbeat.start()
+  await test.advance(offsetMs(options.settings?.initialMs ?? settings.initialMs))
+  test.prober.starts.length = 0
+  test.changes.length = 0
+  test.beats.length = 0
+  test.reported.length = 0
+  return { ...test, t0: test.clock.now() }
+}
+
+function offsetMs(intervalMs: number): number {
+  return firstOffsetMs('files', 'pod-1', intervalMs)
+}
+
+describe('when probes come (control-law.md, "Adaptive interval")', () => {
+  it('probes at once, then at hash(upstream, instance) mod T, then once an interval', async () => {
+    const { heartbeat, advance, probesAt } = watched({ settings: fixed })
+    const second = offsetMs(10_000)
+    expect(second).toBeGreaterThan(0)
+    heartbeat.start()
+    await advance(second - 1)
+    expect(probesAt()).toEqual([0])
+    await advance(1)
+    expect(probesAt()).toEqual([0, second])
+    await advance(20_000)
+    expect(probesAt()).toEqual([0, second, second + 10_000, second + 20_000])
+  })
+
+  it.each([
+    { random: 0, delayMs: 9000 },
+    { random: 1, delayMs: 11_000 },
+  ])('spreads the next one by 10 % ($random → $delayMs ms)', async ({ random, delayMs }) => {
+    const { t0, advance, probesAt } = await settled({ random: () => random })
+    await advance(12_000)
+    expect(probesAt()[0]).toBe(t0 + delayMs)
+  })
+
+  it('counts the interval from the start of a probe, however long its answer takes', async () => {
+    const { t0, prober, advance, probesAt } = await settled({ settings: fixed })
+    prober.play({ afterMs: 1500 })
+    await advance(30_000)
+    expect(probesAt()).toEqual([t0 + 10_000, t0 + 20_000, t0 + 30_000])
+  })
+
+  it('never has two opening exchanges at once, even where one takes longer than the interval', async () => {
+    const { heartbeat, prober, advance, probesAt } = watched({ settings: fixed })
+    // A server that takes 25 s to start, and may take 60 s.
+    prober.play({ checks: [{ afterMs: 25_000, opening: true }], openingDeadlineMs: 60_000 })
+    heartbeat.start()
+    await advance(24_000)
+    expect(probesAt()).toEqual([0])
+    await advance(40_000)
+    expect(prober.mostAtOnce).toBe(1)
+    expect(probesAt()).toEqual([0, 25_000, 50_000])
+  })
+
+  it('has two probes at once only while the first may still be answered late', async () => {
+    const { t0, prober, advance, beats } = await settled({ settings: { ...fixed, initialMs: 5000 } })
+    // At t0 + 5 s nobody answers: 2 s time-out, 10 s until even a late answer is given up.
+    prober.play({ outcome: 'silence' })
+    await advance(16_000)
+    expect(prober.mostAtOnce).toBe(2)
+    expect(beats).toEqual([`${t0 + 15_000} ping timeout`])
+  })
+})
+
+describe('real traffic', () => {
+  it('is a heartbeat: no probe while clients are answered, and one an interval after the last answer', async () => {
+    const { t0, heartbeat, advance, probesAt, clock, state } = await settled({ settings: fixed })
+    // Answers every 3 s for a minute, the last one at t0 + 60 s.
+    for (let sent = 0; sent < 20; sent++) {
+      await advance(3000)
+      heartbeat.trafficAnswered(true)
+    }
+    expect(clock.now()).toBe(t0 + 60_000)
+    expect(probesAt()).toEqual([])
+    await advance(9999)
+    expect(probesAt()).toEqual([])
+    await advance(1)
+    expect(probesAt()).toEqual([t0 + 70_000])
+    expect(state()).toBe('healthy')
+  })
+
+  it.each([0, 0.5, 1])('looks once an interval at most, whatever the jitter draws (%f)', async (random) => {
+    const { heartbeat, advance, probesAt, scheduler, t0 } = await settled({ settings: fixed, random: () => random })
+    const planned: (number | undefined)[] = []
+    for (let second = 0; second < 60; second++) {
+      await advance(1000)
+      heartbeat.trafficAnswered(true)
+      planned.push(scheduler.nextAt('files'))
+    }
+    expect(probesAt()).toEqual([])
+    // One plan an interval: a heartbeat that traffic has made needless is not tried again and again.
+    expect(new Set(planned).size).toBeLessThanOrEqual(8)
+    expect(Math.max(...planned.map(Number))).toBeGreaterThan(t0 + 60_000)
+  })
+
+  it('that another process answered does not reset the timer', async () => {
+    const { t0, heartbeat, advance, probesAt } = await settled({ settings: fixed })
+    await advance(5000)
+    heartbeat.trafficAnswered(false)
+    await advance(5000)
+    expect(probesAt()).toEqual([t0 + 10_000])
+  })
+
+  it('does not spare an upstream that is not healthy its probe', async () => {
+    const { t0, heartbeat, prober, advance, probesAt, changes } = await settled({ settings: fixed })
+    prober.play({ outcome: 'refused' })
+    await advance(10_000) // t0 + 10 s: down
+    prober.play({})
+    await advance(1000)
+    heartbeat.trafficAnswered(true) // t0 + 11 s: the first good answer
+    await advance(9000)
+    expect(probesAt()).toEqual([t0 + 10_000, t0 + 20_000])
+    expect(changes).toEqual([`${t0 + 10_000} down`, `${t0 + 11_000} recovering`, `${t0 + 20_000} healthy`])
+  })
+
+  it('that failed raises suspicion once and probes at once, and the probe decides', async () => {
+    const { t0, heartbeat, advance, probesAt, changes, reason } = await settled({ settings: fixed })
+    await advance(3000)
+    heartbeat.trafficFailed('missed', 'socket hang up')
+    expect(reason()).toBe("1 miss (down at 3): a client's request failed: socket hang up")
+    for (let more = 0; more < 10; more++) heartbeat.trafficFailed('missed', 'socket hang up')
+    expect(changes).toEqual([`${t0 + 3000} suspect`])
+    await advance(0)
+    expect(probesAt()).toEqual([t0 + 3000])
+    expect(changes).toEqual([`${t0 + 3000} suspect`, `${t0 + 3000} healthy`])
+    await advance(9999)
+    expect(probesAt()).toEqual([t0 + 3000])
+  })
+
+  it('that was refused takes the upstream down at once, and those who try on cause no storm of probes', async () => {
+    const { t0, heartbeat, prober, advance, probesAt, changes } = await settled({ settings: fixed })
+    prober.play({ outcome: 'refused' })
+    await advance(3000)
+    for (let client = 0; client < 100; client++) {
+      heartbeat.trafficFailed('gone', 'connect ECONNREFUSED')
+      await advance(10)
+    }
+    expect(changes).toEqual([`${t0 + 3000} down`])
+    expect(probesAt()).toEqual([t0 + 3000])
+  })
+
+  it('says nothing about a server that is still starting', async () => {
+    const { heartbeat, changes, state } = watched()
+    heartbeat.trafficFailed('gone', 'connect ECONNREFUSED')
+    expect(state()).toBe('starting')
+    expect(changes).toEqual([])
+  })
+})
+
+describe('the verdict (control-law.md, "Verdict")', () => {
+  it('is suspect at the first missed probe, down at the third and no sooner', async () => {
+    const { t0, prober, advance, changes, reason } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    // Probes at t0 + 10, 20, 30 s; each is missed when its 2 s are over.
+    await advance(11_999)
+    expect(changes).toEqual([])
+    await advance(1)
+    expect(changes).toEqual([`${t0 + 12_000} suspect`])
+    await advance(19_999)
+    expect(changes).toEqual([`${t0 + 12_000} suspect`])
+    await advance(1)
+    expect(changes).toEqual([`${t0 + 12_000} suspect`, `${t0 + 32_000} down`])
+    expect(reason()).toBe('3 misses in a row: no answer within 2000 ms')
+  })
+
+  it.each([
+    { what: 'the largest jitter', random: 1, boundMs: 43_000 },
+    { what: 'no jitter', random: 0.5, boundMs: 42_000 },
+  ])('detects an outage from calm within the bound of the law ($what)', async ({ random, boundMs }) => {
+    const { t0, prober, advance, changes } = await settled({ settings: calm, random: () => random })
+    // Worst case: it stops answering right after an answered probe.
+    prober.play({ outcome: 'silence' })
+    await advance(60_000)
+    expect(changes).toEqual([`${t0 + 32_000} suspect`, `${t0 + boundMs} down`])
+  })
+
+  it('takes an answer after its time-out as late: it resets the misses, and is counted once', async () => {
+    const { t0, prober, advance, changes, beats, reason } = await settled({ settings: fixed })
+    prober.play({ afterMs: 4000 })
+    await advance(20_000)
+    // Probe at t0 + 10 s, missed at 12 s, answered at 14 s.
+    expect(changes).toEqual([`${t0 + 12_000} suspect`, `${t0 + 14_000} healthy`])
+    expect(beats).toEqual([`${t0 + 14_000} ping late`])
+    expect(reason()).toContain('after its time-out of 2000 ms')
+  })
+
+  it('is never down for a server that always answers late', async () => {
+    const { prober, advance, changes } = await settled({ settings: { ...fixed, initialMs: 5000 } })
+    prober.play({ afterMs: 9000 })
+    await advance(600_000)
+    expect(changes.filter((change) => change.endsWith('down'))).toEqual([])
+  })
+
+  it('counts a probe that is never answered once, as a time-out', async () => {
+    const { t0, prober, advance, beats } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(10_000)
+    prober.play({})
+    await advance(15_000)
+    expect(beats.toSorted()).toEqual([`${t0 + 20_000} ping ok`, `${t0 + 20_000} ping timeout`])
+  })
+
+  it('calls whatever ends a probe after its time-out a time-out, since that is what it was', async () => {
+    const { t0, prober, advance, beats } = await settled({ settings: fixed })
+    prober.play({ afterMs: 6000, outcome: 'closed' })
+    await advance(16_000)
+    expect(beats).toEqual([`${t0 + 16_000} ping timeout`])
+  })
+
+  it('goes down at once when nobody listens, and back only by two good answers', async () => {
+    const { t0, prober, advance, changes, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'refused', reason: 'connect ECONNREFUSED' })
+    await advance(10_000)
+    expect(changes).toEqual([`${t0 + 10_000} down`])
+    expect(prober.forgotten).toBe(1)
+    prober.play({})
+    await advance(10_000)
+    expect(changes.at(-1)).toBe(`${t0 + 20_000} recovering`)
+    await advance(10_000)
+    expect(changes.at(-1)).toBe(`${t0 + 30_000} healthy`)
+    expect(heartbeat.status().unavailableSeconds).toBe(10)
+  })
+
+  it('back-dates unavailable seconds to the start of the first failed probe, and lets them run meanwhile', async () => {
+    const { prober, advance, heartbeat, state } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(31_999) // Probes at 10, 20, 30 s.
+    expect(heartbeat.status().unavailableSeconds).toBe(0)
+    await advance(1)
+    expect(state()).toBe('down')
+    expect(heartbeat.status().unavailableSeconds).toBe(22)
+    await advance(3500)
+    expect(heartbeat.status().unavailableSeconds).toBe(25.5)
+  })
+
+  it('speaks of missing credentials at our own 401', async () => {
+    const { t0, prober, advance, changes } = await settled({ settings: fixed })
+    prober.play({ outcome: 'unauthorized' })
+    await advance(10_000)
+    expect(changes).toEqual([`${t0 + 10_000} needs_auth`])
+  })
+
+  it('says nothing of our own 401 while clients, who may have credentials, are answered', async () => {
+    const { t0, prober, advance, changes, beats, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'unauthorized' })
+    for (let n = 0; n < 4; n++) {
+      await advance(9000)
+      heartbeat.trafficAnswered(false)
+    }
+    expect(beats.length).toBe(3)
+    expect(changes).toEqual([])
+    // The last client was answered at t0 + 36 s; that is good for two intervals.
+    await advance(24_000)
+    expect(changes).toEqual([`${t0 + 60_000} needs_auth`])
+  })
+})
+
+describe('a stall of our own event loop', () => {
+  it('of more than a quarter of the time-out makes a silent probe inconclusive, and the next one more patient', async () => {
+    const { t0, prober, advance, changes, beats, stall, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(10_500)
+    stall(600) // Of 2000 ms; what was due meanwhile happens after it.
+    await advance(1000)
+    expect(changes).toEqual([])
+    expect(heartbeat.status().timeoutMs).toBe(4000)
+    await advance(8500)
+    expect(beats).toEqual([`${t0 + 20_600} ping inconclusive`])
+    expect(changes).toEqual([])
+  })
+
+  it('of less than that excuses nothing', async () => {
+    const { prober, advance, state, stall } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(10_500)
+    stall(400)
+    await advance(2000)
+    expect(state()).toBe('suspect')
+  })
+
+  it('does not turn an answer into none', async () => {
+    const { prober, advance, beats, stall, state } = await settled({ settings: fixed })
+    prober.play({ afterMs: 1800 })
+    await advance(10_500)
+    stall(1000)
+    await advance(1500)
+    expect(beats).toHaveLength(1)
+    expect(state()).toBe('healthy')
+  })
+})
+
+describe('a process of ours', () => {
+  it('that is gone takes the upstream down at once, with the interval at its shortest, and the outage runs', async () => {
+    const { t0, heartbeat, advance, changes, beats, reason } = await settled({ settings: calm })
+    await advance(7000)
+    heartbeat.processGone('process 42 was killed by SIGKILL', 0)
+    expect(changes).toEqual([`${t0 + 7000} down`])
+    expect(beats).toEqual([`${t0 + 7000} process exited`])
+    expect(reason()).toBe('process 42 was killed by SIGKILL')
+    expect(heartbeat.status().interval.intervalMs).toBe(5000)
+    await advance(2000)
+    expect(heartbeat.status().unavailableSeconds).toBe(2)
+  })
+
+  it('that dies in the middle of a heartbeat is counted as one failure, and down without waiting for it', async () => {
+    const { t0, heartbeat, prober, advance, changes, beats } = await settled({ settings: fixed })
+    prober.play({ afterMs: 1500, outcome: 'exited' })
+    await advance(11_450) // A probe at 10 s; the process dies, and its pipe closes a moment later.
+    heartbeat.processGone('process 42 was killed by SIGKILL', 0)
+    expect(changes).toEqual([`${t0 + 11_450} down`])
+    await advance(500)
+    expect(beats).toEqual([`${t0 + 11_500} ping exited`])
+    expect(changes).toHaveLength(1)
+  })
+
+  it('dates the outage back to the first miss when it hung before it died', async () => {
+    const { prober, advance, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(15_000) // A probe at 10 s, missed at 12 s.
+    heartbeat.processGone('process 42 exited with code 1', 0)
+    expect(heartbeat.status().unavailableSeconds).toBe(5)
+  })
+
+  it('is probed the moment it runs again', async () => {
+    const { t0, heartbeat, advance, probesAt, changes } = await settled({ settings: calm })
+    heartbeat.processGone('process 42 exited with code 1', 0)
+    await advance(1000)
+    heartbeat.processStarted('process 43 was started')
+    await advance(0)
+    expect(probesAt()).toEqual([t0 + 1000])
+    expect(changes).toEqual([`${t0} down`, `${t0 + 1000} recovering`])
+  })
+
+  it('that starts while a heartbeat is under way is probed right after it', async () => {
+    const { t0, heartbeat, prober, advance, probesAt } = await settled({ settings: calm })
+    prober.play({ afterMs: 1500 })
+    await advance(30_500) // A probe at t0 + 30 s, answered at 31.5 s.
+    heartbeat.processStarted('process 43 was started')
+    await advance(2000)
+    expect(probesAt()).toEqual([t0 + 30_000, t0 + 31_500])
+  })
+
+  it('degrades while others run, and the next probe, at once, decides', async () => {
+    const { t0, heartbeat, advance, changes, probesAt, reason } = await settled({ settings: fixed })
+    heartbeat.processGone('session process 42 exited with code 1', 2)
+    expect(reason()).toBe('session process 42 exited with code 1')
+    await advance(0)
+    expect(changes).toEqual([`${t0} degraded`, `${t0} healthy`])
+    expect(probesAt()).toEqual([t0])
+  })
+
+  it('that cannot be started means down; one that never runs for long, a crash loop until it answers', async () => {
+    const { heartbeat, changes, advance, clock } = await settled({ settings: fixed })
+    const t = clock.now()
+    heartbeat.startFailed("there is no 'npx' in PATH")
+    heartbeat.crashLoop("there is no 'npx' in PATH")
+    expect(changes).toEqual([`${t} down`, `${t} crash_loop`])
+    await advance(5000)
+    expect(heartbeat.status().unavailableSeconds).toBe(5)
+    heartbeat.processStarted('process 44 was started')
+    await advance(0)
+    expect(changes.at(-1)).toBe(`${t + 5000} recovering`)
+  })
+
+  it('that nobody needs makes the upstream idle, and its start makes it starting', async () => {
+    const { heartbeat, prober, changes, clock, advance } = await settled({ settings: fixed })
+    const t = clock.now()
+    prober.play({ checks: [] })
+    heartbeat.idle('no session is open')
+    await advance(60_000)
+    expect(changes).toEqual([`${t} idle`])
+    heartbeat.processStarted('process 45 was started')
+    expect(changes.at(-1)).toBe(`${t + 60_000} starting`)
+  })
+})
+
+describe('the processes of several sessions (design.md, "Data paths")', () => {
+  const session = (key: string, outcome: 'ok' | 'silence'): Check => ({ leg: 'session', session: key, outcome })
+
+  it.each([
+    { what: 'one of three hangs', checks: ['ok', 'silence', 'ok'] as const, alive: 0, reason: '1 of 3' },
+    { what: 'one hangs and two answer clients', checks: ['silence'] as const, alive: 2, reason: '1 of 3' },
+    { what: 'two hang and one answers clients', checks: ['silence', 'silence'] as const, alive: 1, reason: '2 of 3' },
+  ])('degrade the upstream when $what', async ({ checks, alive, reason: start }) => {
+    const { t0, prober, advance, changes, reason } = await settled({ settings: fixed })
+    prober.play({ checks: checks.map((outcome, at) => session(`s${at}`, outcome)), alive })
+    await advance(40_000)
+    expect(changes).toEqual([`${t0 + 12_000} degraded`])
+    expect(reason()).toBe(`${start} processes do not answer`)
+  })
+
+  it('take it down when all of them hang, by the same three misses', async () => {
+    const { t0, prober, advance, changes, reason } = await settled({ settings: fixed })
+    prober.play({ checks: [session('a', 'silence'), session('b', 'silence')] })
+    await advance(40_000)
+    expect(changes).toEqual([`${t0 + 12_000} suspect`, `${t0 + 32_000} down`])
+    expect(reason()).toBe('3 misses in a row: all 2 processes: no answer within 2000 ms')
+  })
+
+  it('clear it when all of them answer, by a probe or to clients', async () => {
+    const { t0, prober, advance, changes } = await settled({ settings: fixed })
+    prober.play({ checks: [session('a', 'silence')], alive: 1 })
+    await advance(15_000)
+    prober.play({ checks: [], alive: 1 }) // The session that hung was closed.
+    await advance(10_000)
+    expect(changes).toEqual([`${t0 + 12_000} degraded`, `${t0 + 20_000} healthy`])
+  })
+
+  it('are each reported once', async () => {
+    const { t0, prober, advance, beats } = await settled({ settings: fixed })
+    prober.play({ checks: [session('a', 'ok'), session('b', 'ok'), session('c', 'silence')] })
+    await advance(10_000)
+    prober.play({ checks: [], alive: 2 })
+    await advance(20_000)
+    expect(beats).toEqual([`${t0 + 10_000} ping ok`, `${t0 + 10_000} ping ok`, `${t0 + 20_000} ping timeout`])
+  })
+})
+
+describe('the inventory of tools', () => {
+  const opening = (...tools: string[]): Script => ({
+    checks: [{ opening: true, method: 'initialize', tools }],
+    openingDeadlineMs: 10_000,
+  })
+
+  /** Two good answers after an outage, with these tools. */
+  async function restartedWith(script: Script, after: Check = {}) {
+    const test = watched({ settings: fixed, script: opening('read', 'write') })
+    test.heartbeat.start()
+    await test.advance(offsetMs(10_000))
+    test.heartbeat.processGone('process 1 exited with code 1', 0)
+    test.changes.length = 0
+    test.prober.play(script)
+    test.heartbeat.processStarted('process 2 was started')
+    await test.advance(0)
+    test.prober.play(after)
+    await test.advance(10_000)
+    return { ...test, states: () => test.changes.map((change) => change.split(' ')[1]) }
+  }
+
+  it('must be what it was for a recovery', async () => {
+    const { states, inventories } = await restartedWith(opening('write', 'read'))
+    expect(states()).toEqual(['recovering', 'healthy'])
+    expect(inventories).toEqual(['2 tools'])
+  })
+
+  it('may have grown meanwhile', async () => {
+    const { states, inventories } = await restartedWith(opening('read', 'write', 'list'))
+    expect(states()).toEqual(['recovering', 'healthy'])
+    expect(inventories).toEqual(['2 tools', '3 tools, changed'])
+  })
+
+  it.each([
+    { what: 'fewer', tools: ['read'], reason: '2 then, 1 now, 1 gone (write)' },
+    { what: 'none', tools: [], reason: '2 then, 0 now, 2 gone (read, write)' },
+    { what: 'other', tools: ['read', 'write#2'], reason: '2 then, 2 now, 1 with another schema (write)' },
+  ])('degrades the upstream when the server came back with $what tools', async ({ tools, reason }) => {
+    const { states, reason: why, heartbeat } = await restartedWith(opening(...tools))
+    expect(states()).toEqual(['recovering', 'degraded'])
+    expect(why()).toBe(`it serves other tools than before: ${reason}`)
+    // What is shown is what it serves now, not what it should.
+    expect(heartbeat.status().inventory?.size).toBe(tools.length)
+  })
+
+  it('is asked for again until it is right, and counted as changed only when it changes', async () => {
+    const { advance, prober, states, inventories } = await restartedWith(opening('read'), { tools: ['read'] })
+    expect(prober.starts.at(-1)?.options.wantsInventory).toBe(true)
+    await advance(20_000)
+    expect(inventories).toEqual(['2 tools', '1 tools, changed'])
+    prober.play({ tools: ['read', 'write'] })
+    await advance(10_000)
+    expect(states()).toEqual(['recovering', 'degraded', 'healthy'])
+    await advance(10_000)
+    expect(prober.starts.at(-1)?.options.wantsInventory).toBe(false)
+  })
+
+  it('may change when the server says so itself', async () => {
+    const test = watched({ settings: fixed, script: opening('read', 'write') })
+    test.heartbeat.start()
+    await test.advance(0)
+    test.prober.play({ tools: ['list'], announced: true })
+    await test.advance(20_000)
+    expect(test.changes).toEqual(['0 healthy'])
+    expect(test.inventories).toEqual(['2 tools', '1 tools, changed'])
+    // And that is then what it should offer.
+    expect(test.prober.starts.at(-1)?.options.wantsInventory).toBe(false)
+  })
+
+  it('does not hold up the verdict: an answer is an answer, however long the list takes', async () => {
+    const { promise, resolve } = Promise.withResolvers<readonly string[]>()
+    const test = watched({ settings: fixed })
+    test.prober.play({ checks: [{ opening: true, tools: promise }], openingDeadlineMs: 10_000 })
+    test.heartbeat.start()
+    await test.advance(0)
+    expect(test.changes).toEqual(['0 healthy'])
+    expect(test.inventories).toEqual([])
+    resolve(['read'])
+    await test.advance(0)
+    expect(test.inventories).toEqual(['1 tools'])
+  })
+})
+
+describe('the interval', () => {
+  it('comes from the exported metrics alone: what probes took is no input', async () => {
+    const seen: number[] = []
+    const readings = () => Promise.resolve({ heartbeats: 1, failures: 0, rttMeanMs: 10, elapsedMs: 10_000 })
+    const test = await settled({ readings, onHeartbeat: ({ result }) => seen.push(result.durationMs) })
+    test.prober.play({ afterMs: 1900 })
+    await test.advance(200_000)
+    expect(seen.at(-1)).toBe(1900)
+    const { suspicion, inputs, intervalMs } = test.heartbeat.status().interval
+    expect(suspicion).toBe(0)
+    expect(inputs.r).toBe(1)
+    expect(intervalMs).toBeGreaterThan(10_000)
+  })
+
+  it('is shortened by what the metrics say, though every probe was answered at once', async () => {
+    let failures = 0
+    const readings = () => Promise.resolve({ heartbeats: 10, failures, rttMeanMs: 10, elapsedMs: 10_000 })
+    const test = await settled({ readings, settings: calm })
+    failures = 10 // Clients' operations fail; see `ReadingDiff`.
+    await test.advance(60_000)
+    expect(test.heartbeat.status().interval.intervalMs).toBeLessThan(10_000)
+    expect(test.state()).toBe('suspect')
+  })
+
+  it('does not wait for metrics after a miss: it is at its shortest at once', async () => {
+    let asked = 0
+    const readings = () => {
+      asked += 1
+      return Promise.resolve({ heartbeats: 1, failures: 0, rttMeanMs: 10, elapsedMs: 10_000 })
+    }
+    const { t0, prober, advance, probesAt, heartbeat } = await settled({ readings, settings: calm })
+    const before = asked
+    prober.play({ outcome: 'silence' })
+    await advance(32_000)
+    expect(heartbeat.status().interval.intervalMs).toBe(5000)
+    expect(asked).toBe(before)
+    await advance(3000)
+    expect(probesAt()).toEqual([t0 + 30_000, t0 + 35_000])
+  })
+
+  it('learns no round trip from a window with an opening exchange in it, also if readings are a second old', async () => {
+    let rttMeanMs = 8000
+    const readings = () => Promise.resolve({ heartbeats: 1, failures: 0, rttMeanMs, elapsedMs: 10_000 })
+    const test = watched({ readings, settings: fixed })
+    test.prober.play({ checks: [{ opening: true, afterMs: 8000 }], openingDeadlineMs: 60_000 })
+    test.heartbeat.start()
+    await test.advance(8000)
+    test.prober.play({})
+    expect(test.heartbeat.status().interval.state.rtt).toBeUndefined()
+    await test.advance(offsetMs(10_000)) // Its readings may still hold the opening.
+    expect(test.heartbeat.status().interval.state.rtt).toBeUndefined()
+    rttMeanMs = 20
+    await test.advance(20_000)
+    expect(test.heartbeat.status().interval.state.rtt?.baselineMs).toBe(20)
+  })
+})
+
+describe('what is told', () => {
+  it('tells each heartbeat once, under one trace id, when it is known when the next one comes', async () => {
+    const { advance, reported, beats } = await settled({ settings: fixed })
+    await advance(30_000)
+    expect(beats).toHaveLength(3)
+    expect(reported.map(({ nextInMs }) => nextInMs)).toEqual([10_000, 10_000, 10_000])
+    expect(new Set(reported.map(({ traceId }) => traceId)).size).toBe(3)
+  })
+
+  it('keeps a history of them with their reasons', async () => {
+    const { advance, prober, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'http_error', reason: 'HTTP 503 without a JSON-RPC answer' })
+    await advance(10_000)
+    expect(heartbeat.history.failures()[0]).toMatchObject({
+      outcome: 'http_error',
+      reason: 'HTTP 503 without a JSON-RPC answer',
+      responseTimeMs: 0,
+    })
+    expect(heartbeat.history.counts()).toEqual({ heartbeats: 3, failures: 1 })
+  })
+
+  it('tells when it was last answered, by probes and clients alike', async () => {
+    const { advance, heartbeat, clock, t0 } = await settled({ settings: fixed })
+    await advance(10_500)
+    expect(heartbeat.status().lastSuccessWallMs).toBe(clock.wallTime() - 500)
+    heartbeat.trafficAnswered(true)
+    expect(heartbeat.status().lastSuccessWallMs).toBe(clock.wallTime())
+    expect(clock.now()).toBe(t0 + 10_500)
+  })
+})
+
+describe('whatever goes wrong in it', () => {
+  it.each<{ what: string; script: Check | Script }>([
+    { what: 'a prober that throws', script: { checks: [], throws: new Error('bug') } },
+    { what: 'a prober that rejects', script: { rejects: new Error('bug') } },
+    { what: 'a prober that never settles', script: { neverSettles: true } },
+    {
+      what: 'an opening exchange that never settles',
+      script: { checks: [{ neverSettles: true, opening: true }], openingDeadlineMs: 10_000 },
+    },
+  ])('the heartbeat goes on after $what', async ({ script }) => {
+    const { prober, advance, probesAt, state } = await settled({ settings: fixed })
+    prober.play(script)
+    await advance(30_000)
+    expect(probesAt().length).toBeGreaterThanOrEqual(2)
+    prober.play({})
+    await advance(40_000)
+    expect(state()).toBe('healthy')
+  })
+
+  it('reports a probe that never settles once, as a time-out', async () => {
+    const { t0, prober, advance, beats } = await settled({ settings: fixed })
+    prober.play({ neverSettles: true })
+    await advance(15_000)
+    prober.play({ checks: [] })
+    await advance(30_000)
+    expect(beats).toEqual([`${t0 + 21_000} ping timeout`])
+  })
+
+  it('our own bug in a prober is never blamed on the upstream', async () => {
+    const { prober, advance, changes, beats, t0 } = await settled({ settings: fixed })
+    prober.play({ rejects: new TypeError('undefined is not a function') })
+    await advance(10_000)
+    expect(changes).toEqual([])
+    expect(beats).toEqual([`${t0 + 10_000} ping inconclusive`])
+  })
+
+  it('the heartbeat goes on after readings, or a listener, that fail', async () => {
+    let isBroken = false
+    const fail = () => {
+      if (isBroken) throw new Error('bug')
+    }
+    const readings = () => {
+      fail()
+      return Promise.resolve({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 })
+    }
+    const test = await settled({ settings: fixed, readings, onHeartbeat: fail })
+    isBroken = true
+    await test.advance(20_000)
+    isBroken = false
+    await test.advance(20_000)
+    expect(test.probesAt()).toHaveLength(4)
+    expect(test.errors).toHaveLength(2)
+  })
+})
+
+describe('stop()', () => {
+  it('stops the prober, the schedule and every timer, also in the middle of a probe', async () => {
+    const { prober, advance, heartbeat, scheduler, timers, changes, beats } = await settled({ settings: fixed })
+    prober.play({ neverSettles: true })
+    await advance(10_500)
+    await heartbeat.stop()
+    scheduler.stop()
+    await advance(0)
+    expect(prober.stopped).toBe(true)
+    expect(timers()).toBe(0)
+    heartbeat.probeNow()
+    await advance(100_000)
+    expect(prober.starts).toHaveLength(1)
+    expect([changes, beats]).toEqual([[], []])
+  })
+})

@@ -1,0 +1,398 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
+import type { CheckOptions, ProbeResult } from '../../src/heartbeat/probe.ts'
+import { StdioProber } from '../../src/heartbeat/stdio-prober.ts'
+import { processStarter } from '../../src/upstreams/process.ts'
+import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
+import { StartGate } from '../../src/upstreams/supervisor.ts'
+import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import { repoRoot } from '../peers/spawn.ts'
+import { eventually } from '../support/eventually.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { type FakeProcess, type Script, fakeProcess, legacyScript, modernScript } from '../support/fake-process.ts'
+
+const crash = { kind: 'exit', code: 1 } as const
+const nobody: LineListener = { onMessage: () => {}, onClose: () => {} }
+
+interface Options {
+  readonly resident?: ResidentPolicy
+  /** The n-th process, from 1 on. */
+  readonly script?: (pid: number) => Script
+}
+
+/** A prober of fake processes in virtual time, with what its upstream tells it. */
+async function proberOf({ resident = 'when_idle', script = () => legacyScript() }: Options = {}) {
+  const clock = fakeClock()
+  const processes: FakeProcess[] = []
+  const upstream: StdioUpstream = new StdioUpstream({
+    target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident },
+    clock,
+    random: () => 1,
+    starts: new StartGate(4),
+    startDeadlineMs: 60_000,
+    maxLineBytes: 100_000,
+    startProcess: () => {
+      const pid = processes.length + 1
+      const started = fakeProcess({ pid, script: script(pid) })
+      processes.push(started)
+      return started
+    },
+    events: {
+      onResidentStarted: () => {},
+      onCrash: () => {},
+      onStartFailed: () => {},
+      onRestart: () => {},
+      onCrashLoop: () => {},
+      onIdle: () => {},
+      onDropped: () => {},
+      onResidentMessage: (line, _message, envelope) => prober.hear(line, envelope),
+      onResidentClosed: () => {},
+    },
+  })
+  const prober: StdioProber = new StdioProber({
+    upstream,
+    clock,
+    startDeadlineMs: 60_000,
+    discoverPatienceMs: 20_000,
+    idleSinceMs: () => clock.now() - 10_000,
+  })
+  const settle = () => clock.advance(0).then(() => clock.advance(0))
+  const start = ({ deadlineMs = 10_000, wantsInventory = false }: Partial<CheckOptions> = {}) =>
+    prober.start({ deadlineMs, wantsInventory })
+  /** The only check of a heartbeat. */
+  const beat = (options?: Partial<CheckOptions>): Promise<ProbeResult> => {
+    const { runs } = start(options)
+    const [run] = runs
+    if (!run || runs.length > 1) throw new Error(`${runs.length} checks in place of one`)
+    return run.done
+  }
+  const at = (pid: number) => {
+    const found = processes[pid - 1]
+    if (!found) throw new Error(`process ${pid} was not started`)
+    return found
+  }
+  const session = async (key: string): Promise<Line> => {
+    const line = await upstream.openSession(key, nobody)
+    line.opened = true
+    return line
+  }
+  upstream.start()
+  await settle()
+  return { clock, upstream, prober, settle, start, beat, at, session }
+}
+
+async function namesOf(probe: ProbeResult): Promise<string[] | undefined> {
+  const tools = await probe.inventory
+  return tools && [...tools.keys()]
+}
+
+describe('the opening exchange of a resident process', () => {
+  it('finds a modern server by server/discover alone, and asks that from then on', async () => {
+    const { beat, prober, at, upstream } = await proberOf({ script: () => modernScript({ tools: ['a', 'b'] }) })
+    expect(prober.openingDeadlineMs()).toBe(60_000)
+    const opened = await beat()
+    expect(opened).toMatchObject({ leg: 'upstream', method: 'server/discover', outcome: 'ok', opening: true })
+    expect(await namesOf(opened)).toEqual(['a', 'b'])
+    expect(upstream.residentLine()?.opened).toBe(true)
+    expect(prober.openingDeadlineMs()).toBeUndefined()
+    expect(prober.describe()).toEqual({ probe: 'server/discover', era: 'modern', protocolVersion: '2026-07-28' })
+    await beat()
+    expect(at(1).methods()).toEqual(['server/discover', 'tools/list', 'server/discover'])
+  })
+
+  it('never pings first: that would pin a server of both eras to the legacy one', async () => {
+    const { beat, at, prober } = await proberOf()
+    expect(await beat()).toMatchObject({ method: 'initialize', outcome: 'ok' })
+    expect(await beat()).toMatchObject({ method: 'ping', outcome: 'ok' })
+    const methods = ['server/discover', 'initialize', 'notifications/initialized', 'tools/list', 'ping']
+    expect(at(1).methods()).toEqual(methods)
+    expect(prober.describe()).toEqual({ probe: 'ping', era: 'legacy', protocolVersion: '2025-11-25' })
+  })
+
+  it('asks the next process of a legacy server no server/discover', async () => {
+    const { beat, at, settle } = await proberOf()
+    await beat()
+    at(1).end(crash)
+    await settle()
+    expect(await beat()).toMatchObject({ method: 'initialize', outcome: 'ok', opening: true })
+    expect(at(2).methods()).toEqual(['initialize', 'notifications/initialized', 'tools/list'])
+  })
+
+  it('asks it after all when initialize is refused: the package was upgraded', async () => {
+    const { beat, at, settle, prober } = await proberOf({
+      script: (pid) => (pid === 1 ? legacyScript() : modernScript()),
+    })
+    await beat()
+    at(1).end(crash)
+    await settle()
+    expect(await beat()).toMatchObject({ method: 'server/discover', outcome: 'ok' })
+    expect(prober.describe().era).toBe('modern')
+  })
+
+  it('waits 20 s for a server that ignores server/discover, but only once', async () => {
+    const script = () => legacyScript({ instead: { 'server/discover': () => undefined } })
+    const { beat, at, settle, clock } = await proberOf({ script })
+    const opened = beat({ deadlineMs: 60_000 })
+    await clock.advance(19_999)
+    expect(at(1).methods()).toEqual(['server/discover'])
+    await clock.advance(1)
+    expect(await opened).toMatchObject({ method: 'initialize', outcome: 'ok', durationMs: 20_000 })
+    at(1).end(crash)
+    await settle()
+    expect(await beat({ deadlineMs: 60_000 })).toMatchObject({ method: 'initialize', durationMs: 0 })
+  })
+
+  it('begins with initialize after a process that ended at server/discover', async () => {
+    const ends: Script = (_message, process) => {
+      process.end(crash)
+      return []
+    }
+    const { beat, at, settle } = await proberOf({
+      script: () => legacyScript({ instead: { 'server/discover': ends } }),
+    })
+    expect(await beat()).toMatchObject({ outcome: 'exited', reason: 'the process exited with code 1', opening: true })
+    await settle()
+    expect(await beat()).toMatchObject({ method: 'initialize', outcome: 'ok' })
+    expect(at(2).methods()[0]).toBe('initialize')
+  })
+
+  it('lets modern requests in as soon as it is answered, before the tools are read', async () => {
+    const script = () => modernScript({ instead: { 'tools/list': () => undefined } })
+    const { beat, upstream, clock } = await proberOf({ script })
+    const borrowed = upstream.borrowResident()
+    const opened = await beat()
+    expect((await borrowed).opened).toBe(true)
+    await clock.advance(10_000)
+    expect(await opened.inventory).toBeUndefined()
+    const again = beat({ wantsInventory: true })
+    expect((await again).inventory).toBeDefined()
+  })
+
+  it('that is refused with a JSON-RPC error proves life, and says what was wrong', async () => {
+    const refuse: Script = ({ id }) => [{ jsonrpc: '2.0', id, error: { code: -32_603, message: 'no licence' } }]
+    const { beat, prober } = await proberOf({ script: () => legacyScript({ instead: { initialize: refuse } }) })
+    const reason = 'initialize answered with JSON-RPC error -32603: no licence'
+    expect(await beat()).toMatchObject({ outcome: 'ok', reason })
+    expect(prober.describe().era).toBeUndefined()
+  })
+
+  it('says nothing about the server when the process makes way for a session', async () => {
+    const { beat, session } = await proberOf({ script: (pid) => (pid === 1 ? () => undefined : legacyScript()) })
+    const opened = beat({ deadlineMs: 60_000 })
+    await session('a')
+    expect(await opened).toMatchObject({ outcome: 'inconclusive' })
+  })
+})
+
+describe('a heartbeat of the resident process', () => {
+  it.each([-32_601, -32_600])('falls to tools/list when ping is unsupported (%i), in every process', async (code) => {
+    const unsupported: Script = ({ id }) => [{ jsonrpc: '2.0', id, error: { code, message: 'no' } }]
+    const { beat, at, settle } = await proberOf({ script: () => legacyScript({ instead: { ping: unsupported } }) })
+    await beat()
+    expect(await beat()).toMatchObject({ method: 'ping', outcome: 'unsupported' })
+    expect(await beat()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    at(1).end(crash)
+    await settle()
+    await beat()
+    expect(await beat()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    expect(at(2).methods()).not.toContain('ping')
+  })
+
+  it('falls to tools/list within the same probe when ping is never answered', async () => {
+    const { beat, clock } = await proberOf({ script: () => legacyScript({ instead: { ping: () => undefined } }) })
+    await beat()
+    const silent = beat()
+    await clock.advance(1000)
+    expect(await silent).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    expect(await beat()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+  })
+
+  it('that was answered by ping before times out without that excuse', async () => {
+    let isHung = false
+    const script = (): Script => (message, process) => (isHung ? undefined : legacyScript()(message, process))
+    const { beat, clock, at } = await proberOf({ script })
+    await beat()
+    await beat()
+    isHung = true
+    const hung = beat()
+    await clock.advance(10_000)
+    expect(await hung).toMatchObject({ method: 'ping', outcome: 'timeout', durationMs: 10_000 })
+    expect(
+      at(1)
+        .methods()
+        .filter((method) => method === 'tools/list'),
+    ).toHaveLength(1)
+  })
+
+  it('ends as exited, with how it ended, when the process dies meanwhile', async () => {
+    const dies: Script = (_message, process) => {
+      process.end({ kind: 'signal', signal: 'SIGKILL' })
+      return []
+    }
+    const { beat } = await proberOf({ script: () => legacyScript({ instead: { ping: dies } }) })
+    await beat()
+    expect(await beat()).toMatchObject({ outcome: 'exited', reason: 'process 1 was killed by SIGKILL' })
+  })
+
+  it('brings the tools along when the server says that they changed, once', async () => {
+    const tools = ['read']
+    const script = (): Script => (message, process) => legacyScript({ tools })(message, process)
+    const { beat, at, settle } = await proberOf({ script })
+    await beat()
+    tools.push('write')
+    at(1).say({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' })
+    await settle()
+    const news = await beat()
+    expect(news.announced).toBe(true)
+    expect(await namesOf(news)).toEqual(['read', 'write'])
+    expect((await beat()).inventory).toBeUndefined()
+  })
+
+  it('brings them along when they are wanted, and none where the server offers none', async () => {
+    const { beat } = await proberOf({ script: () => legacyScript({ tools: [] }) })
+    await beat()
+    const wanted = await beat({ wantsInventory: true })
+    expect(await namesOf(wanted)).toEqual([])
+    expect(wanted.announced).toBe(false)
+  })
+
+  it('answers what the server asks of us: ping, and nothing else', async () => {
+    const { beat, at, settle } = await proberOf()
+    await beat()
+    at(1).say({ jsonrpc: '2.0', id: 1, method: 'ping' }, { jsonrpc: '2.0', id: 'r', method: 'roots/list' })
+    await settle()
+    expect(at(1).heard.slice(-2)).toEqual([
+      { jsonrpc: '2.0', id: 1, result: {} },
+      { jsonrpc: '2.0', id: 'r', error: { code: -32_601, message: 'the heartbeat client offers no such method' } },
+    ])
+  })
+})
+
+describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that are safe")', () => {
+  it('come only after the opening exchange, and only while the session is idle', async () => {
+    const { start, upstream, at, clock } = await proberOf()
+    const opening = await upstream.openSession('opening', nobody)
+    const idle = await upstream.openSession('idle', nobody)
+    const active = await upstream.openSession('active', nobody)
+    idle.opened = active.opened = true
+    await clock.advance(10_001)
+    at(4).say({ jsonrpc: '2.0', id: 1, result: {} }) // An answer to its client.
+    await clock.advance(0)
+    const { runs, alive } = start()
+    expect(alive).toBe(1)
+    const expected = { leg: 'session', method: 'ping', outcome: 'ok', session: 'idle' }
+    expect(await Promise.all(runs.map(({ done }) => done))).toMatchObject([expected])
+    expect([at(2).methods(), at(3).methods(), at(4).methods()]).toEqual([[], ['ping'], []])
+    expect(opening.opened).toBe(false)
+  })
+
+  it('come to each of them', async () => {
+    const { start, session, clock } = await proberOf()
+    await session('a')
+    await session('b')
+    await clock.advance(10_001)
+    const { runs, alive } = start()
+    expect(alive).toBe(0)
+    const results = await Promise.all(runs.map(({ done }) => done))
+    expect(results.map((result) => [result.session, result.outcome])).toEqual([
+      ['a', 'ok'],
+      ['b', 'ok'],
+    ])
+  })
+
+  it('come beside those of a resident process that runs all the time', async () => {
+    const { start, beat, session, clock } = await proberOf({ resident: 'always' })
+    await beat()
+    await session('a')
+    await clock.advance(10_001)
+    expect(start().runs.map(({ leg, session: key }) => [leg, key])).toEqual([
+      ['upstream', undefined],
+      ['session', 'a'],
+    ])
+  })
+
+  it('are of the legacy era whatever the resident process speaks', async () => {
+    const { start, beat, session, clock } = await proberOf({ resident: 'always', script: () => modernScript() })
+    await beat()
+    await session('a')
+    await clock.advance(10_001)
+    expect(start().runs.map(({ method }) => method)).toEqual(['server/discover', 'ping'])
+  })
+
+  it('fall to tools/list too when ping is not answered', async () => {
+    const { start, session, clock } = await proberOf({
+      script: () => legacyScript({ instead: { ping: () => undefined } }),
+    })
+    await session('a')
+    await clock.advance(10_001)
+    const [run] = start().runs
+    await clock.advance(1000)
+    expect(await run?.done).toMatchObject({ leg: 'session', method: 'tools/list', outcome: 'ok' })
+  })
+
+  it('are none where nothing runs', async () => {
+    const { start } = await proberOf({ resident: 'never' })
+    expect(start()).toEqual({ runs: [], alive: 0 })
+  })
+})
+
+describe('real servers', () => {
+  const stops: (() => Promise<void>)[] = []
+  afterEach(async () => {
+    for (const stop of stops.splice(0)) await stop()
+  })
+
+  async function real(args: readonly string[]) {
+    const startProcess = processStarter({ clock: systemClock })
+    const upstream: StdioUpstream = new StdioUpstream({
+      target: { transport: 'stdio', launch: { command: process.execPath, args, env: {} }, resident: 'when_idle' },
+      clock: systemClock,
+      random: () => 1,
+      starts: new StartGate(4),
+      startDeadlineMs: 60_000,
+      maxLineBytes: 1_000_000,
+      startProcess: () =>
+        startProcess({ command: process.execPath, args, env: {}, cwd: repoRoot }, { stderrTailBytes: 1024 }),
+      events: {
+        onResidentStarted: () => {},
+        onCrash: () => {},
+        onStartFailed: () => {},
+        onRestart: () => {},
+        onCrashLoop: () => {},
+        onIdle: () => {},
+        onDropped: () => {},
+        onResidentMessage: (line, _message, envelope) => prober.hear(line, envelope),
+        onResidentClosed: () => {},
+      },
+    })
+    const prober: StdioProber = new StdioProber({
+      upstream,
+      clock: systemClock,
+      startDeadlineMs: 60_000,
+      discoverPatienceMs: 20_000,
+      idleSinceMs: () => systemClock.now() - 10_000,
+    })
+    stops.push(() => upstream.stop())
+    upstream.start()
+    await eventually(() => upstream.residentLine(), { what: 'the process runs' })
+    const beat = async () => prober.start({ deadlineMs: 20_000, wantsInventory: false }).runs[0]?.done
+    return { beat, prober }
+  }
+
+  it.each([
+    { what: 'SDK v2, both eras', args: ['test/peers/modern-stdio.ts'], era: 'modern', probe: 'server/discover' },
+    {
+      what: 'the official server-everything',
+      args: ['node_modules/@modelcontextprotocol/server-everything/dist/index.js', 'stdio'],
+      era: 'legacy',
+      probe: 'ping',
+    },
+  ])('$what: $era', async ({ args, era, probe }) => {
+    const { beat, prober } = await real(args)
+    const opened = await beat()
+    expect(opened).toMatchObject({ outcome: 'ok', opening: true })
+    expect((await opened?.inventory)?.size).toBeGreaterThan(1)
+    expect(prober.describe()).toMatchObject({ era, probe })
+    expect(await beat()).toMatchObject({ method: probe, outcome: 'ok', reason: `${probe} answered` })
+  })
+})

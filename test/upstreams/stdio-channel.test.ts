@@ -1,0 +1,116 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
+import { type ServerProcess, processStarter } from '../../src/upstreams/process.ts'
+import { StdioChannel } from '../../src/upstreams/stdio-channel.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { fakeProcess } from '../support/fake-process.ts'
+
+const crash = { kind: 'exit', code: 1 } as const
+
+function channelOn(process: ServerProcess, clock = fakeClock()) {
+  const log: string[] = []
+  const channel = new StdioChannel({
+    process,
+    clock,
+    maxLineBytes: 100,
+    events: {
+      onMessage: (message) => log.push(message.toString()),
+      onDropped: (reason) => log.push(`dropped: ${reason}`),
+      onClose: (why) => log.push(`closed: ${why}`),
+    },
+  })
+  return { channel, log, clock }
+}
+
+describe('what the process says (MCP 2025-11-25, Transports, stdio)', () => {
+  it('is handed on line by line, and what is no message, or too long, is dropped and counted', async () => {
+    const process = fakeProcess({})
+    const { log, clock } = channelOn(process)
+    process.say('{"jsonrpc":"2.0","method":"a"}', 'Server listening on stdio', '', `{"jsonrpc":"${'x'.repeat(200)}"}`)
+    process.say('{"jsonrpc":"2.0","method":"b"}')
+    await clock.advance(0)
+    expect(log).toEqual([
+      '{"jsonrpc":"2.0","method":"a"}',
+      'dropped: noise',
+      'dropped: line_too_long',
+      '{"jsonrpc":"2.0","method":"b"}',
+    ])
+  })
+
+  it('last is heard before its end is told', async () => {
+    const process = fakeProcess({})
+    const { log, clock } = channelOn(process)
+    process.say('{"jsonrpc":"2.0","id":1,"result":{}}')
+    process.end(crash)
+    await clock.advance(0)
+    expect(log).toEqual(['{"jsonrpc":"2.0","id":1,"result":{}}', 'closed: process 1 exited with code 1'])
+    expect(clock.pending()).toBe(0)
+  })
+
+  it('is waited for no longer than a moment when a grandchild holds the pipe, which is not heard then', async () => {
+    const process = fakeProcess({})
+    const { promise: exited, resolve } = Promise.withResolvers<typeof crash>()
+    const { log, clock } = channelOn({ ...process, exited })
+    resolve(crash)
+    process.say('{"jsonrpc":"2.0","method":"last-words"}')
+    await clock.advance(99)
+    expect(log).toEqual(['{"jsonrpc":"2.0","method":"last-words"}'])
+    await clock.advance(1)
+    process.say('{"jsonrpc":"2.0","method":"from-a-grandchild"}')
+    await clock.advance(0)
+    expect(log).toEqual(['{"jsonrpc":"2.0","method":"last-words"}', 'closed: process 1 exited with code 1'])
+  })
+})
+
+describe('what we say', () => {
+  it('goes out as one line each', async () => {
+    const process = fakeProcess({ script: () => [] })
+    const { channel, clock } = channelOn(process)
+    await channel.send(Buffer.from('{"jsonrpc":"2.0","method":"a"}'))
+    await channel.send(Buffer.from('{"jsonrpc":"2.0","method":"b"}'))
+    await clock.advance(0)
+    expect(process.methods()).toEqual(['a', 'b'])
+  })
+
+  it('fails when the process is gone', async () => {
+    const process = fakeProcess({})
+    const { channel, clock } = channelOn(process)
+    process.end(crash)
+    const early = channel.send(Buffer.from('{}'))
+    await expect(early).rejects.toMatchObject({ code: 'upstream_exited' })
+    await clock.advance(100)
+    await expect(channel.send(Buffer.from('{}'))).rejects.toThrow('process 1 exited with code 1')
+  })
+})
+
+describe('real processes', () => {
+  const started: ServerProcess[] = []
+  afterEach(async () => {
+    for (const process of started.splice(0)) await process.stop({ stdinGraceMs: 0, termGraceMs: 0 })
+  })
+
+  async function logOf(script: string): Promise<string[]> {
+    const start = processStarter({ clock: systemClock })
+    const child = start({ command: process.execPath, args: ['-e', script], env: {} }, { stderrTailBytes: 1024 })
+    started.push(child)
+    return new Promise((resolve) => {
+      const log: string[] = []
+      const drop = () => {}
+      const onClose = () => resolve(log)
+      const events = { onMessage: (message: Buffer) => log.push(message.toString()), onDropped: drop, onClose }
+      void new StdioChannel({ process: child, clock: systemClock, maxLineBytes: 100, events })
+    })
+  }
+
+  it('are heard to their last word, be it 3,000 lines in one breath', async () => {
+    const words = `for (let n = 0; n < 3000; n++) console.log(JSON.stringify({ jsonrpc: '2.0', id: n, result: {} }))`
+    const log = await logOf(`${words}; process.exitCode = 3`)
+    expect(log).toHaveLength(3000)
+    expect(log.at(-1)).toBe('{"jsonrpc":"2.0","id":2999,"result":{}}')
+  })
+
+  it('are heard to their last word without a line break', async () => {
+    const log = await logOf(`process.stdout.write('{"jsonrpc":"2.0","method":"bye"}')`)
+    expect(log).toEqual(['{"jsonrpc":"2.0","method":"bye"}'])
+  })
+})

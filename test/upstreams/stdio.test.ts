@@ -1,0 +1,362 @@
+import { describe, expect, it } from 'vitest'
+import { errorCode } from '../../src/errors.ts'
+import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
+import { StartGate } from '../../src/upstreams/supervisor.ts'
+import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { type FakeProcess, type FakeProcessOptions, fakeProcess, unstartable } from '../support/fake-process.ts'
+
+const crash = { kind: 'exit', code: 1 } as const
+const nobody: LineListener = { onMessage: () => {}, onClose: () => {} }
+
+interface Options {
+  readonly resident?: ResidentPolicy
+  readonly process?: (pid: number) => FakeProcessOptions | 'unstartable'
+}
+
+/** A stdio upstream in virtual time whose resident processes are ready at once unless `handshake` is off. */
+function upstreamOf({ resident = 'when_idle', process = () => ({}) }: Options = {}) {
+  const clock = fakeClock()
+  const processes: FakeProcess[] = []
+  const log: string[] = []
+  const heard: string[] = []
+  const closed: (number | undefined)[] = []
+  const test = { handshake: true }
+  const say = (text: string) => void log.push(text)
+  const upstream: StdioUpstream = new StdioUpstream({
+    target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident },
+    clock,
+    random: () => 1,
+    starts: new StartGate(4),
+    startDeadlineMs: 60_000,
+    maxLineBytes: 1000,
+    startProcess: () => {
+      const pid = processes.length + 1
+      const options = process(pid)
+      if (options === 'unstartable') return unstartable()
+      const started = fakeProcess({ pid, ...options })
+      processes.push(started)
+      say(`start ${pid}`)
+      void started.exited.then(() => say(`end ${pid}`))
+      return started
+    },
+    events: {
+      onResidentStarted: (line) => {
+        say(`resident ${line.process.pid}`)
+        if (test.handshake) upstream.residentReady(line)
+      },
+      onCrash: (line, _exit, others) => say(`crash ${line.process.pid} (${others} others)`),
+      onStartFailed: (why) => say(`start failed: ${why}`),
+      onRestart: (reason) => say(`restart: ${reason}`),
+      onCrashLoop: () => say('crash loop'),
+      onIdle: () => say('idle'),
+      onDropped: (reason) => say(`dropped: ${reason}`),
+      onResidentMessage: (_line, message) => void heard.push(message.toString()),
+      onResidentClosed: (line) => void closed.push(line.process.pid),
+    },
+  })
+  const settle = () => clock.advance(0).then(() => clock.advance(0))
+  const running = () => processes.filter((one) => !one.exit()).map(({ pid }) => pid)
+  const at = (pid: number) => {
+    const found = processes[pid - 1]
+    if (!found) throw new Error(`process ${pid} was not started`)
+    return found
+  }
+  /** What was logged since the last look. */
+  const news = () => log.splice(0)
+  return { upstream, clock, processes, heard, closed, test, settle, running, at, news }
+}
+
+async function started(options?: Options) {
+  const test = upstreamOf(options)
+  test.upstream.start()
+  await test.settle()
+  return test
+}
+
+/** What a promise came to so far. */
+function outcomeOf(promise: Promise<Line>): { readonly value: () => string } {
+  let value = 'pending'
+  promise.then(
+    (line) => (value = `line ${line.process.pid}`),
+    (error: unknown) => (value = errorCode(error)),
+  )
+  return { value: () => value }
+}
+
+describe('the resident process (design.md, "Data paths")', () => {
+  it('leaves before a session’s process starts, and returns after the last session has ended', async () => {
+    const { upstream, settle, news } = await started()
+    const first = await upstream.openSession('a', nobody)
+    const second = await upstream.openSession('b', nobody)
+    expect(news()).toEqual(['start 1', 'resident 1', 'end 1', 'start 2', 'start 3'])
+    await upstream.closeSession(first)
+    await settle()
+    expect(news()).toEqual(['end 2'])
+    await upstream.closeSession(second)
+    await settle()
+    expect(news()).toEqual(['end 3', 'start 4', 'resident 4'])
+  })
+
+  it('is given the time to leave: a session waits until it has gone', async () => {
+    const { upstream, settle, news, at } = await started({ process: (pid) => ({ isStubborn: pid === 1 }) })
+    const opening = outcomeOf(upstream.openSession('a', nobody))
+    await settle()
+    expect(news()).toEqual(['start 1', 'resident 1'])
+    expect(at(1).wasStopped()).toBe(true)
+    at(1).end(crash)
+    await settle()
+    expect(opening.value()).toBe('line 2')
+    // However it ended: we ended it.
+    expect(news().filter((text) => /crash|restart/.test(text))).toEqual([])
+  })
+
+  it('returns even when the session that it left for ends while it is leaving', async () => {
+    const { upstream, settle, news, at, running } = await started({ process: (pid) => ({ isStubborn: pid === 1 }) })
+    const session = upstream.openSession('a', nobody)
+    await settle()
+    at(1).end(crash)
+    await upstream.closeSession(await session)
+    await settle()
+    expect(running()).toEqual([3])
+    expect(news()).toContain('resident 3')
+  })
+
+  it('stays under `always`', async () => {
+    const { upstream, running } = await started({ resident: 'always' })
+    await upstream.openSession('a', nobody)
+    expect(running()).toEqual([1, 2])
+  })
+
+  it('does not run under `never`, which is idle while there is no session', async () => {
+    const { upstream, news, settle } = await started({ resident: 'never' })
+    expect(news()).toEqual(['idle'])
+    const line = await upstream.openSession('a', nobody)
+    await upstream.closeSession(line)
+    await settle()
+    expect(news()).toEqual(['start 1', 'end 1', 'idle'])
+  })
+
+  it('that leaves fails the heartbeat under way as cancelled: it says nothing about the server', async () => {
+    const { upstream } = await started({ process: () => ({ script: () => undefined }) })
+    const ping = upstream.residentLine()?.peer.request({ method: 'ping', timeoutMs: 10_000 })
+    const session = await upstream.openSession('a', nobody)
+    await expect(ping).rejects.toMatchObject({ code: 'cancelled' })
+    const inSession = session.peer.request({ method: 'ping', timeoutMs: 10_000 })
+    await Promise.all([upstream.closeSession(session), expect(inSession).rejects.toMatchObject({ code: 'cancelled' })])
+  })
+
+  it('speaks to nobody else: answers to our own requests stay with us', async () => {
+    const { upstream, at, heard, settle } = await started()
+    const answer = await upstream.residentLine()?.peer.request({ method: 'ping', timeoutMs: 1000 })
+    expect(answer?.error).toBeUndefined()
+    at(1).say({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' })
+    at(1).say({ jsonrpc: '2.0', id: 'vitals-of-old', result: {} })
+    at(1).say({ jsonrpc: '2.0', id: 7, result: {} })
+    await settle()
+    expect(heard).toEqual([
+      '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}',
+      '{"jsonrpc":"2.0","id":7,"result":{}}',
+    ])
+  })
+})
+
+describe('borrowing the resident process for modern requests', () => {
+  it('hands it out at once when it is ready', async () => {
+    const { upstream } = await started()
+    expect((await upstream.borrowResident()).process.pid).toBe(1)
+  })
+
+  it('waits for its handshake while it starts', async () => {
+    const { upstream, test, settle } = upstreamOf()
+    test.handshake = false
+    upstream.start()
+    await settle()
+    const borrowers = [outcomeOf(upstream.borrowResident()), outcomeOf(upstream.borrowResident())]
+    await settle()
+    expect(borrowers.map(({ value }) => value())).toEqual(['pending', 'pending'])
+    const line = upstream.residentLine()
+    if (line) upstream.residentReady(line)
+    await settle()
+    expect(borrowers.map(({ value }) => value())).toEqual(['line 1', 'line 1'])
+  })
+
+  it('starts it while sessions exist, and ends it a minute after the last use', async () => {
+    const { upstream, clock, running } = await started()
+    await upstream.openSession('a', nobody)
+    expect(running()).toEqual([2])
+    expect((await upstream.borrowResident()).process.pid).toBe(3)
+    await clock.advance(300_000)
+    expect(running()).toEqual([2, 3])
+    upstream.releaseResident()
+    await clock.advance(59_999)
+    expect(running()).toEqual([2, 3])
+    await clock.advance(1)
+    expect(running()).toEqual([2])
+  })
+
+  it('keeps it while it is borrowed again, and while no session exists', async () => {
+    const { upstream, clock, running } = await started()
+    const session = await upstream.openSession('a', nobody)
+    await upstream.borrowResident()
+    upstream.releaseResident()
+    await clock.advance(50_000)
+    await upstream.borrowResident()
+    await clock.advance(50_000)
+    upstream.releaseResident()
+    await upstream.closeSession(session)
+    await clock.advance(60_000)
+    expect(running()).toEqual([3])
+  })
+
+  it('keeps it from leaving for a session as long as it is in use', async () => {
+    const { upstream, running } = await started()
+    await upstream.borrowResident()
+    await upstream.openSession('a', nobody)
+    expect(running()).toEqual([1, 2])
+  })
+
+  it('gets the next one when the last has just been sent away', async () => {
+    const { upstream, settle, at } = await started({ process: (pid) => ({ isStubborn: pid === 1 }) })
+    const session = outcomeOf(upstream.openSession('a', nobody))
+    const borrower = outcomeOf(upstream.borrowResident())
+    await settle()
+    expect([session.value(), borrower.value()]).toEqual(['pending', 'pending'])
+    at(1).end(crash)
+    await settle()
+    expect([session.value(), borrower.value()].toSorted()).toEqual(['line 2', 'line 3'])
+  })
+
+  it('runs it under `never` only for this, and is idle again afterwards', async () => {
+    const { upstream, clock, news } = await started({ resident: 'never' })
+    await upstream.borrowResident()
+    upstream.releaseResident()
+    await clock.advance(60_000)
+    expect(news()).toEqual(['idle', 'start 1', 'resident 1', 'end 1', 'idle'])
+  })
+
+  it('is refused in a back-off, also to those who wait already, and in a crash loop', async () => {
+    const { upstream, test, settle, at, clock, news } = upstreamOf()
+    test.handshake = false
+    upstream.start()
+    await settle()
+    at(1).end(crash) // Restarted at once,
+    await settle()
+    const waiting = outcomeOf(upstream.borrowResident())
+    at(2).end(crash) // and then after a second.
+    await settle()
+    expect(waiting.value()).toBe('upstream_exited')
+    expect(outcomeOf(upstream.borrowResident()).value()).toBe('pending')
+    await expect(upstream.borrowResident()).rejects.toThrow('waits for its next restart')
+    for (let start = 3; start <= 10; start++) {
+      await clock.advance(60_000)
+      at(start).end(crash)
+      await settle()
+    }
+    expect(news()).toContain('crash loop')
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'upstream_exited' })
+  })
+})
+
+describe('a crash', () => {
+  it('of the resident process is told, and it is restarted by its supervisor', async () => {
+    const { at, settle, news, closed } = await started()
+    news()
+    at(1).end({ kind: 'signal', signal: 'SIGKILL' })
+    await settle()
+    expect(closed).toEqual([1])
+    expect(news()).toEqual(['end 1', 'crash 1 (0 others)', 'start 2', 'restart: signal', 'resident 2'])
+  })
+
+  it('of one of two sessions leaves the other, and restarts nothing', async () => {
+    const { upstream, at, settle, news } = await started()
+    await upstream.openSession('a', nobody)
+    await upstream.openSession('b', nobody)
+    news()
+    at(2).end(crash)
+    await settle()
+    expect(news()).toEqual(['end 2', 'crash 2 (1 others)'])
+  })
+
+  it('of the last session brings the resident process back, counted as one restart', async () => {
+    const { upstream, at, settle, news } = await started()
+    await upstream.openSession('a', nobody)
+    news()
+    at(2).end({ kind: 'signal', signal: 'SIGSEGV' })
+    await settle()
+    expect(news()).toEqual(['end 2', 'crash 2 (0 others)', 'restart: signal', 'start 3', 'resident 3'])
+  })
+
+  it('of the last session under `never` leaves nothing to restart', async () => {
+    const { upstream, at, settle, news } = await started({ resident: 'never' })
+    await upstream.openSession('a', nobody)
+    news()
+    at(1).end(crash)
+    await settle()
+    expect(news()).toEqual(['end 1', 'crash 1 (0 others)', 'idle'])
+  })
+
+  it('fails what was asked of the process, and tells its session', async () => {
+    const closed: string[] = []
+    const { upstream, at } = await started({ process: () => ({ script: () => undefined }) })
+    const line = await upstream.openSession('a', { onMessage: () => {}, onClose: (why) => closed.push(why) })
+    const ping = line.peer.request({ method: 'ping', timeoutMs: 10_000 })
+    at(2).end(crash)
+    await expect(ping).rejects.toMatchObject({ code: 'upstream_exited', message: 'process 2 exited with code 1' })
+    expect(closed).toEqual(['process 2 exited with code 1'])
+  })
+})
+
+describe('a session', () => {
+  it('hears everything that its process says but the answers to our heartbeats', async () => {
+    const heard: string[] = []
+    const { upstream, at, settle } = await started()
+    const line = await upstream.openSession('a', { ...nobody, onMessage: (message) => heard.push(message.toString()) })
+    await line.peer.request({ method: 'ping', timeoutMs: 1000 })
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await settle()
+    expect(heard).toEqual(['{"jsonrpc":"2.0","id":1,"result":{}}'])
+  })
+
+  it('cannot be opened when its process cannot be started, which takes an upstream with nothing else down', async () => {
+    const { upstream, news } = await started({ process: (pid) => (pid === 2 ? 'unstartable' : {}) })
+    await expect(upstream.openSession('a', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
+    expect(news()).toContain("start failed: the process could not be started: ENOENT (there is no 'x' in PATH)")
+  })
+})
+
+describe('stop()', () => {
+  it('leaves nothing: no process, no timer, nobody who waits', async () => {
+    const { upstream, running, clock, settle } = await started({ resident: 'always' })
+    await upstream.openSession('a', nobody)
+    await upstream.borrowResident()
+    await upstream.stop()
+    upstream.releaseResident()
+    await settle()
+    expect(running()).toEqual([])
+    expect(clock.pending()).toBe(0)
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'shutting_down' })
+    await expect(upstream.openSession('b', nobody)).rejects.toMatchObject({ code: 'shutting_down' })
+    expect(running()).toEqual([])
+  })
+
+  it('ends a session that is just being opened', async () => {
+    const { upstream, running, at, settle } = await started({ process: (pid) => ({ isStubborn: pid === 1 }) })
+    const opening = outcomeOf(upstream.openSession('a', nobody))
+    const stopping = upstream.stop()
+    at(1).end(crash)
+    await stopping
+    await settle()
+    expect(opening.value()).toBe('shutting_down')
+    expect(running()).toEqual([])
+  })
+
+  it('tells of no crash', async () => {
+    const { upstream, news, settle } = await started()
+    await upstream.openSession('a', nobody)
+    news()
+    await upstream.stop()
+    await settle()
+    expect(news()).toEqual(['end 2'])
+  })
+})

@@ -70,6 +70,9 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     onExportError: (error) => log.warn({ reason: error.message }, 'spans could not be sent'),
   })
   stop.add('send the last spans', () => tracing.shutdown())
+  // The admin listener stays until nearly the end, so that the shutdown itself can be watched.
+  let adminServer: Server | undefined
+  stop.add('close the admin listener', () => adminServer && close(adminServer))
 
   const upstreams = new Map<string, Monitored & { start(): void }>()
   const inFlight = new Map<string, number>()
@@ -210,9 +213,7 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   })
 
   try {
-    // The admin listener stays until the end, so that the shutdown itself can be watched.
-    const adminServer = await listen(admin.fetch, config.adminListen, 'admin_listen')
-    stop.add('close the admin listener', () => close(adminServer))
+    adminServer = await listen(admin.fetch, config.adminListen, 'admin_listen')
     const dataServer = await listen(data.fetch, config.listen, 'listen')
     stop.add('close the data listener', () => close(dataServer))
     stop.add('let requests finish', () => drained(clock, inFlight, dataServer))

@@ -71,7 +71,7 @@ export class ModernBridge {
     if (envelope.kind === 'response') return this.#answer(message, envelope)
     if (envelope.kind !== 'notification') return false
     const key = envelope.progressToken ?? envelope.subscriptionId ?? envelope.requestId
-    const waiting = key === undefined ? this.#onlyOne() : this.#waiting.get(key)
+    const waiting = key === undefined ? this.#onlyLogger(envelope) : this.#waiting.get(key)
     if (!waiting) {
       if (key !== undefined) this.#deps.instruments.countDropped(this.#name, 'no_request')
       return key !== undefined
@@ -148,9 +148,13 @@ export class ModernBridge {
     return true
   }
 
-  /** A notification that names no request can only be attributed while there is a single one. */
-  #onlyOne(): Waiting | undefined {
-    return this.#waiting.size === 1 ? this.#waiting.values().next().value : undefined
+  /**
+   * A log message names no request, so it can only be attributed while there is a single one. Whatever else names none
+   * belongs to no client: changes are told to subscriptions (MCP 2026-07-28), or were caused by our own handshake.
+   */
+  #onlyLogger({ method }: Envelope): Waiting | undefined {
+    const isOnly = method === 'notifications/message' && this.#waiting.size === 1
+    return isOnly ? this.#waiting.values().next().value : undefined
   }
 
   /**

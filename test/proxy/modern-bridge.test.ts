@@ -107,6 +107,22 @@ describe('ids become ours on the way in and theirs on the way out', () => {
     expect(proxy.told.dropped).toEqual([])
   })
 
+  it.each([
+    ['notifications/message', 200, true],
+    ['notifications/tools/list_changed', 404, false],
+  ])(
+    'a %s that names no request: the answer has status %i, and it goes along: %s',
+    async (method, status, isPassed) => {
+      const proxy = await start()
+      const stray = `{"jsonrpc":"2.0","method":"${method}"}`
+      const refusal = '{"jsonrpc":"2.0","id":$ID,"error":{"code":-32601,"message":"Method not found"}}'
+      const response = await post(proxy, say('1', [stray, refusal]))
+      // Clients detect the era by the status of this error; a stream that began before it has none to give.
+      expect(statusOf(response)).toBe(status)
+      expect(textOf(response).includes(method)).toBe(isPassed)
+    },
+  )
+
   it('two subscriptions of one id: each hears its own notifications under its own id (MCP 2026-07-28, subscriptions/listen)', async () => {
     const proxy = await start()
     const event =

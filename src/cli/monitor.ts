@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { UpstreamConfig } from '../config/config.ts'
 import { defaults } from '../defaults.ts'
+import { isAnswered } from '../heartbeat/classify.ts'
 import { HttpProber } from '../heartbeat/http-prober.ts'
 import type { ReadingDiff } from '../heartbeat/interval.ts'
 import type { OwnLoad } from '../heartbeat/load.ts'
@@ -76,7 +77,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       },
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
-        heartbeat.crashLoop(why)
+        heartbeat.crashLoop(crashLoopReason(why, retryInMs))
       },
       onIdle: (why) => heartbeat.idle(why),
       onDropped: (reason) => instruments.countDropped(name, reason),
@@ -126,7 +127,8 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     transport: target.transport,
     clock: deps.clock,
     maxBodyBytes: defaults.maxLineBytes,
-    openingDeadlineMs: launched ? defaults.supervision.startDeadlineMs : defaults.heartbeat.lateAnswerMs,
+    startDeadlineMs: defaults.supervision.startDeadlineMs,
+    openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => launched?.supervisor.state() === 'starting',
   })
   const heartbeat = heartbeatOf(deps, config, prober, () => launched?.supervisor.ready())
@@ -180,7 +182,7 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
       onWaiting: () => undefined,
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
-        heartbeat().crashLoop(why)
+        heartbeat().crashLoop(crashLoopReason(why, retryInMs))
       },
     },
   })
@@ -217,7 +219,8 @@ function heartbeatOf(deps: MonitorDeps, config: UpstreamConfig, prober: Prober, 
       const durationSeconds = durationMs / 1000
       const exemplar = tracing.exemplarOf(place)
       instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
-      if (result.opening && outcome === 'ok') onOpened()
+      // Whoever asks for credentials is there: a launched server that does so has started.
+      if (result.opening && (isAnswered(outcome) || outcome === 'unauthorized')) onOpened()
       return place.traceId
     },
     onReport: report,
@@ -333,7 +336,13 @@ function processView(process: ServerProcess, role: ProcessView['role'], session:
   return pid === undefined ? [] : [{ pid, role, session, startedAtWallMs, stderrTail: process.stderrTail() }]
 }
 
-/** The last line that a process wrote to stderr: most often the reason why it ended. */
+function crashLoopReason(why: string, retryInMs: number): string {
+  return `${why}; the next try comes in ${Math.round(retryInMs / 1000)} s`
+}
+
+/** The line of stderr that most likely says why a process ended: its last error, else its last line. */
 function lastLine(process: ServerProcess): string {
-  return process.stderrTail().trimEnd().split('\n').at(-1)?.slice(0, 500) ?? ''
+  const lines = process.stderrTail().trimEnd().split('\n')
+  const error = lines.findLast((line) => /error|exception|fatal|panic|cannot|refused/i.test(line))
+  return (error ?? lines.at(-1) ?? '').slice(0, 500)
 }

@@ -27,6 +27,8 @@ export interface HttpProberOptions {
   readonly maxBodyBytes: number
   /** How long an opening exchange may take. */
   readonly openingDeadlineMs: number
+  /** The same while a process of ours is still starting. */
+  readonly startDeadlineMs: number
   /** True while a process that we started may not listen yet: a refused connection then means "wait", not "down". */
   readonly isStarting: () => boolean
 }
@@ -65,7 +67,9 @@ export class HttpProber implements Prober {
   }
 
   openingDeadlineMs(): number | undefined {
-    return this.#connection ? undefined : this.#options.openingDeadlineMs
+    if (this.#connection) return undefined
+    const { isStarting, startDeadlineMs, openingDeadlineMs } = this.#options
+    return isStarting() ? startDeadlineMs : openingDeadlineMs
   }
 
   describe(): ReturnType<Prober['describe']> {

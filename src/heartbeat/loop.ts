@@ -151,18 +151,18 @@ export class Heartbeat {
 
   /** A process of this upstream ended that nobody ended; `others` of its processes still run. */
   processGone(reason: string, others: number): void {
-    const startedAtWallMs = this.#options.clock.wallTime()
+    if (others > 0) this.#weigh({ kind: 'sessions', hung: 1, alive: others, reason })
+    else {
+      this.#options.prober.forget()
+      this.#weigh({ kind: 'gone', reason })
+      this.#adaptAtOnce()
+    }
     // A heartbeat that the process leaves unanswered ends by this, and is not to be counted twice.
     if (others > 0 || this.#underWay === 0) {
+      const startedAtWallMs = this.#options.clock.wallTime()
       this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
     }
-    if (others > 0) {
-      this.#weigh({ kind: 'sessions', hung: 1, alive: others, reason })
-      return this.probeNow()
-    }
-    this.#options.prober.forget()
-    this.#weigh({ kind: 'gone', reason })
-    this.#adapt(noNews, true)
+    if (others > 0) this.probeNow()
   }
 
   /** A process runs and may be probed. After an outage the state stays what it is until the process answers. */
@@ -214,10 +214,20 @@ export class Heartbeat {
     this.#untold = []
     try {
       const hardFailure = isFresh ? false : await this.#probe(startedMs)
-      if (!this.#life.signal.aborted) this.#adapt(hardFailure ? noNews : await this.#news(), hardFailure)
+      if (hardFailure) this.#adaptAtOnce()
+      else this.#adapt(await this.#news(), false)
     } finally {
       this.#plan(countsFromMs)
     }
+  }
+
+  /** A hard failure does not wait for the metrics; what they say of it follows. */
+  #adaptAtOnce(): void {
+    this.#adapt(noNews, true)
+    this.#news().then(
+      (news) => this.#adapt(news, true),
+      () => undefined, // The next heartbeat asks again.
+    )
   }
 
   /** What happened meanwhile may have asked for a probe at once. */
@@ -365,6 +375,7 @@ export class Heartbeat {
   }
 
   #adapt(diff: ReadingDiff, hardFailure: boolean): void {
+    if (this.#life.signal.aborted) return
     const { settings, ownLoad } = this.#options
     const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
     this.#interval = adapt(this.#interval.state, input, settings)

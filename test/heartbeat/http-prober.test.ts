@@ -41,6 +41,7 @@ function proberOf(url: string, options: Partial<HttpProberOptions> & { headers?:
     clock,
     maxBodyBytes: 64 * 1024,
     openingDeadlineMs: 10_000,
+    startDeadlineMs: 60_000,
     isStarting: () => false,
     ...options,
   })
@@ -227,7 +228,7 @@ describe('while a process of ours starts', () => {
   it('waits for a port that is still closed, and pings as soon as somebody listens', async () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}/mcp`
-    const { clock, start } = proberOf(url, { openingDeadlineMs: 60_000, isStarting: () => true })
+    const { clock, start } = proberOf(url, { isStarting: () => true })
     const opened = start({ deadlineMs: 60_000 })
     const isOver = settled(opened)
     // Refused every time for two seconds, then the server listens.

@@ -119,6 +119,7 @@ export function debugReport(input: DebugInput): DebugReport {
   const troubled = new Set(upstreams.filter(isTroubled).map(({ name }) => name))
   const measured = sum((reading) => reading.rttCount)
   const total = sum((reading) => reading.heartbeats)
+  const answered = sum((reading) => reading.answered)
   const failed = sum((reading) => reading.failures)
   return {
     heartbeat_enabled: true,
@@ -126,9 +127,9 @@ export function debugReport(input: DebugInput): DebugReport {
     overall_metrics: {
       total_sessions: sessions.length,
       total_heartbeats: total,
-      successful_heartbeats: sum((reading) => reading.answered),
+      successful_heartbeats: answered,
       failed_heartbeats: failed,
-      overall_success_rate: successPercent(total, failed),
+      overall_success_rate: successPercent(answered, failed),
       average_response_time_ms: measured === 0 ? 0 : rounded((sum((r) => r.rttSumSeconds) / measured) * 1000),
       sessions_with_issues: sessions.filter(({ upstream }) => troubled.has(upstream)).length,
     },
@@ -173,7 +174,7 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, nowMs: num
     heartbeats: {
       total: reading.heartbeats,
       failed: reading.failures,
-      success_rate_percent: successPercent(reading.heartbeats, reading.failures),
+      success_rate_percent: successPercent(reading.answered, reading.failures),
     },
     tools: status.inventory?.size ?? null,
     requests_in_flight: upstream.requestsInFlight(),
@@ -237,8 +238,10 @@ function debugSession(session: Session, nowMs: number): z.output<typeof sessionS
   }
 }
 
-function successPercent(total: number, failed: number): number {
-  return total === 0 ? 100 : rounded(((total - failed) / total) * 100)
+/** Of the heartbeats that say something: an inconclusive one is neither a success nor a failure. */
+function successPercent(answered: number, failed: number): number {
+  const judged = answered + failed
+  return judged === 0 ? 100 : rounded((answered / judged) * 100)
 }
 
 function isoTime(wallMs: number): string {

@@ -1,5 +1,5 @@
 import type { Leg, Outcome } from './classify.ts'
-import { isFailure } from './classify.ts'
+import { isAnswered, isFailure } from './classify.ts'
 
 export interface HistoryEntry {
   /** Milliseconds since the Unix epoch. */
@@ -23,6 +23,8 @@ export interface Pattern {
 
 export interface HistoryCounts {
   readonly heartbeats: number
+  /** With the failures all that say something about the server: neither holds what was inconclusive or unauthorized. */
+  readonly answered: number
   readonly failures: number
 }
 
@@ -43,7 +45,7 @@ export class History {
   /** By cause, the one seen last at the end. */
   readonly #patterns = new Map<string, Pattern>()
   #others: Pattern | undefined
-  #counts: HistoryCounts = { heartbeats: 0, failures: 0 }
+  #counts: HistoryCounts = { heartbeats: 0, answered: 0, failures: 0 }
 
   constructor(options: HistoryOptions) {
     this.#options = options
@@ -51,8 +53,12 @@ export class History {
 
   record(entry: HistoryEntry): void {
     const failed = isFailure(entry.outcome)
-    const { heartbeats, failures } = this.#counts
-    this.#counts = { heartbeats: heartbeats + 1, failures: failures + (failed ? 1 : 0) }
+    const { heartbeats, answered, failures } = this.#counts
+    this.#counts = {
+      heartbeats: heartbeats + 1,
+      answered: answered + (isAnswered(entry.outcome) ? 1 : 0),
+      failures: failures + (failed ? 1 : 0),
+    }
     keep(this.#recent, entry, this.#options.recentKept)
     if (!failed) return
     keep(this.#failures, entry, this.#options.failuresKept)

@@ -233,7 +233,8 @@ interface Explanation {
 
 function explain(explanation: Explanation): string {
   const { intervalMs, rtt, inputs } = explanation
-  const failures = inputs.e < 0.005 ? 'no recent failures' : `${percent(inputs.e)} of recent heartbeats failed`
+  const failures =
+    inputs.e < 0.005 ? 'no recent failures' : `${percent(inputs.e)} of recent heartbeats and requests failed`
   const answers = rtt
     ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}`
     : 'no answer measured yet'

@@ -41,7 +41,7 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
     next_in_seconds: rounded(nextMs / 1000, 1),
     timeout_ms: Math.round(timeoutMs),
     ...(input.includePerformance && {
-      success_rate_percent: rounded(100 - percentOf(totals.failures, totals.heartbeats), 2),
+      success_rate_percent: rounded(100 - percentOf(totals.failures, totals.answered + totals.failures), 2),
       error_rate_percent: rounded(status.interval.inputs.e * 100, 2),
     }),
     state: status.verdict.state,

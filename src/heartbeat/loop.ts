@@ -13,6 +13,7 @@ import {
   firstDecision,
   firstOffsetMs,
   nextDelayMs,
+  suspicionBounds,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeResult, ProbeRun, Prober } from './probe.ts'
@@ -212,10 +213,15 @@ export class Heartbeat {
     const countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
     this.#lastBeatMs = startedMs
     this.#untold = []
+    const { everUp } = this.#verdict
     try {
       const hardFailure = isFresh ? false : await this.#probe(startedMs)
       if (hardFailure) this.#adaptAtOnce()
-      else this.#adapt(await this.#news(), false)
+      else {
+        const news = await this.#news()
+        // What clients met while the server was still starting says nothing about it.
+        this.#adapt(everUp ? news : noNews, false)
+      }
     } finally {
       this.#plan(countsFromMs)
     }
@@ -380,7 +386,9 @@ export class Heartbeat {
     const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
     this.#interval = adapt(this.#interval.state, input, settings)
     const { suspicion, why } = this.#interval
-    if (!hardFailure) this.#weigh({ kind: 'suspicion', level: suspicion, reason: why })
+    // The figures of a moment belong to what they explain: a calm state outlives them.
+    const reason = suspicion >= suspicionBounds.suspect ? why : 'it answers as it should again'
+    if (!hardFailure) this.#weigh({ kind: 'suspicion', level: suspicion, reason })
   }
 
   #timeoutMs(): number {

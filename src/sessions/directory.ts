@@ -76,6 +76,11 @@ export class SessionDirectory {
     this.#options.onEnd(session, end, this.#options.clock.now() - session.startedAtMs)
   }
 
+  /** Ends every session of an upstream: the server that knew them is gone. */
+  endAll(upstream: string, end: SessionEnd): void {
+    for (const session of this.#sessions.values()) if (session.upstream === upstream) this.end(session, end)
+  }
+
   expire(): void {
     const { clock, idleLimitMs } = this.#options
     for (const session of this.#sessions.values()) {

@@ -36,7 +36,7 @@ export interface StdioUpstreamEvents {
   onResidentStarted(line: Line): void
   /** A process ended that we did not end; `others` still run. */
   onCrash(line: Line, exit: ExitReason, others: number): void
-  /** A resident process could not even be started. */
+  /** A resident process could not be started, or was not ready in time. */
   onStartFailed(why: string): void
   onRestart(reason: RestartReason): void
   onCrashLoop(why: string, retryInMs: number): void
@@ -52,7 +52,7 @@ export interface StdioUpstreamOptions {
   readonly target: StdioTarget
   readonly clock: Clock
   readonly random: () => number
-  readonly startProcess: () => ServerProcess
+  readonly startProcess: (role: Line['role']) => ServerProcess
   readonly starts: StartGate
   readonly startDeadlineMs: number
   readonly maxLineBytes: number
@@ -86,7 +86,7 @@ export class StdioUpstream {
     this.#supervisor = new Supervisor({
       clock,
       random,
-      start: startProcess,
+      start: () => startProcess('resident'),
       starts,
       startDeadlineMs,
       events: {
@@ -100,6 +100,12 @@ export class StdioUpstream {
           this.#resident = undefined
           if (line) events.onCrash(line, exit, this.#sessions.size)
           else if (exit.kind === 'spawn_failed') events.onStartFailed(`the process ${describeExit(exit)}`)
+        },
+        onGivenUp: (_process, why) => {
+          const line = this.#resident
+          this.#resident = undefined
+          line?.peer.fail(new KnownError('upstream_timeout', why))
+          events.onStartFailed(why)
         },
         onWaiting: (_delayMs, why) => this.#refuseWaiters(why),
         onCrashLoop: (why, retryInMs) => {
@@ -159,7 +165,7 @@ export class StdioUpstream {
 
   async #startSession(session: string, listener: LineListener): Promise<Line> {
     if (!this.#running) throw new KnownError('shutting_down', 'mcp-vitals is shutting down')
-    const process = this.#options.startProcess()
+    const process = this.#options.startProcess('session')
     if (process.pid === undefined) {
       const why = `the process ${describeExit(await process.exited)}`
       if (this.#others() === 0) this.#options.events.onStartFailed(why)

@@ -11,6 +11,8 @@ export interface SupervisorEvents {
   onStarted(process: ServerProcess, restart: RestartReason | undefined): void
   /** However it ended, on request too; also for a process that could not be started. */
   onExited(exit: ExitReason, process: ServerProcess): void
+  /** The process is not ready in time and is being stopped: what it still does, and how it ends, is our doing. */
+  onGivenUp(process: ServerProcess, why: string): void
   /** The next start comes after this delay, which may be 0. */
   onWaiting(delayMs: number, why: string): void
   onCrashLoop(why: string, retryInMs: number): void
@@ -200,6 +202,8 @@ export class Supervisor {
   #begin(process: ServerProcess, release: () => void): Attempt {
     const { clock, startDeadlineMs, events } = this.#options
     const deadline = clock.after(startDeadlineMs, () => {
+      const pid = process.pid ?? '?'
+      events.onGivenUp(process, `process ${pid} was not ready within ${startDeadlineMs / 1000} s, and is stopped`)
       void this.#end(attempt, { kind: 'not_ready', afterMs: startDeadlineMs })
     })
     const settle = () => {

@@ -29,7 +29,7 @@ describe('History', () => {
     const history = new History({ recentKept: 1, failuresKept: 1 })
     const outcomes: Outcome[] = ['ok', 'late', 'unsupported', 'unauthorized', 'session_gone', 'inconclusive', 'reset']
     for (const outcome of outcomes) history.record(beat(1, outcome))
-    expect(history.counts()).toEqual({ heartbeats: 7, failures: 1 })
+    expect(history.counts()).toEqual({ heartbeats: 7, answered: 3, failures: 1 })
   })
 
   it('hands out copies', () => {

@@ -59,7 +59,7 @@ function inputOf(changes: Partial<LogLineInput> = {}, result: Partial<ProbeResul
       inventory: undefined,
       unavailableSeconds: 0,
     },
-    totals: { heartbeats: 40, failures: 1 },
+    totals: { heartbeats: 40, answered: 39, failures: 1 },
     session: undefined,
     pendingMessages: 5,
     nowMs: 75_500,
@@ -128,7 +128,7 @@ describe('the heartbeat log line (design.md, "The heartbeat log line")', () => {
   it('tells a success rate of 100 % before the first heartbeat, and the interval while nothing is planned', () => {
     const { status } = inputOf()
     const input = inputOf({
-      totals: { heartbeats: 0, failures: 0 },
+      totals: { heartbeats: 0, answered: 0, failures: 0 },
       status: { ...status, nextProbeInMs: undefined },
     })
     expect(heartbeatFields(input)).toMatchObject({ success_rate_percent: 100, next_in_seconds: 10 })

@@ -706,7 +706,7 @@ describe('what is told', () => {
       reason: 'HTTP 503 without a JSON-RPC answer',
       responseTimeMs: 0,
     })
-    expect(heartbeat.history.counts()).toEqual({ heartbeats: 3, failures: 1 })
+    expect(heartbeat.history.counts()).toEqual({ heartbeats: 3, answered: 2, failures: 1 })
   })
 
   it('tells when it was last answered, by probes and clients alike', async () => {

@@ -327,9 +327,10 @@ describe('a session', () => {
 
 describe('stop()', () => {
   it('leaves nothing: no process, no timer, nobody who waits', async () => {
-    const { upstream, running, clock, settle } = await started({ resident: 'always' })
+    const { upstream, running, clock, settle } = await started()
     await upstream.openSession('a', nobody)
     await upstream.borrowResident()
+    expect(running()).toEqual([2, 3])
     await upstream.stop()
     upstream.releaseResident()
     await settle()

@@ -60,6 +60,7 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
         hooks.onStarted?.()
       },
       onExited: (exit) => say(`exited ${exit.kind === 'exit' ? exit.code : exit.kind}`),
+      onGivenUp: (_process, why) => say(`gives up: ${why}`),
       onWaiting: (delayMs, why) => say(`waits ${delayMs / 1000} s: ${why}`),
       onCrashLoop: (why, retryInMs) => say(`gives up for ${retryInMs / 1000} s: ${why}`),
     },
@@ -117,6 +118,7 @@ it('stops a start that is not ready in time; ready after that comes too late', a
   await clock.advance(0)
   expect(news()).toEqual([
     '0 s: started 1',
+    '60 s: gives up: process 1 was not ready within 60 s, and is stopped',
     '60 s: exited signal',
     '60 s: waits 0 s: was not ready within 60 s',
     '60 s: started 2 (hung)',

@@ -11,9 +11,13 @@ export const defaults = {
   /** Client sessions of all kinds that are kept track of. */
   maxTrackedSessions: 10_000,
   maxLabelsPerUpstream: 200,
+  /** A client's event stream that was silent for this long gets a comment. */
+  streamKeepAliveMs: 15_000,
   /** The longest stdout line of a stdio server that a bridge accepts. */
   maxLineBytes: 16 * 1024 * 1024,
   stderrTailBytes: 16 * 1024,
+  /** What a wrapper keeps of one line while it may be the answer to a heartbeat, or holds names for labels. */
+  maxHeldBytes: 1024 * 1024,
   heartbeat: {
     intervalSeconds: 10,
     minIntervalSeconds: 5,
@@ -45,11 +49,19 @@ export const defaults = {
     concurrentStarts: 4,
     discoverPatienceMs: 20_000,
     stdinGraceMs: 3000,
+    residentStdinGraceMs: 500,
     termGraceMs: 5000,
   },
   http: {
     connectTimeoutMs: 5000,
     idleConnectionMs: 4000,
+    /** Without a byte from the server while a request is open; and how long that request may last at all. */
+    stallTimeoutMs: 60_000,
+    requestTimeoutMs: 600_000,
+    /** Requests to one server at a time, and how many more wait for how long. */
+    maxInFlight: 64,
+    maxQueue: 128,
+    queueTimeoutMs: 3000,
   },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,

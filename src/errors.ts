@@ -14,6 +14,7 @@ export const errorCodes = [
   'session_missing',
   'session_not_found',
   'too_many_sessions',
+  'queue_full',
   'shutting_down',
   'cancelled',
   'upstream_timeout',

@@ -50,7 +50,7 @@ const valuelessFlags = new Set(['-y', '--yes', '-q', '--quiet', '-u', '-m'])
  * A package or script says more than the launcher that runs it: `npx -y @scope/server-files@1.2` is called
  * server-files. Behind a flag that we do not know may stand a secret, so the launcher's own name is taken then.
  */
-function nameOfCommand(command: string, args: readonly string[]): string {
+export function nameOfCommand(command: string, args: readonly string[]): string {
   const program = basename(command).replace(/\.(exe|cmd|bat)$/i, '')
   const first = launchers.has(program) ? args.find((arg) => !valuelessFlags.has(arg)) : undefined
   const subject = first === undefined || first.startsWith('-') ? program : basename(first).replace(/(?<=.)@.*$/, '')

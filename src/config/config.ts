@@ -46,6 +46,8 @@ export interface Config {
   readonly allowedOrigins: readonly string[]
   readonly maxBodyBytes: number
   readonly maxSessions: number
+  /** `Infinity` where nothing is added to streams. */
+  readonly streamKeepAliveMs: number
   readonly exposition: 'own' | 'stock'
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error'

@@ -1,15 +1,16 @@
 import { readFileSync } from 'node:fs'
-import { errorMessage, KnownError } from '../errors.ts'
-import type { AuthConfig, Config } from './config.ts'
+import { KnownError } from '../errors.ts'
+import type { Config } from './config.ts'
 import { type Environment, substituteTree } from './environment.ts'
 import { liftHeartbeat, mergeTrees } from './merge.ts'
 import { type Parsed, parseFile } from './parse.ts'
 import { formatProblems, type Problem } from './problem.ts'
-import { besideFile, resolveConfig } from './resolve.ts'
+import { resolveConfig } from './resolve.ts'
 import { findings, remarks } from './rules.ts'
-import { type FileConfig, heartbeatKeys } from './schema.ts'
+import { heartbeatKeys } from './schema.ts'
+import { type ReadFile, readSecrets, tryRead } from './secrets.ts'
 import { shapeOf } from './shape.ts'
-import { type Branch, emptyBranch, isWithin, type Path, placeOf, type Tree, treeOf } from './tree.ts'
+import { type Branch, emptyBranch, isWithin, type Path, placeOf, treeOf } from './tree.ts'
 
 export interface LoadOptions {
   /** Merged left to right. */
@@ -27,8 +28,6 @@ export interface Loaded {
   /** Every file that was read, secrets too: a change to one of them is a reason to reload. */
   readonly files: readonly string[]
 }
-
-type ReadFile = (path: string) => string
 
 /** Reads, merges and checks a configuration. Throws one `config_invalid` that tells all problems, a line for each. */
 export function loadConfig(options: LoadOptions): Loaded {
@@ -76,66 +75,6 @@ function readLayer(file: string, readFile: ReadFile): Parsed {
   const parsed = parseFile(file, text.text)
   const lifted = liftHeartbeat(parsed.tree, heartbeatKeys)
   return { tree: lifted.tree, problems: [...parsed.problems, ...lifted.problems] }
-}
-
-function tryRead(
-  file: string,
-  readFile: ReadFile,
-): { kind: 'read'; text: string } | { kind: 'failed'; reason: string } {
-  try {
-    return { kind: 'read', text: readFile(file) }
-  } catch (error) {
-    return { kind: 'failed', reason: `cannot be read: ${readReason(error)}` }
-  }
-}
-
-/** The system's words without the path behind them: what was taken for a path may be a token. */
-function readReason(error: unknown): string {
-  return errorMessage(error)
-    .replace(/^[A-Z]+: /, '')
-    .replace(/, .*$/s, '')
-}
-
-interface Secrets {
-  readonly auth: AuthConfig
-  readonly adminAuth: AuthConfig
-  readonly problems: readonly Problem[]
-  readonly files: readonly string[]
-}
-
-function readSecrets(file: FileConfig, tree: Tree, readFile: ReadFile): Secrets {
-  const auth = readToken('auth', file.auth?.bearer_file, tree, readFile)
-  const adminAuth = readToken('admin_auth', file.admin_auth?.bearer_file, tree, readFile)
-  return {
-    auth: auth.auth,
-    adminAuth: adminAuth.auth,
-    problems: [...auth.problems, ...adminAuth.problems],
-    files: [...auth.files, ...adminAuth.files],
-  }
-}
-
-interface Token {
-  readonly auth: AuthConfig
-  readonly problems: readonly Problem[]
-  readonly files: readonly string[]
-}
-
-function readToken(block: 'auth' | 'admin_auth', name: string | undefined, tree: Tree, readFile: ReadFile): Token {
-  if (name === undefined) return { auth: {}, problems: [], files: [] }
-  const path = [block, 'bearer_file']
-  const place = placeOf(tree, path)
-  const found = besideFile(place.file, name)
-  const read = tryRead(found, readFile)
-  const token = read.kind === 'read' ? read.text.trim() : ''
-  const fault = read.kind === 'failed' ? `the file ${read.reason}` : tokenFault(token)
-  if (fault !== undefined) return { auth: {}, problems: [{ place, path, message: fault }], files: [found] }
-  return { auth: { bearerToken: token }, problems: [], files: [found] }
-}
-
-/** A token goes into a header as one word (RFC 6750 §2.1). */
-function tokenFault(token: string): string | undefined {
-  if (token === '') return 'the file is empty; it should hold the token'
-  return /^[\x21-\x7e]+$/.test(token) ? undefined : 'the file holds more than one token of visible ASCII characters'
 }
 
 function throwProblems(problems: readonly Problem[]): void {

@@ -1,34 +1,44 @@
 import { dirname, resolve } from 'node:path'
 import { KnownError } from '../errors.ts'
-import type { Command, Target } from '../upstreams/upstream.ts'
+import type { Command, HttpLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
 import { type Address, parseAddress } from './address.ts'
 import type { AuthConfig, Config, UpstreamConfig } from './config.ts'
 import { heartbeatOf } from './heartbeat.ts'
-import { fileDefaults, type FileConfig, type UpstreamEntry } from './schema.ts'
+import { fileDefaults, type FileConfig, type LimitKey, upstreamDefaults, type UpstreamEntry } from './schema.ts'
 import type { Path } from './tree.ts'
 
-export interface Tokens {
+/** What was read from the files that the configuration names. */
+export interface ReadSecrets {
   readonly auth: AuthConfig
   readonly adminAuth: AuthConfig
+  readonly upstreams: ReadonlyMap<string, TargetSecrets>
+}
+
+interface TargetSecrets {
+  readonly bearerToken?: string | undefined
+  readonly tls?: TlsSettings | undefined
 }
 
 /** Builds the configuration from files that obey every rule. `fileOf` names the file that a value came from. */
-export function resolveConfig(file: FileConfig, tokens: Tokens, fileOf: (path: Path) => string): Config {
+export function resolveConfig(file: FileConfig, secrets: ReadSecrets, fileOf: (path: Path) => string): Config {
   const all = { ...fileDefaults, ...file }
   return {
     listen: addressOf(all.listen),
     adminListen: addressOf(all.admin_listen),
-    auth: tokens.auth,
+    auth: secrets.auth,
     allowUnauthenticated: all.allow_unauthenticated,
-    adminAuth: tokens.adminAuth,
+    adminAuth: secrets.adminAuth,
     allowedHosts: all.allowed_hosts.map((host) => host.toLowerCase()),
     allowedOrigins: all.allowed_origins.map((origin) => origin.toLowerCase()),
     maxBodyBytes: all.max_body_bytes,
     maxSessions: all.max_sessions,
+    streamKeepAliveMs: unlessOff(all.stream_keep_alive_seconds),
     exposition: all.exposition,
     log: { ...fileDefaults.log, ...file.log },
     heartbeat: heartbeatOf([file.heartbeat ?? {}]),
-    upstreams: Object.entries(file.mcpServers ?? {}).map(([name, entry]) => upstreamOf(name, entry, file, fileOf)),
+    upstreams: Object.entries(file.mcpServers ?? {}).map(([name, entry]) =>
+      upstreamOf(name, entry, secrets.upstreams.get(name) ?? {}, file, fileOf),
+    ),
   }
 }
 
@@ -46,18 +56,24 @@ function addressOf(text: string): Address {
 function upstreamOf(
   name: string,
   entry: UpstreamEntry,
+  secrets: TargetSecrets,
   file: FileConfig,
   fileOf: (path: Path) => string,
 ): UpstreamConfig {
   return {
     name,
     disabled: entry.disabled ?? false,
-    target: targetOf(entry, ['mcpServers', name], fileOf),
+    target: targetOf(entry, secrets, ['mcpServers', name], fileOf),
     heartbeat: heartbeatOf([file.heartbeat ?? {}, entry.heartbeat ?? {}]),
   }
 }
 
-function targetOf(entry: UpstreamEntry, path: Path, fileOf: (path: Path) => string): Target {
+function targetOf(
+  entry: UpstreamEntry,
+  { bearerToken, tls }: TargetSecrets,
+  path: Path,
+  fileOf: (path: Path) => string,
+): Target {
   const address = entry.url ?? entry.httpUrl ?? entry.serverUrl
   if (address === undefined) {
     return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident: entry.resident ?? 'when_idle' }
@@ -66,10 +82,27 @@ function targetOf(entry: UpstreamEntry, path: Path, fileOf: (path: Path) => stri
   const target = {
     transport: urlTransport(entry, url),
     url,
-    headers: entry.headers ?? {},
+    headers: { ...entry.headers, ...(bearerToken !== undefined && { Authorization: `Bearer ${bearerToken}` }) },
     upstreamHost: entry.upstream_host ?? 'auto',
+    limits: limitsOf({ ...upstreamDefaults, ...entry }),
+    ...(tls && { tls }),
   } as const
   return entry.launch ? { ...target, launch: commandOf(entry.launch, [...path, 'launch'], fileOf) } : target
+}
+
+function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): HttpLimits {
+  return {
+    stallTimeoutMs: unlessOff(entry.stall_timeout_seconds),
+    requestTimeoutMs: unlessOff(entry.request_timeout_seconds),
+    maxInFlight: entry.max_in_flight,
+    maxQueue: entry.max_queue,
+    queueTimeoutMs: entry.queue_timeout_seconds * 1000,
+  }
+}
+
+/** A duration in milliseconds, where 0 means that there is none. */
+function unlessOff(seconds: number): number {
+  return seconds === 0 ? Infinity : seconds * 1000
 }
 
 function urlTransport(entry: UpstreamEntry, url: URL): 'sse' | 'http' {

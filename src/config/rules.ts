@@ -1,5 +1,12 @@
 import { formatAddress, isLoopback, parseAddress } from './address.ts'
-import { clientKeys, fileDefaults, type FileConfig, type HeartbeatBlock, type UpstreamEntry } from './schema.ts'
+import {
+  clientKeys,
+  fileDefaults,
+  type FileConfig,
+  type HeartbeatBlock,
+  limitKeys,
+  type UpstreamEntry,
+} from './schema.ts'
 import { mergeHeartbeat } from './heartbeat.ts'
 import type { Path } from './tree.ts'
 
@@ -81,7 +88,7 @@ function listenerFindings(file: FileConfig): readonly Finding[] {
       path: ['admin_listen'],
       message:
         `"${formatAddress(admin)}" is not a loopback address: set admin_auth.bearer_file` +
-        ' (anybody on the network could see every session and reload us)',
+        ' (anybody on the network could see every session)',
       reads: [['admin_listen'], ['admin_auth']],
     })
   }
@@ -154,7 +161,9 @@ function addressFaults(entry: UpstreamEntry): readonly Fault[] {
 }
 
 function commandFaults(entry: UpstreamEntry): readonly Fault[] {
-  const misplaced = (['headers', 'upstream_host', 'launch'] as const).filter((key) => entry[key] !== undefined)
+  const misplaced = (['headers', 'auth', 'tls', 'upstream_host', 'launch', ...limitKeys] as const).filter(
+    (key) => entry[key] !== undefined,
+  )
   return [
     ...misplaced.map((key): Fault => [key, 'is for a server with a url; this one has a command']),
     ...typeFaults(entry, (type) => (type === 'stdio' ? undefined : `"${type}" needs a url; this server has a command`)),
@@ -171,9 +180,23 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
       return type === 'sse' && key === 'httpUrl' ? '"sse" contradicts httpUrl, which means http; use url' : undefined
     }),
     ...headerFaults(entry.headers ?? {}),
+    ...credentialFaults(entry, new URL(entry[key] ?? '')),
   ]
   if (entry.resident !== undefined) faults.push(['resident', 'is for a server with a command; this one has a url'])
   if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])
+  return faults
+}
+
+function credentialFaults({ auth, tls, headers = {} }: UpstreamEntry, url: URL): readonly Fault[] {
+  const faults: Fault[] = []
+  const isGiven = Object.keys(headers).some((name) => name.toLowerCase() === 'authorization')
+  if (auth?.bearer_file !== undefined && isGiven) {
+    faults.push(['auth', 'is given beside the header Authorization; keep one'])
+  }
+  if (tls && url.protocol !== 'https:') faults.push(['tls', 'is for an https url'])
+  if ((tls?.cert_file === undefined) !== (tls?.key_file === undefined)) {
+    faults.push(['tls', 'has only one of cert_file and key_file; a certificate needs its key'])
+  }
   return faults
 }
 

@@ -32,11 +32,21 @@ export const fileDefaults = {
   allowed_origins: [] as readonly string[],
   max_body_bytes: defaults.maxBodyBytes,
   max_sessions: defaults.maxSessions,
+  stream_keep_alive_seconds: defaults.streamKeepAliveMs / 1000,
   exposition: 'own',
   log: { level: 'info', format: 'auto' },
 } as const
 
-const upstreamDefaults = { resident: 'when_idle', upstream_host: 'auto', disabled: false } as const
+export const upstreamDefaults = {
+  resident: 'when_idle',
+  upstream_host: 'auto',
+  stall_timeout_seconds: defaults.http.stallTimeoutMs / 1000,
+  request_timeout_seconds: defaults.http.requestTimeoutMs / 1000,
+  max_in_flight: defaults.http.maxInFlight,
+  max_queue: defaults.http.maxQueue,
+  queue_timeout_seconds: defaults.http.queueTimeoutMs / 1000,
+  disabled: false,
+} as const
 
 /** Keys of other programs that we cannot leave to the client, each with the reason. */
 export const refusedKeys: Readonly<Record<string, string>> = {
@@ -76,6 +86,13 @@ const noNul = (value: string) => (value.includes('\0') ? 'holds a NUL character'
 const plain = text(noNul)
 const nonEmpty = text((value) => (value.trim() === '' ? 'is empty' : noNul(value)))
 const seconds = (most: number) => z.number().min(0.1).max(most)
+/** A duration that 0 turns off; what waits for it looks at the time once a second. */
+const coarseSeconds = (most: number) =>
+  z
+    .number()
+    .min(0)
+    .max(most)
+    .refine((value) => value === 0 || value >= 1, 'is between 0 (off) and 1 second; write 0, or 1 or more')
 
 const addressForm = 'is not an address: write host:port, [ipv6]:port, :port (every interface) or port (loopback)'
 const address = text((value) => (parseAddress(value) ? undefined : addressForm))
@@ -234,6 +251,10 @@ const commandShape = {
 
 const clientSetting = setting(z.unknown(), 'For clients that read the same file; it has no effect here.')
 
+const bearer = z.strictObject({
+  bearer_file: setting(nonEmpty, 'A file that holds the token, and nothing else, relative to this file.'),
+})
+
 const upstream = z.strictObject({
   command: setting(nonEmpty, 'The program of a stdio server, found by PATH.'),
   ...commandShape,
@@ -260,6 +281,41 @@ const upstream = z.strictObject({
     'Which Host header the server sees; auto is the client’s for loopback URLs, else that of the url (url only).',
     upstreamDefaults.upstream_host,
   ),
+  stall_timeout_seconds: setting(
+    coarseSeconds(day),
+    'A request is given up when the server sends not a byte for this long; 0 waits for ever (url only).',
+    upstreamDefaults.stall_timeout_seconds,
+  ),
+  request_timeout_seconds: setting(
+    coarseSeconds(week),
+    'A request is given up when its answer is not complete after this time; 0 waits for ever (url only).',
+    upstreamDefaults.request_timeout_seconds,
+  ),
+  max_in_flight: setting(
+    z.int().min(1).max(100_000),
+    'How many requests the server works on at the same time (url only).',
+    upstreamDefaults.max_in_flight,
+  ),
+  max_queue: setting(
+    z.int().min(0).max(100_000),
+    'How many more requests wait for their turn (url only).',
+    upstreamDefaults.max_queue,
+  ),
+  queue_timeout_seconds: setting(
+    seconds(600),
+    'How long a request waits for its turn before it is refused (url only).',
+    upstreamDefaults.queue_timeout_seconds,
+  ),
+  auth: setting(bearer, 'The token that we send to the server as Authorization, in place of the client’s (url only).'),
+  tls: setting(
+    z.strictObject({
+      ca_file: setting(nonEmpty, 'The certificates to trust, in place of the usual ones (PEM, relative to this file).'),
+      cert_file: setting(nonEmpty, 'The certificate that we show, with its chain (PEM, relative to this file).'),
+      key_file: setting(nonEmpty, 'The key of that certificate, without a passphrase (PEM, relative to this file).'),
+      servername: setting(host, 'The name that the certificate must bear, in place of the host of the url.'),
+    }),
+    'How an https server and we recognise each other (url only).',
+  ),
   launch: setting(
     z.strictObject({ command: setting(nonEmpty, 'The program, found by PATH.'), ...commandShape }),
     'The command that serves the url, for us to start and supervise (url only).',
@@ -273,10 +329,6 @@ const upstream = z.strictObject({
   trust: clientSetting,
   timeout: clientSetting,
   description: clientSetting,
-})
-
-const bearer = z.strictObject({
-  bearer_file: setting(nonEmpty, 'A file that holds the token, and nothing else, relative to this file.'),
 })
 
 /** One configuration file, or several merged. */
@@ -316,8 +368,13 @@ export const fileSchema = z
     ),
     max_sessions: setting(
       z.int().min(1).max(100_000),
-      'How many clients may have a server process of their own at the same time, over all stdio upstreams.',
+      'How many bridged client sessions may be open at the same time, each with a process or connection of its own.',
       fileDefaults.max_sessions,
+    ),
+    stream_keep_alive_seconds: setting(
+      coarseSeconds(3600),
+      'A client’s event stream that was silent for this long gets a comment, which clients ignore; 0 adds nothing.',
+      fileDefaults.stream_keep_alive_seconds,
     ),
     exposition: setting(
       z.enum(['own', 'stock']),
@@ -348,3 +405,13 @@ export const fileSchema = z
 export type FileConfig = z.output<typeof fileSchema>
 export type UpstreamEntry = z.output<typeof upstream>
 export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>
+
+/** The keys of an upstream that bound what a url's server is asked at a time, and for how long. */
+export const limitKeys = [
+  'stall_timeout_seconds',
+  'request_timeout_seconds',
+  'max_in_flight',
+  'max_queue',
+  'queue_timeout_seconds',
+] as const
+export type LimitKey = (typeof limitKeys)[number]

@@ -1,8 +1,10 @@
 import { KnownError } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Session } from '../sessions/session.ts'
-import type { Endpoint } from '../upstreams/endpoint.ts'
+import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
+import type { Turn } from '../upstreams/queue.ts'
+import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
 import {
@@ -17,6 +19,7 @@ import {
   sessionIdOf,
   tooLarge,
 } from './exchange.ts'
+import { DeadlineWatch } from './deadlines.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import {
   BodyObserver,
@@ -29,9 +32,13 @@ import {
 } from './observe.ts'
 import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
+import type { OpenStream, Streams } from './streams.ts'
+import type { Sweep } from './sweep.ts'
 
 export interface ForwardDeps extends ObserveDeps {
   readonly directory: SessionDirectory
+  readonly sweep: Sweep
+  readonly streams: Streams
   readonly maxBodyBytes: number
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
@@ -63,7 +70,7 @@ export function peeringOf(upstream: string, { url }: Endpoint): Peering {
  * Streamable HTTP to Streamable HTTP, both eras: method, query, headers, body and answer pass as they are; what we
  * want to know is read on the side.
  */
-export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint): void {
+export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
   const { incoming, outgoing } = exchange
   const { maxBodyBytes } = deps
   const declared = declaredBytes(exchange)
@@ -76,17 +83,34 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoin
   if (declared !== undefined && declared <= holdWholeBytes) {
     const sendWhole = (body: Buffer) => {
       const passage = new Passage(deps, exchange, endpoint)
-      if (body.length > 0) passage.requestRead(readEnvelope(body))
-      passage.send(body.length > 0 ? body : null)
+      const isEmpty = body.length === 0
+      const envelope = isEmpty ? undefined : readEnvelope(body)
+      passage.enter(takesTurn(envelope), (refusal) => {
+        // Only now, so that the time in the queue does not count as the server's.
+        if (!isEmpty) passage.requestRead(envelope)
+        if (refusal) passage.refuse(refusal)
+        else passage.send(isEmpty ? null : body)
+      })
     }
     return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
   }
   const passage = new Passage(deps, exchange, endpoint)
-  const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
-  body.once('error', (error) => {
-    if (error instanceof KnownError) passage.refuse(error)
+  passage.enter(incoming.method === 'POST', (refusal) => {
+    if (refusal) return passage.refuse(refusal)
+    const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
+    body.once('error', (error) => {
+      if (error instanceof KnownError) passage.refuse(error)
+    })
+    passage.send(incoming.pipe(body))
   })
-  passage.send(incoming.pipe(body))
+}
+
+/** Its answer is a stream that lasts (MCP 2026-07-28, "Subscriptions"). */
+const listenMethod = 'subscriptions/listen'
+
+/** Whether the server is busy with this until it has answered. */
+function takesTurn(envelope: Envelope | undefined): boolean {
+  return envelope?.kind === 'request' && envelope.method !== listenMethod
 }
 
 /** What is known of an answer that we cannot read: that there was one. */
@@ -96,7 +120,7 @@ const unreadAnswer: Envelope = { kind: 'response', ranges: {} }
 class Passage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
-  readonly #endpoint: Endpoint
+  readonly #endpoint: UpstreamEndpoint
   readonly #relay: Relay
   #session: Session | undefined
   #request: Envelope | undefined
@@ -106,11 +130,15 @@ class Passage {
   #observer: BodyObserver | undefined
   #learn: InventoryReader | undefined
   #upstream: HttpExchange | undefined
+  #turn: Turn | undefined
+  #stream: OpenStream | undefined
+  #watch: DeadlineWatch | undefined
+  #isSent = false
   #status = 0
   #isEncoded = false
   #over = false
 
-  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint) {
+  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint) {
     this.#deps = deps
     this.#exchange = exchange
     this.#endpoint = endpoint
@@ -120,6 +148,20 @@ class Passage {
     if (session) this.#enterSession(session)
   }
 
+  /**
+   * Calls `go` at once, or when it is the request's turn, or with the reason why that will not come. Only requests take
+   * turns: those under way may wait for the very answer or cancellation that comes now.
+   */
+  enter(takesTurn: boolean, go: (refusal?: KnownError) => void): void {
+    this.#exchange.outgoing.once('close', () => this.#clientGone())
+    if (!takesTurn) return go()
+    const start = (turn: Turn) => {
+      this.#turn = turn
+      go()
+    }
+    this.#turn = this.#endpoint.queue.enter({ start, refuse: go })
+  }
+
   requestRead(envelope: Envelope | undefined): void {
     const { upstream, arrivedAtMs, incoming } = this.#exchange
     if (!envelope) {
@@ -127,6 +169,9 @@ class Passage {
       return
     }
     this.#request = envelope
+    // What a long body is shows only when it has passed.
+    if (!takesTurn(envelope)) this.#turn?.leave()
+    if (envelope.method === listenMethod) this.#watch?.stop()
     if (envelope.kind !== 'request' || this.#over) return
     if (this.#session) this.#session.pending += 1
     this.#operation = beginOperation(this.#deps, {
@@ -144,9 +189,10 @@ class Passage {
   }
 
   send(body: Buffer | ObservedBody | null): void {
-    const { incoming, outgoing, upstream } = this.#exchange
+    const { incoming, upstream } = this.#exchange
+    this.#isSent = true
     if (incoming.method !== 'GET') this.#deps.onRequest(upstream, 1)
-    outgoing.once('close', () => this.#clientGone())
+    this.#watch = this.#watchDeadlines()
     this.#upstream = this.#endpoint.send(
       {
         method: incoming.method ?? 'POST',
@@ -158,10 +204,26 @@ class Passage {
         onStart: (head) => this.#responseStart(head),
         onData: (chunk) => this.#responseData(chunk),
         onEnd: () => this.#responseEnd(),
-        onError: (error) => this.#fail(error),
+        onError: (error) => this.#fail(error, 'upstream_error'),
       },
     )
     this.#relay.attach(this.#upstream)
+  }
+
+  /** A client that is slow to send or to read is not the server's fault. */
+  #watchDeadlines(): DeadlineWatch | undefined {
+    const { incoming } = this.#exchange
+    if (incoming.method === 'GET' || this.#request?.method === listenMethod) return undefined
+    return new DeadlineWatch({
+      clock: this.#deps.clock,
+      sweep: this.#deps.sweep,
+      deadlines: this.#endpoint.limits,
+      isExcused: () => this.#relay.isPaused || !incoming.complete,
+      onOverdue: (error) => {
+        this.#upstream?.abort()
+        this.#fail(error, 'stalled')
+      },
+    })
   }
 
   /** An answer of ours instead of the upstream's, and nothing of the request may arrive there any more. */
@@ -170,24 +232,35 @@ class Passage {
     this.#deps.instruments.countRejected(error.code)
     this.#upstream?.abort()
     this.#reply(error)
-    this.#finish({ kind: 'failure', error })
+    this.#finish({ kind: 'failure', error }, 'upstream_error')
   }
 
   #responseStart(head: ResponseHead): void {
     const { status, rawHeaders } = head
     this.#status = status
+    this.#watch?.heard()
     this.#noteSession(status, rawHeaders)
     const contentType = headerValue(rawHeaders, 'content-type')
     this.#isEncoded = (headerValue(rawHeaders, 'content-encoding') ?? 'identity').toLowerCase() !== 'identity'
-    if (!this.#isEncoded) {
-      if (isEventStream(contentType)) this.#observe('events')
-      else if (isJson(contentType)) this.#observe('json')
-    }
+    if (isEventStream(contentType)) this.#openStream(headerValue(rawHeaders, 'content-length') !== undefined)
+    else if (isJson(contentType) && !this.#isEncoded) this.#observe('json')
     this.#relay.start(head)
   }
 
+  #openStream(hasLength: boolean): void {
+    if (!this.#isEncoded) this.#observe('events')
+    const { outgoing, upstream, incoming } = this.#exchange
+    const canAdd = !this.#isEncoded && !hasLength && incoming.method !== 'HEAD'
+    const isBetweenEvents = canAdd ? () => this.#observer?.isBetweenEvents === true : undefined
+    this.#stream = this.#deps.streams.open({ upstream, transport: 'http', outgoing, isBetweenEvents })
+  }
+
   #observe(kind: 'json' | 'events'): void {
-    this.#observer = new BodyObserver(kind, (envelope) => this.#heard(envelope))
+    this.#observer = new BodyObserver(
+      kind,
+      (envelope) => this.#heard(envelope),
+      () => this.#stream?.event(),
+    )
     const method = this.#request?.method
     if (method !== 'tools/list' && method !== 'prompts/list') return
     const { upstream } = this.#exchange
@@ -251,6 +324,7 @@ class Passage {
   }
 
   #responseData(chunk: Buffer): void {
+    this.#watch?.heard()
     this.#relay.data(chunk)
     this.#observer?.push(chunk)
     this.#learn?.push(chunk)
@@ -260,7 +334,7 @@ class Passage {
     this.#relay.end()
     this.#observer?.end()
     this.#learn?.end()
-    this.#finish(this.#ending())
+    this.#finish(this.#ending(), 'upstream_ended')
   }
 
   /** What the whole answer came to; undefined for a success that nobody waited for an answer in. */
@@ -274,10 +348,10 @@ class Passage {
     return { kind: 'failure', error: new KnownError('upstream_closed', 'the answer ended without a message') }
   }
 
-  #fail(error: KnownError): void {
+  #fail(error: KnownError, streamEnd: StreamEnd): void {
     if (this.#over) return
     this.#reply(error)
-    this.#finish({ kind: 'failure', error })
+    this.#finish({ kind: 'failure', error }, streamEnd)
   }
 
   #reply(error: KnownError): void {
@@ -292,15 +366,19 @@ class Passage {
   #clientGone(): void {
     if (this.#over) return
     this.#upstream?.abort()
-    if (this.#answer) return this.#finish({ kind: 'answer', envelope: this.#answer })
-    this.#finish({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
+    if (this.#answer) return this.#finish({ kind: 'answer', envelope: this.#answer }, 'client_gone')
+    const error = new KnownError('cancelled', 'the client closed the connection')
+    this.#finish({ kind: 'failure', error }, 'client_gone')
   }
 
-  #finish(end: OperationEnd | undefined): void {
+  #finish(end: OperationEnd | undefined, streamEnd: StreamEnd): void {
     if (this.#over) return
     this.#over = true
     const { upstream, incoming } = this.#exchange
-    if (incoming.method !== 'GET') this.#deps.onRequest(upstream, -1)
+    this.#watch?.stop()
+    this.#turn?.leave()
+    this.#stream?.end(streamEnd)
+    if (this.#isSent && incoming.method !== 'GET') this.#deps.onRequest(upstream, -1)
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)
     else if (end) tellTraffic(this.#deps.traffic, upstream, end)

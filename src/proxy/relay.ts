@@ -16,6 +16,11 @@ export class Relay {
     this.#outgoing = outgoing
   }
 
+  /** Whether the upstream is kept waiting because the client reads too slowly. */
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
   /** Where the answer comes from; what a slow client pauses. */
   attach(source: HttpExchange): void {
     this.#source = source

@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ErrorCode, KnownError } from '../errors.ts'
-import { holdWholeBytes } from './exchange.ts'
+import { Unauthorized } from '../upstreams/reply.ts'
+import { type Exchange, holdWholeBytes } from './exchange.ts'
 
 /**
  * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
- * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is always a 5xx.
+ * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is a 5xx,
+ * but a bridge passes the 401 or 403 of a server on, with what it asks for.
  */
 const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rpcCode: number }>> = {
   host_not_allowed: { status: 403, rpcCode: -32000 },
@@ -18,6 +20,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   session_missing: { status: 400, rpcCode: -32000 },
   session_not_found: { status: 404, rpcCode: -32001 },
   too_many_sessions: { status: 503, rpcCode: -32000 },
+  queue_full: { status: 503, rpcCode: -32000 },
   shutting_down: { status: 503, rpcCode: -32000 },
   cancelled: { status: 499, rpcCode: -32000 },
   upstream_timeout: { status: 504, rpcCode: -32000 },
@@ -54,6 +57,11 @@ export function errorMessageFor(
   return `{"jsonrpc":"2.0","id":${id ?? 'null'},"error":${JSON.stringify(body)}}`
 }
 
+/** There is no answer to come, or it comes elsewhere. */
+export function accepted({ outgoing }: Exchange): void {
+  outgoing.writeHead(202, { 'content-length': 0 }).end()
+}
+
 export interface ReplyOptions {
   readonly id?: string | undefined
   readonly details?: Readonly<Record<string, unknown>> | undefined
@@ -72,14 +80,17 @@ export function replyError(
     return
   }
   const code = error instanceof KnownError ? error.code : 'internal'
-  const status = statusOf(code)
+  const refusal = error instanceof Unauthorized ? error : undefined
+  const status = refusal?.status ?? statusOf(code)
   const body = Buffer.from(errorMessageFor(error, options.id, options.details))
   const isLong = !incoming.complete && !isShort(incoming)
   outgoing.writeHead(status, {
     'content-type': 'application/json',
     'content-length': body.length,
     ...(status === 503 && { 'retry-after': '1' }),
-    ...(status === 401 && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
+    ...(code === 'unauthorized' && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
+    // What the server behind a bridge wants, so that the client can get it.
+    ...(refusal?.challenge !== undefined && { 'www-authenticate': refusal.challenge }),
     ...(isLong && { connection: 'close' }),
     ...options.headers,
   })

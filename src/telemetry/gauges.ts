@@ -16,6 +16,8 @@ export interface UpstreamGauges {
   readonly processes?: number | undefined
   readonly connections?: { readonly active: number; readonly idle: number; readonly pending: number } | undefined
   readonly requestsInFlight: number
+  /** Absent where nothing queues. */
+  readonly queueLength?: number | undefined
   readonly tools?: number | undefined
 }
 
@@ -27,12 +29,20 @@ export interface SessionGauges {
   readonly messagesPending: number
 }
 
+/** The event streams of one upstream over one client transport. */
+export interface StreamGauge {
+  readonly upstream: string
+  readonly transport: Transport
+  readonly open: number
+}
+
 /** Where gauges are read from at each collection. */
 export interface GaugeSources {
   /** The closed list of states: each has a series, 1 for the current one. */
   readonly states: readonly string[]
   upstreams(): Iterable<UpstreamGauges>
   sessions(): Iterable<SessionGauges>
+  streams(): Iterable<StreamGauge>
   configReload(): { readonly successful: boolean; readonly lastSuccessTimestampSeconds: number }
   loadRatio(): number
 }
@@ -44,6 +54,7 @@ export function observeGauges(meter: Meter, sources: GaugeSources, version: stri
     ourGauges(meter, sources, version),
     upstreamGauges(meter, sources, sets),
     sessionGauges(meter, sources, sets),
+    streamGauges(meter, sources, sets),
   ]
   meter.addBatchObservableCallback(
     (result) => {
@@ -87,6 +98,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     processes: gauge(meter, metrics.upstreamProcesses),
     connections: gauge(meter, metrics.upstreamConnections),
     requestsInFlight: gauge(meter, metrics.upstreamRequestsInFlight),
+    queueLength: gauge(meter, metrics.upstreamQueueLength),
     tools: gauge(meter, metrics.upstreamTools),
     unavailable: meter.createObservableCounter(metrics.upstreamUnavailable.instrument, {
       description: metrics.upstreamUnavailable.help,
@@ -103,6 +115,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     observeKnown(result, on.lastSuccess, reading.lastSuccessTimestampSeconds, withTransport)
     observeKnown(result, on.processes, reading.processes, named)
     observeKnown(result, on.tools, reading.tools, named)
+    observeKnown(result, on.queueLength, reading.queueLength, named)
     result.observe(on.requestsInFlight, reading.requestsInFlight, named)
     result.observe(on.unavailable, reading.unavailableSeconds, named)
     for (const state of sources.states) {
@@ -133,6 +146,18 @@ function sessionGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets)
         const attributes = ofUpstream(sets, reading.upstream, reading.transport)
         result.observe(active, reading.active, attributes)
         result.observe(pending, reading.messagesPending, attributes)
+      }
+    },
+  }
+}
+
+function streamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets): Observer {
+  const open = gauge(meter, metrics.streamsOpen)
+  return {
+    observables: [open],
+    observe: (result) => {
+      for (const reading of sources.streams()) {
+        result.observe(open, reading.open, ofUpstream(sets, reading.upstream, reading.transport))
       }
     },
   }

@@ -11,7 +11,7 @@ import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } f
 import { label, metrics, semconv, type Metric } from './names.ts'
 
 export type { Operation } from './attribute-sets.ts'
-export type { GaugeSources, SessionGauges, UpstreamGauges } from './gauges.ts'
+export type { GaugeSources, SessionGauges, StreamGauge, UpstreamGauges } from './gauges.ts'
 
 /** One heartbeat, as it ended. `method` is our own choice of probe, so it comes from a closed set. */
 export interface Heartbeat {
@@ -34,6 +34,26 @@ export interface EndedSession {
   readonly durationSeconds: number
 }
 
+/** Why an event stream towards a client ended; `stalled` is one of our time-outs. */
+export const streamEnds = [
+  'client_gone',
+  'upstream_ended',
+  'upstream_error',
+  'replaced',
+  'shutdown',
+  'stalled',
+] as const
+export type StreamEnd = (typeof streamEnds)[number]
+
+/** One event stream towards a client, as it ended. */
+export interface EndedStream {
+  readonly upstream: string
+  /** The client's. */
+  readonly transport: Transport
+  readonly reason: StreamEnd
+  readonly durationSeconds: number
+}
+
 /** Why a message could not be delivered: the server's (`noise`, `line_too_long`), or nobody is there to take it. */
 export const dropReasons = ['noise', 'line_too_long', 'client_gone', 'no_request', 'no_stream'] as const
 export type DropReason = (typeof dropReasons)[number]
@@ -43,6 +63,8 @@ export interface Instruments {
   recordOperation(operation: Operation): void
   recordHeartbeat(heartbeat: Heartbeat): void
   recordSession(session: EndedSession): void
+  recordStream(stream: EndedStream): void
+  countStreamEvent(upstream: string, transport: Transport): void
   countStateChange(upstream: string, from: string, to: string): void
   countRestart(upstream: string, reason: RestartReason): void
   countInventoryChange(upstream: string): void
@@ -86,6 +108,9 @@ export function instruments(options: {
   }
   const sessions = timed(meter, exemplars, metrics.serverSessionDuration)
   const sessionSets = new AttributeSets()
+  const streams = timed(meter, exemplars, metrics.streamDuration)
+  const streamSets = new AttributeSets()
+  const streamEvents = countedBy(meter, metrics.streamEvents, label.upstream, label.transport)
   const heartbeats = heartbeatRecorder(meter, exemplars)
   const stateChanges = countedBy(meter, metrics.upstreamStateChanges, label.upstream, label.from, label.to)
   const restarts = countedBy(meter, metrics.upstreamRestarts, label.upstream, label.reason)
@@ -100,6 +125,8 @@ export function instruments(options: {
     recordOperation: (o) => operations[o.side].record(operations[o.side].sets.of(o), o),
     recordHeartbeat: heartbeats.record,
     recordSession: (session) => sessions.record(sessionAttributes(session, sessionSets), session),
+    recordStream: (stream) => streams.record(streamAttributes(stream, streamSets), stream),
+    countStreamEvent: streamEvents.count,
     countStateChange: stateChanges.count,
     countRestart: restarts.count,
     countInventoryChange: inventoryChanges.count,
@@ -108,6 +135,8 @@ export function instruments(options: {
     countDropped: dropped.count,
     initUpstream: (upstream, transport) => {
       heartbeats.init(upstream, transport)
+      // The client's transport: a stdio server is reached by Streamable HTTP.
+      streamEvents.init(upstream, transport === 'sse' ? 'sse' : 'http')
       for (const [from, nexts] of Object.entries(expectedChanges)) {
         for (const to of nexts) stateChanges.init(upstream, from, to)
       }
@@ -222,6 +251,14 @@ function heartbeatRecorder(meter: Meter, exemplars: ExemplarReservoir) {
       }
     },
   }
+}
+
+function streamAttributes({ upstream, transport, reason }: EndedStream, sets: AttributeSets): Attributes {
+  return sets.of(`${upstream}\0${transport}\0${reason}`, () => ({
+    [label.upstream]: upstream,
+    [label.transport]: transport,
+    [label.reason]: reason,
+  }))
 }
 
 function sessionAttributes(session: EndedSession, sets: AttributeSets): Attributes {

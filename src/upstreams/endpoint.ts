@@ -1,5 +1,8 @@
+import { type Clock, systemClock } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
-import type { UrlTarget } from './upstream.ts'
+import { RequestQueue } from './queue.ts'
+import type { HttpLimits, UrlTarget } from './upstream.ts'
 
 /** The address of an HTTP server, its connections, and the headers that we ourselves put on requests to it. */
 export interface Endpoint {
@@ -15,11 +18,24 @@ export interface Endpoint {
   close(): Promise<void>
 }
 
+/** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */
+export interface UpstreamEndpoint extends Endpoint {
+  readonly limits: HttpLimits
+  readonly queue: RequestQueue
+}
+
 export function endpoint(
   target: UrlTarget,
-  options: { readonly connectTimeoutMs: number; readonly idleConnectionMs: number },
-): Endpoint {
-  const pool = new HttpPool({ origin: target.url.origin, ...options })
+  options: {
+    readonly connectTimeoutMs: number
+    readonly idleConnectionMs: number
+    readonly clock?: Clock
+    readonly proxy?: URL | undefined
+  },
+): UpstreamEndpoint {
+  const { clock = systemClock, ...connecting } = options
+  const pool = new HttpPool({ ...connecting, url: target.url, tls: target.tls })
+  const limits = target.limits ?? defaults.http
   const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
   const clientHost =
     target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname))
@@ -30,6 +46,8 @@ export function endpoint(
     clientHost,
     // We have answered `Expect: 100-continue` ourselves.
     replaced: new Set(['expect', ...headers.keys()]),
+    limits,
+    queue: new RequestQueue(clock, limits),
     send: (request, handler) => pool.send(request, handler),
     stats: () => pool.stats(),
     close: () => pool.close(),
@@ -45,7 +63,8 @@ export function isLoopback(hostname: string): boolean {
 /** The headers of a request that the sidecar makes for itself. */
 export function ownHeaders(target: Endpoint, extra: readonly string[]): string[] {
   const host = target.headers.has('host') ? [] : ['host', target.url.host]
-  const headers = [...host, 'user-agent', 'mcp-vitals', ...extra]
+  const agent = target.headers.has('user-agent') ? [] : ['user-agent', 'mcp-vitals']
+  const headers = [...host, ...agent, ...extra]
   for (const [name, value] of target.headers) headers.push(name, value)
   return headers
 }

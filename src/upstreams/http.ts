@@ -1,6 +1,8 @@
 import type { Readable } from 'node:stream'
 import { Pool } from 'undici'
 import { KnownError, errorMessage } from '../errors.ts'
+import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
+import type { TlsSettings } from './upstream.ts'
 
 /** One request as it goes on the wire: `headers` alternate name and value, `path` includes the query. */
 export interface HttpRequest {
@@ -39,6 +41,15 @@ export interface PoolStats {
   readonly pending: number
 }
 
+export interface HttpPoolOptions {
+  /** Of the server; its path does not matter. */
+  readonly url: URL
+  readonly connectTimeoutMs: number
+  readonly idleConnectionMs: number
+  readonly tls?: TlsSettings | undefined
+  readonly proxy?: URL | undefined
+}
+
 /**
  * Connections to one origin. Bytes pass as they are: no redirects, no decompression, no retries, no HTTP/2, and no
  * time-outs of its own once connected, since a silent stream is not a broken one.
@@ -46,21 +57,27 @@ export interface PoolStats {
 export class HttpPool {
   readonly #pool: Pool
   readonly #origin: string
+  readonly #servername: string
+  /** Before every path: a proxy without a tunnel is asked for whole URLs (RFC 9112 §3.2.2). */
+  readonly #prefix: string
+  readonly #proxyHeaders: readonly string[]
 
-  constructor(options: {
-    readonly origin: string
-    readonly connectTimeoutMs: number
-    readonly idleConnectionMs: number
-  }) {
-    this.#origin = options.origin
-    this.#pool = new Pool(options.origin, {
+  constructor({ url, connectTimeoutMs, idleConnectionMs, tls, proxy }: HttpPoolOptions) {
+    const isTunnel = url.protocol === 'https:'
+    const authorization = proxy && !isTunnel ? proxyAuthorization(proxy) : undefined
+    this.#origin = url.origin
+    this.#servername = serverNameOf(url, tls)
+    this.#prefix = proxy && !isTunnel ? url.origin : ''
+    this.#proxyHeaders = authorization === undefined ? [] : ['proxy-authorization', authorization]
+    const end = proxy && !isTunnel ? new URL(proxy.origin) : url
+    this.#pool = new Pool(end.origin, {
       connections: null,
       pipelining: 1,
       allowH2: false,
       headersTimeout: 0,
       bodyTimeout: 0,
-      keepAliveTimeout: options.idleConnectionMs,
-      connect: { timeout: options.connectTimeoutMs },
+      keepAliveTimeout: idleConnectionMs,
+      connect: connector({ url: end, connectTimeoutMs, tls, tunnel: isTunnel ? proxy : undefined }),
     })
   }
 
@@ -73,25 +90,26 @@ export class HttpPool {
       over = true
       tell()
     }
-    const { method, path, headers, body } = request
-    this.#pool.dispatch(
-      { method, path, headers, body },
-      {
-        onRequestStart: (controller) => {
-          control = controller
-          if (over) controller.abort(abortion)
-        },
-        onResponseStart: (controller, status, _headers, statusText) => {
-          if (over || status < 200) return
-          handler.onStart({ status, statusText: statusText ?? '', rawHeaders: textHeaders(controller.rawHeaders) })
-        },
-        onResponseData: (_controller, chunk) => {
-          if (!over) handler.onData(chunk)
-        },
-        onResponseEnd: () => finish(() => handler.onEnd()),
-        onResponseError: (_controller, error) => finish(() => handler.onError(transportError(error, this.#origin))),
+    const { method, body } = request
+    const path = this.#prefix + request.path
+    const headers = this.#proxyHeaders.length === 0 ? request.headers : [...request.headers, ...this.#proxyHeaders]
+    // The name goes with every request: undici closes the connection of a client when the next one has another.
+    const options = { method, path, headers, body, servername: this.#servername }
+    this.#pool.dispatch(options, {
+      onRequestStart: (controller) => {
+        control = controller
+        if (over) controller.abort(abortion)
       },
-    )
+      onResponseStart: (controller, status, _headers, statusText) => {
+        if (over || status < 200) return
+        handler.onStart({ status, statusText: statusText ?? '', rawHeaders: textHeaders(controller.rawHeaders) })
+      },
+      onResponseData: (_controller, chunk) => {
+        if (!over) handler.onData(chunk)
+      },
+      onResponseEnd: () => finish(() => handler.onEnd()),
+      onResponseError: (_controller, error) => finish(() => handler.onError(transportError(error, this.#origin))),
+    })
     return {
       pause: () => control?.pause(),
       resume: () => control?.resume(),
@@ -135,13 +153,18 @@ const unsendableCodes = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED',
 
 /** What a socket, TLS or HTTP parser error says about the upstream. */
 export function transportError(error: Error, origin: string): KnownError {
+  if (error instanceof KnownError) return error
   const code = codeOf(error)
   const message = `${origin}: ${error.message === '' ? code : error.message}`
   if (refusedCodes.has(code)) return new KnownError('upstream_refused', message, { cause: error })
   if (resetCodes.has(code)) return new KnownError('upstream_reset', message, { cause: error })
   if (unsendableCodes.has(code)) return new KnownError('internal', message, { cause: error })
   if (isMalformed(error, code)) return new KnownError('upstream_invalid', message, { cause: error })
-  if (code.startsWith('ERR_TLS') || code.startsWith('ERR_SSL') || /CERT|ISSUER|SELF_SIGNED|EPROTO/.test(code)) {
+  if (
+    code.startsWith('ERR_TLS') ||
+    code.startsWith('ERR_SSL') ||
+    /CERT|ISSUER|SELF_SIGNED|LEAF_SIGNATURE|EPROTO/.test(code)
+  ) {
     return new KnownError('upstream_refused', message, { cause: error })
   }
   return new KnownError('upstream_reset', `${origin}: ${errorMessage(error)}`, { cause: error })

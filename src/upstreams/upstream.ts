@@ -21,6 +21,26 @@ export type ResidentPolicy = 'always' | 'when_idle' | 'never'
 /** Which `Host` an HTTP upstream sees. `auto` is the client's for loopback URLs, else the upstream's. */
 export type HostPolicy = 'auto' | 'client' | 'upstream'
 
+/** How much a URL's server is given to do at a time, and how long; `Infinity` is for ever. */
+export interface HttpLimits {
+  readonly stallTimeoutMs: number
+  readonly requestTimeoutMs: number
+  readonly maxInFlight: number
+  readonly maxQueue: number
+  readonly queueTimeoutMs: number
+}
+
+/** How we prove who we are and check who the server is; PEM texts, not files. */
+export interface TlsSettings {
+  /** Certificates to trust, in place of those that Node trusts. */
+  readonly ca?: string | undefined
+  /** The client certificate with its chain, and its key. */
+  readonly cert?: string | undefined
+  readonly key?: string | undefined
+  /** The name to ask for and to check, in place of the URL's host. */
+  readonly servername?: string | undefined
+}
+
 export interface StdioTarget {
   readonly transport: 'stdio'
   readonly launch: Command
@@ -33,6 +53,10 @@ export interface UrlTarget {
   /** Sent with every request to the upstream; they replace the client's own headers of the same name. */
   readonly headers: Readonly<Record<string, string>>
   readonly upstreamHost: HostPolicy
+  /** Those of `defaults.ts` unless given. */
+  readonly limits?: HttpLimits | undefined
+  /** For https only. */
+  readonly tls?: TlsSettings | undefined
   /** The command that serves `url`, when we start and supervise it ourselves. */
   readonly launch?: Command | undefined
 }

@@ -46,9 +46,17 @@ export class SseReader {
   #type = ''
   #id: string | undefined
   #hadData = false
+  /** Whether the lines since the last blank one were more than comments. */
+  #isWithinEvent = false
 
   constructor(handler: SseHandler) {
     this.#handler = handler
+  }
+
+  /** Whether a comment put in here would stand between two events. */
+  get isBetweenEvents(): boolean {
+    const isMarkWhole = this.#markBytes === 0 || this.#markBytes === byteOrderMark.length
+    return !this.#isWithinEvent && this.#place === 'name' && this.#name === emptyName && isMarkWhole
   }
 
   push(chunk: Uint8Array): void {
@@ -118,6 +126,7 @@ export class SseReader {
       // A line without a colon is a field with an empty value.
       this.#startField()
     }
+    this.#isWithinEvent ||= this.#name !== emptyName
     const isKept = this.#value.length <= maxValueBytes
     if (this.#name === eventName) this.#type = isKept ? fromBytes(this.#value) : ''
     if (this.#name === idName && isKept && !this.#value.includes('\0')) this.#id = fromBytes(this.#value)
@@ -131,6 +140,7 @@ export class SseReader {
     this.#type = ''
     this.#id = undefined
     this.#hadData = false
+    this.#isWithinEvent = false
     this.#handler.onEvent(event)
   }
 }

@@ -24,6 +24,7 @@ describe('check', () => {
         'admin listener: :9465, token needed',
         'files: stdio npx, disabled',
         'web: http https://mcp.example.com/mcp?<secret>, heartbeat every 30 s',
+        'search: http https://search.example.com/mcp, heartbeat every 30 s (adaptive 10–60 s)',
         'events: sse http://localhost:3000/sse, heartbeat every 30 s (adaptive 10–60 s)',
         'configuration is valid',
       ],

@@ -8,7 +8,17 @@ import type { Tree } from '../../src/config/tree.ts'
 
 const folder = join(import.meta.dirname, 'files')
 const env = { HOME: '/home/ada', TOKEN: 'canary-token', CANARY: 'canary-value' }
+const secret = (name: string) => readFileSync(join(folder, 'secrets', name), 'utf8')
 const load = (...names: string[]) => loadConfig({ files: names.map((name) => join(folder, name)), env })
+
+/** What a file that says nothing about them means. */
+const limits = {
+  stallTimeoutMs: 60_000,
+  requestTimeoutMs: 600_000,
+  maxInFlight: 64,
+  maxQueue: 128,
+  queueTimeoutMs: 3000,
+}
 
 describe('a good file', () => {
   it('gives every field', () => {
@@ -32,6 +42,7 @@ describe('a good file', () => {
       allowedOrigins: ['https://vitals.example.com'],
       maxBodyBytes: 1_048_576,
       maxSessions: 25,
+      streamKeepAliveMs: Infinity,
       exposition: 'stock',
       log: { level: 'debug', format: 'json' },
       heartbeat,
@@ -65,19 +76,51 @@ describe('a good file', () => {
             url: new URL('https://mcp.example.com/mcp?tenant=7'),
             headers: { Authorization: 'Bearer canary-token' },
             upstreamHost: 'client',
+            limits: {
+              stallTimeoutMs: Infinity,
+              requestTimeoutMs: 1_800_000,
+              maxInFlight: 8,
+              maxQueue: 0,
+              queueTimeoutMs: 500,
+            },
             launch: { command: './serve', args: ['--quiet'], env: { PORT: '3000' }, cwd: '/srv' },
+          },
+        },
+        {
+          name: 'search',
+          disabled: false,
+          heartbeat,
+          target: {
+            transport: 'http',
+            url: new URL('https://search.example.com/mcp'),
+            headers: { Authorization: 'Bearer canary-good-token' },
+            upstreamHost: 'auto',
+            limits,
+            tls: {
+              ca: secret('client.pem'),
+              cert: secret('client.pem'),
+              key: secret('client.key'),
+              servername: 'search.internal',
+            },
           },
         },
         {
           name: 'events',
           disabled: false,
           heartbeat,
-          target: { transport: 'sse', url: new URL('http://localhost:3000/sse'), headers: {}, upstreamHost: 'auto' },
+          target: {
+            transport: 'sse',
+            url: new URL('http://localhost:3000/sse'),
+            headers: {},
+            upstreamHost: 'auto',
+            limits,
+          },
         },
       ],
     })
     expect(notices).toEqual([])
-    expect(files).toEqual([join(folder, 'good.yaml'), ...Array(2).fill(join(folder, 'secrets/good.token'))])
+    const read = ['good.token', 'good.token', 'good.token', 'client.pem', 'client.pem', 'client.key']
+    expect(files).toEqual([join(folder, 'good.yaml'), ...read.map((name) => join(folder, 'secrets', name))])
   })
 
   it('may be the file of any MCP client, and tells which keys it leaves to the client', () => {

@@ -5,6 +5,15 @@ import { stringify } from 'yaml'
 import type { Config } from '../../src/config/config.ts'
 import { type Loaded, loadConfig } from '../../src/config/load.ts'
 
+/** What a file that says nothing about them means. */
+const limits = {
+  stallTimeoutMs: 60_000,
+  requestTimeoutMs: 600_000,
+  maxInFlight: 64,
+  maxQueue: 128,
+  queueTimeoutMs: 3000,
+}
+
 interface World {
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly extra?: Readonly<Record<string, unknown>>
@@ -68,6 +77,7 @@ mcpServers:
         url: new URL('http://localhost:3000/sse'),
         headers: { 'X-One': 'one', 'X-Two': 'two' },
         upstreamHost: 'auto',
+        limits,
       },
     ])
   })
@@ -75,7 +85,7 @@ mcpServers:
   it('replace an upstream as a whole when it gets another kind of address', () => {
     const { upstreams } = config(base, 'mcpServers: {files: {url: http://localhost:1/mcp}, web: {command: node}}')
     expect(upstreams.map(({ target }) => target)).toEqual([
-      { transport: 'http', url: new URL('http://localhost:1/mcp'), headers: {}, upstreamHost: 'auto' },
+      { transport: 'http', url: new URL('http://localhost:1/mcp'), headers: {}, upstreamHost: 'auto', limits },
       { transport: 'stdio', launch: { command: 'node', args: [], env: {} }, resident: 'when_idle' },
     ])
   })
@@ -98,7 +108,7 @@ mcpServers:
       [
         'a.yaml:2: listen: "x" is not an address: write host:port, [ipv6]:port, :port (every interface) or port (loopback)',
         'b.yaml:1: max_sessions: 0 is below 1, the least allowed',
-        'b.yaml:2: admin_listen: ":1" is not a loopback address: set admin_auth.bearer_file (anybody on the network could see every session and reload us)',
+        'b.yaml:2: admin_listen: ":1" is not a loopback address: set admin_auth.bearer_file (anybody on the network could see every session)',
         'b.yaml:3: mcpServers.a: has neither command nor url; give one of them',
       ].join('\n'),
     )

@@ -31,6 +31,7 @@ export function pipeline(options: { maxLabelsPerUpstream?: number; sources?: Par
     states,
     upstreams: () => upstreams,
     sessions: () => [],
+    streams: () => [],
     configReload: () => ({ successful: true, lastSuccessTimestampSeconds: 1_767_225_600 }),
     loadRatio: () => 0.25,
     ...options.sources,

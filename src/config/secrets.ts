@@ -1,0 +1,126 @@
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { errorMessage } from '../errors.ts'
+import type { TlsSettings } from '../upstreams/upstream.ts'
+import type { AuthConfig } from './config.ts'
+import type { Problem } from './problem.ts'
+import { besideFile } from './resolve.ts'
+import type { FileConfig, UpstreamEntry } from './schema.ts'
+import { type Path, placeOf, type Tree } from './tree.ts'
+
+export type ReadFile = (path: string) => string
+
+/** What the files hold that a configuration names. */
+export interface Secrets {
+  readonly auth: AuthConfig
+  readonly adminAuth: AuthConfig
+  /** By the name of the upstream. */
+  readonly upstreams: ReadonlyMap<string, UpstreamSecrets>
+  readonly problems: readonly Problem[]
+  readonly files: readonly string[]
+}
+
+export interface UpstreamSecrets {
+  readonly bearerToken?: string | undefined
+  readonly tls?: TlsSettings | undefined
+}
+
+/** Reads every file that a configuration names, once, and checks what it holds. */
+export function readSecrets(file: FileConfig, tree: Tree, readFile: ReadFile): Secrets {
+  const reader = new SecretReader(tree, readFile)
+  const auth = authOf(reader.read(['auth', 'bearer_file'], file.auth?.bearer_file, token))
+  const adminAuth = authOf(reader.read(['admin_auth', 'bearer_file'], file.admin_auth?.bearer_file, token))
+  const upstreams = new Map(
+    Object.entries(file.mcpServers ?? {}).map(([name, entry]) => [name, upstreamSecrets(reader, name, entry)]),
+  )
+  return { auth, adminAuth, upstreams, problems: reader.problems, files: reader.files }
+}
+
+function authOf(bearerToken: string | undefined): AuthConfig {
+  return bearerToken === undefined ? {} : { bearerToken }
+}
+
+function upstreamSecrets(reader: SecretReader, name: string, { auth, tls }: UpstreamEntry): UpstreamSecrets {
+  const path = ['mcpServers', name]
+  const bearerToken = reader.read([...path, 'auth', 'bearer_file'], auth?.bearer_file, token)
+  if (!tls) return { bearerToken }
+  const ca = reader.read([...path, 'tls', 'ca_file'], tls.ca_file, certificates)
+  const cert = reader.read([...path, 'tls', 'cert_file'], tls.cert_file, certificates)
+  const key = reader.read([...path, 'tls', 'key_file'], tls.key_file, (text) => privateKey(text, cert))
+  return { bearerToken, tls: { ca, cert, key, servername: tls.servername } }
+}
+
+/** Gives what is wrong with a text, or what to take from it. */
+type Check = (text: string) => { readonly fault: string } | { readonly taken: string }
+
+class SecretReader {
+  readonly problems: Problem[] = []
+  readonly files: string[] = []
+  readonly #tree: Tree
+  readonly #readFile: ReadFile
+
+  constructor(tree: Tree, readFile: ReadFile) {
+    this.#tree = tree
+    this.#readFile = readFile
+  }
+
+  read(path: Path, name: string | undefined, check: Check): string | undefined {
+    if (name === undefined) return undefined
+    const place = placeOf(this.#tree, path)
+    const found = besideFile(place.file, name)
+    this.files.push(found)
+    const read = tryRead(found, this.#readFile)
+    const checked = read.kind === 'read' ? check(read.text) : { fault: `the file ${read.reason}` }
+    if ('taken' in checked) return checked.taken
+    this.problems.push({ place, path, message: checked.fault })
+    return undefined
+  }
+}
+
+/** A token goes into a header as one word (RFC 6750 §2.1). */
+function token(text: string): ReturnType<Check> {
+  const taken = text.trim()
+  if (taken === '') return { fault: 'the file is empty; it should hold the token' }
+  if (/^[\x21-\x7e]+$/.test(taken)) return { taken }
+  return { fault: 'the file holds more than one token of visible ASCII characters' }
+}
+
+function certificates(text: string): ReturnType<Check> {
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g)
+  const areSound = blocks?.every((block) => attempt(() => new X509Certificate(block)) !== undefined)
+  return areSound === true ? { taken: text } : { fault: 'the file holds no certificate in PEM form, or a damaged one' }
+}
+
+function privateKey(text: string, cert: string | undefined): ReturnType<Check> {
+  const key: KeyObject | undefined = attempt(() => createPrivateKey(text))
+  if (!key) return { fault: 'the file holds no private key in PEM form, or one with a passphrase' }
+  if (cert === undefined || new X509Certificate(cert).checkPrivateKey(key)) return { taken: text }
+  return { fault: 'the file holds another key than that of cert_file' }
+}
+
+/** Undefined stands for whatever OpenSSL has to say, which nobody understands. */
+function attempt<T>(run: () => T): T | undefined {
+  try {
+    return run()
+  } catch {
+    return undefined
+  }
+}
+
+/** A file's text, or why there is none. */
+export function tryRead(
+  file: string,
+  readFile: ReadFile,
+): { kind: 'read'; text: string } | { kind: 'failed'; reason: string } {
+  try {
+    return { kind: 'read', text: readFile(file) }
+  } catch (error) {
+    return { kind: 'failed', reason: `cannot be read: ${readReason(error)}` }
+  }
+}
+
+/** The system's words without the path behind them: what was taken for a path may be a token. */
+function readReason(error: unknown): string {
+  return errorMessage(error)
+    .replace(/^[A-Z]+: /, '')
+    .replace(/, .*$/s, '')
+}

@@ -1,0 +1,72 @@
+import type { Clock } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import type { Sweep, Swept } from './sweep.ts'
+
+/** How long a request may go unanswered; `Infinity` is for ever. */
+export interface Deadlines {
+  /** Without a single byte of the answer, or since its last one. */
+  readonly stallTimeoutMs: number
+  /** From the request to the end of its answer. */
+  readonly requestTimeoutMs: number
+}
+
+/** When a request was sent, and when the upstream last did its part: sent something, or waited for somebody else. */
+export interface Wait {
+  readonly sentMs: number
+  readonly heardMs: number
+}
+
+/** The deadline that has passed, as the error that the client gets. */
+export function overdue({ sentMs, heardMs }: Wait, deadlines: Deadlines, nowMs: number): KnownError | undefined {
+  const { stallTimeoutMs, requestTimeoutMs } = deadlines
+  if (nowMs - heardMs >= stallTimeoutMs) {
+    const message = `the server sent nothing for ${stallTimeoutMs / 1000} s (stall_timeout_seconds)`
+    return new KnownError('upstream_timeout', message)
+  }
+  if (nowMs - sentMs < requestTimeoutMs) return undefined
+  const message = `the answer is not complete after ${requestTimeoutMs / 1000} s (request_timeout_seconds)`
+  return new KnownError('upstream_timeout', message)
+}
+
+export interface DeadlineOptions {
+  readonly clock: Clock
+  readonly sweep: Sweep
+  readonly deadlines: Deadlines
+  /** Whether the server waits for the client now: its silence is not its own then. */
+  readonly isExcused: () => boolean
+  readonly onOverdue: (error: KnownError) => void
+}
+
+/** Holds one open request to its deadlines, from now until `stop`. */
+export class DeadlineWatch implements Swept {
+  readonly #options: DeadlineOptions
+  readonly #sentMs: number
+  #heardMs: number
+  #hasHeard = false
+
+  constructor(options: DeadlineOptions) {
+    this.#options = options
+    this.#sentMs = options.clock.now()
+    this.#heardMs = this.#sentMs
+    options.sweep.add(this)
+  }
+
+  /** Something came from the server; when is noted at the next sweep, since asking costs more than waiting. */
+  heard(): void {
+    this.#hasHeard = true
+  }
+
+  sweep(nowMs: number): void {
+    const { deadlines, isExcused, onOverdue } = this.#options
+    if (this.#hasHeard || isExcused()) this.#heardMs = nowMs
+    this.#hasHeard = false
+    const error = overdue({ sentMs: this.#sentMs, heardMs: this.#heardMs }, deadlines, nowMs)
+    if (!error) return
+    this.stop()
+    onOverdue(error)
+  }
+
+  stop(): void {
+    this.#options.sweep.delete(this)
+  }
+}

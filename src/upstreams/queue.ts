@@ -1,0 +1,95 @@
+import type { Clock, Timer } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+
+export interface QueueLimits {
+  /** Requests that the server works on at the same time. */
+  readonly maxInFlight: number
+  /** Requests that wait until it has finished one. */
+  readonly maxQueue: number
+  readonly queueTimeoutMs: number
+}
+
+/** A place in flight or in the queue. */
+export interface Turn {
+  /** Gives the place to the next; harmless when there is none to give any more. */
+  leave(): void
+}
+
+export interface Entrant {
+  /** It is its turn, which may be over before this returns. */
+  readonly start: (turn: Turn) => void
+  /** Its turn will not come. */
+  readonly refuse: (error: KnownError) => void
+}
+
+interface Place extends Turn {
+  readonly entrant: Entrant
+  state: 'waiting' | 'in_flight' | 'over'
+  timer?: Timer
+}
+
+/** Lets a bounded number of requests through at a time, first come, first served, and refuses what waits too long. */
+export class RequestQueue {
+  readonly #clock: Clock
+  readonly #limits: QueueLimits
+  readonly #waiting = new Set<Place>()
+  #inFlight = 0
+
+  constructor(clock: Clock, limits: QueueLimits) {
+    this.#clock = clock
+    this.#limits = limits
+  }
+
+  /** How many wait. */
+  get length(): number {
+    return this.#waiting.size
+  }
+
+  /** Starts or refuses the entrant, at once or later, unless its turn is left before. */
+  enter(entrant: Entrant): Turn {
+    const { maxInFlight, maxQueue } = this.#limits
+    const place: Place = { entrant, state: 'waiting', leave: () => this.#leave(place) }
+    if (this.#inFlight < maxInFlight) this.#start(place)
+    else if (this.#waiting.size < maxQueue) this.#wait(place)
+    else this.#refuse(place, `${maxInFlight} requests are under way and ${maxQueue} wait (max_in_flight, max_queue)`)
+    return place
+  }
+
+  #start(place: Place): void {
+    place.state = 'in_flight'
+    this.#inFlight += 1
+    place.entrant.start(place)
+  }
+
+  #wait(place: Place): void {
+    const { queueTimeoutMs } = this.#limits
+    this.#waiting.add(place)
+    place.timer = this.#clock.after(queueTimeoutMs, () => {
+      this.#waiting.delete(place)
+      this.#refuse(place, `the request waited ${queueTimeoutMs / 1000} s for its turn (queue_timeout_seconds)`)
+    })
+  }
+
+  #refuse(place: Place, message: string): void {
+    place.state = 'over'
+    place.entrant.refuse(new KnownError('queue_full', message))
+  }
+
+  #leave(place: Place): void {
+    const wasInFlight = place.state === 'in_flight'
+    place.state = 'over'
+    place.timer?.cancel()
+    this.#waiting.delete(place)
+    if (!wasInFlight) return
+    this.#inFlight -= 1
+    this.#next()
+  }
+
+  #next(): void {
+    const [next] = this.#waiting
+    if (!next || this.#inFlight >= this.#limits.maxInFlight) return
+    this.#waiting.delete(next)
+    next.timer?.cancel()
+    this.#start(next)
+  }
+}

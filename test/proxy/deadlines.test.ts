@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest'
+import { DeadlineWatch, overdue } from '../../src/proxy/deadlines.ts'
+import { Sweep } from '../../src/proxy/sweep.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+
+const deadlines = { stallTimeoutMs: 60_000, requestTimeoutMs: 600_000 }
+
+describe('a request is overdue', () => {
+  it.each([
+    ['not just before the stall time-out', 0, 0, 59_999, undefined],
+    ['at the stall time-out', 0, 0, 60_000, 'the server sent nothing for 60 s (stall_timeout_seconds)'],
+    ['not while something comes', 0, 540_000, 599_999, undefined],
+    ['at the absolute one', 0, 599_999, 600_000, 'the answer is not complete after 600 s (request_timeout_seconds)'],
+    ['counted from when it was sent', 1000, 1000, 60_999, undefined],
+  ])('%s', (_title, sentMs, heardMs, nowMs, message) => {
+    expect(overdue({ sentMs, heardMs }, deadlines, nowMs)?.message).toBe(message)
+  })
+
+  it('never without time-outs', () => {
+    const none = { stallTimeoutMs: Infinity, requestTimeoutMs: Infinity }
+    expect(overdue({ sentMs: 0, heardMs: 0 }, none, Number.MAX_SAFE_INTEGER)).toBeUndefined()
+  })
+})
+
+describe('a watch', () => {
+  function watching(isExcused: () => boolean = () => false) {
+    const clock = fakeClock()
+    const sweep = new Sweep(clock)
+    const told: string[] = []
+    const onOverdue = ({ code }: { code: string }) => void told.push(`${code} at ${clock.now()} ms`)
+    const watch = new DeadlineWatch({ clock, sweep, deadlines, isExcused, onOverdue })
+    return { clock, told, watch }
+  }
+
+  it('tells once, at the first sweep after the deadline, and needs no timer afterwards', async () => {
+    const { clock, told } = watching()
+    await clock.advance(300_000)
+    expect(told).toEqual(['upstream_timeout at 60000 ms'])
+    expect(clock.pending()).toBe(0)
+  })
+
+  it('begins anew with every sign of the server, until the absolute deadline', async () => {
+    const { clock, told, watch } = watching()
+    for (let i = 0; i < 11; i++) {
+      await clock.advance(59_000)
+      watch.heard()
+    }
+    expect(told).toEqual(['upstream_timeout at 600000 ms'])
+  })
+
+  it('does not count the time in which the server waits for the client', async () => {
+    let isPaused = true
+    const { clock, told } = watching(() => isPaused)
+    await clock.advance(100_000)
+    isPaused = false
+    await clock.advance(59_000)
+    expect(told).toEqual([])
+    await clock.advance(1000)
+    expect(told).toEqual(['upstream_timeout at 160000 ms'])
+  })
+
+  it('is silent once stopped', async () => {
+    const { clock, told, watch } = watching()
+    watch.stop()
+    await clock.advance(100_000)
+    expect([told, clock.pending()]).toEqual([[], 0])
+  })
+})

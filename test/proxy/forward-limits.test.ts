@@ -1,0 +1,431 @@
+import { gzipSync } from 'node:zlib'
+import { afterEach, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
+import { RawClient, headerOf, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
+import { type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
+import { type ProxyOptions, type RunningProxy, startProxy } from './fixture.ts'
+
+const json = ['Content-Type', 'application/json']
+const call = (id: number) => `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"name":"echo"}}`
+const listen = '{"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}'
+const answer = '{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'
+const progress = 'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{}}\n\n'
+const keepAlive = ': keep-alive\n\n'
+
+const closers: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close()
+})
+
+interface Setting {
+  readonly clock: FakeClock
+  readonly upstream: ScriptedUpstream
+  readonly proxy: RunningProxy
+  /** Sends a request on a connection of its own. */
+  readonly send: (body: string | undefined, method?: string) => RawClient
+}
+
+const limits = {
+  stallTimeoutMs: 60_000,
+  requestTimeoutMs: 600_000,
+  maxInFlight: 64,
+  maxQueue: 128,
+  queueTimeoutMs: 3000,
+}
+
+async function start(changes: Partial<typeof limits> = {}, options: Partial<ProxyOptions> = {}): Promise<Setting> {
+  const clock = fakeClock()
+  const upstream = await scriptedUpstream(() => undefined)
+  closers.push(() => upstream.close())
+  const url = `http://127.0.0.1:${upstream.port}/mcp`
+  const proxy = await startProxy({ ...options, clock, upstreams: { u: { url, limits: { ...limits, ...changes } } } })
+  closers.push(() => proxy.close())
+  const send = (body: string | undefined, method = 'POST') => {
+    const client = new RawClient(proxy.port)
+    closers.push(() => Promise.resolve(client.close()))
+    client.send(rawRequest({ method, path: '/u/mcp', headers: json, body }))
+    return client
+  }
+  return { clock, upstream, proxy, send }
+}
+
+function errorOf(text: string) {
+  const { id, error } = JSON.parse(text) as { id: unknown; error: { code: number; data: { reason: string } } }
+  return { id, code: error.code, reason: error.data.reason }
+}
+
+/** Bytes that the upstream has written are with the client only some turns of the event loop later. */
+async function bodyIs(client: RawClient, expected: string): Promise<void> {
+  await client.until(() => client.responses[0] !== undefined && textOf(client.responses[0]) === expected)
+}
+
+describe('a request to a server that says nothing', () => {
+  it('gets 504 after stall_timeout_seconds, its connection is closed, and the server is doubted', async () => {
+    const { clock, upstream, proxy, send } = await start()
+    const client = send(call(7))
+    const arrived = await upstream.request(0)
+    await clock.advance(59_000)
+    expect(client.responses).toEqual([])
+    await clock.advance(2000)
+    const response = await client.response()
+    expect(statusOf(response)).toBe(504)
+    expect(errorOf(textOf(response))).toEqual({ id: 7, code: -32000, reason: 'upstream_timeout' })
+    await upstream.until(() => arrived.isClosed())
+    expect(proxy.told.failed.map(({ code }) => code)).toEqual(['upstream_timeout'])
+    expect(proxy.told.operations.map(({ errorType }) => errorType)).toEqual(['upstream_timeout', 'upstream_timeout'])
+    expect(proxy.inFlight('u')).toBe(0)
+  })
+
+  it('waits for ever where the time-outs are 0', async () => {
+    const { clock, upstream, send } = await start({ stallTimeoutMs: Infinity, requestTimeoutMs: Infinity })
+    const client = send(call(1))
+    const arrived = await upstream.request(0)
+    await clock.advance(3_600_000)
+    arrived.answer(200, answer)
+    expect(textOf(await client.response())).toBe(answer)
+  })
+
+  it('is cut when its event stream had begun, and counted as stalled', async () => {
+    const { clock, upstream, proxy, send } = await start()
+    const client = send(call(1))
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    arrived.chunk(progress)
+    await bodyIs(client, progress)
+    await clock.advance(62_000)
+    await client.until(() => client.isClosed)
+    expect(client.responses[0]?.isComplete).toBe(false)
+    await upstream.until(() => arrived.isClosed())
+    expect(proxy.told.streams).toEqual([{ upstream: 'u', transport: 'http', reason: 'stalled', durationSeconds: 61 }])
+  })
+
+  it('goes on as long as anything comes, comments and progress included, up to request_timeout_seconds', async () => {
+    const { clock, upstream, send } = await start()
+    const client = send(call(1))
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    let sent = ''
+    for (let minute = 0; minute < 9; minute++) {
+      const piece = minute % 2 === 0 ? ': working\n\n' : progress
+      arrived.chunk(piece)
+      sent += piece
+      await bodyIs(client, sent)
+      await clock.advance(59_000)
+    }
+    expect(client.isClosed).toBe(false)
+    arrived.chunk(progress)
+    await bodyIs(client, sent + progress)
+    await clock.advance(58_000)
+    arrived.chunk(progress)
+    await bodyIs(client, sent + progress + progress)
+    await clock.advance(12_000)
+    await client.until(() => client.isClosed)
+  })
+
+  it.each([
+    ['GET', undefined],
+    ['POST', listen],
+  ])('lasts for ever when it is a stream: %s %s', async (method, body) => {
+    const { clock, upstream, send } = await start()
+    const client = send(body, method)
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    await client.head()
+    await clock.advance(3_600_000)
+    arrived.chunk(progress)
+    await bodyIs(client, progress)
+  })
+})
+
+describe('more requests than the server takes', () => {
+  it('wait for their turn, in order, without counting as in flight', async () => {
+    const { upstream, proxy, send } = await start({ maxInFlight: 1 })
+    const first = send(call(1))
+    const arrived = await upstream.request(0)
+    const second = send(call(2))
+    await queued(proxy, 1)
+    expect(proxy.inFlight('u')).toBe(1)
+    expect(upstream.arrived).toHaveLength(1)
+    arrived.answer(200, answer)
+    await first.response()
+    const next = await upstream.request(1)
+    expect(textOf(await next.whole())).toBe(call(2))
+    next.answer(200, answer)
+    expect(statusOf(await second.response())).toBe(200)
+    expect([queueOf(proxy).length, proxy.inFlight('u')]).toEqual([0, 0])
+  })
+
+  it('get 503 with Retry-After after queue_timeout_seconds, which is not the fault of the server', async () => {
+    const { clock, upstream, proxy, send } = await start({ maxInFlight: 1 })
+    send(call(1))
+    await upstream.request(0)
+    const second = send(call(2))
+    await queued(proxy, 1)
+    await clock.advance(3000)
+    const response = await second.response()
+    expect([statusOf(response), headerOf(response, 'retry-after')]).toEqual([503, '1'])
+    expect(errorOf(textOf(response))).toEqual({ id: 2, code: -32000, reason: 'queue_full' })
+    expect(proxy.told.rejected).toEqual(['queue_full'])
+    expect(proxy.told.operations.map(({ errorType }) => errorType)).toEqual(['queue_full', 'queue_full'])
+    expect(upstream.arrived).toHaveLength(1)
+    expect(proxy.inFlight('u')).toBe(1)
+  })
+
+  it('get 503 at once when the queue is full too', async () => {
+    const { upstream, send } = await start({ maxInFlight: 1, maxQueue: 0 })
+    send(call(1))
+    await upstream.request(0)
+    expect(statusOf(await send(call(2)).response())).toBe(503)
+  })
+
+  it('measure the server without the time in the queue, the client with it', async () => {
+    const { clock, upstream, proxy, send } = await start({ maxInFlight: 1 })
+    send(call(1))
+    const arrived = await upstream.request(0)
+    const second = send(call(2))
+    await queued(proxy, 1)
+    await clock.advance(2000)
+    arrived.answer(200, answer)
+    const next = await upstream.request(1)
+    await clock.advance(1000)
+    next.answer(200, '{"jsonrpc":"2.0","id":2,"result":{}}')
+    await second.response()
+    const durations = proxy.told.operations.slice(2).map(({ side, durationSeconds }) => [side, durationSeconds])
+    expect(durations).toEqual([
+      ['client', 1],
+      ['server', 3],
+    ])
+  })
+
+  it('leave the queue with their client, and never reach the server', async () => {
+    const { upstream, proxy, send } = await start({ maxInFlight: 1 })
+    const first = send(call(1))
+    const arrived = await upstream.request(0)
+    const second = send(call(2))
+    await queued(proxy, 1)
+    second.close()
+    await queued(proxy, 0)
+    const third = send(call(3))
+    await queued(proxy, 1)
+    arrived.answer(200, answer)
+    await first.response()
+    expect(textOf(await (await upstream.request(1)).whole())).toBe(call(3))
+    expect(third.isClosed).toBe(false)
+  })
+
+  it.each([
+    ['an answer to the server', '{"jsonrpc":"2.0","id":"s1","result":{}}', 'POST'],
+    ['a cancellation', '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}', 'POST'],
+    ['a subscription', listen, 'POST'],
+    ['a stream', undefined, 'GET'],
+    ['the end of a session', undefined, 'DELETE'],
+  ])('do not hold up what they may be waiting for: %s', async (_title, body, method) => {
+    const { upstream, proxy, send } = await start({ maxInFlight: 1, maxQueue: 0 })
+    send(call(1))
+    await upstream.request(0)
+    send(body, method)
+    expect((await upstream.request(1)).request.startLine).toBe(`${method} /mcp HTTP/1.1`)
+    expect(queueOf(proxy).length).toBe(0)
+  })
+
+  it('hold up a long body too, and give the turn back when that was no request', async () => {
+    const { upstream, proxy, send } = await start({ maxInFlight: 1 })
+    const result = `{"jsonrpc":"2.0","id":"s1","result":{"text":"${'x'.repeat(100_000)}"}}`
+    send(result)
+    await (await upstream.request(0)).whole()
+    send(call(2))
+    expect(textOf(await (await upstream.request(1)).whole())).toBe(call(2))
+    const third = send(result)
+    await queued(proxy, 1)
+    third.close()
+    await queued(proxy, 0)
+  })
+})
+
+describe('a silent event stream towards the client', () => {
+  const streaming = async (
+    headers: readonly string[] = [],
+    options: Partial<ProxyOptions> = { keepAliveMs: 15_000 },
+  ) => {
+    const setting = await start({ stallTimeoutMs: Infinity }, options)
+    const client = setting.send(undefined, 'GET')
+    const arrived = await setting.upstream.request(0)
+    arrived.openStream(headers)
+    await client.head()
+    return { ...setting, client, arrived }
+  }
+  /** All that the client has got once nothing is on its way any more. */
+  const gotAfter = async ({ client, arrived }: Awaited<ReturnType<typeof streaming>>) => {
+    arrived.chunk('data: end\n\n')
+    await client.until(() => client.responses[0] && textOf(client.responses[0]).endsWith('data: end\n\n'))
+    return textOf(await client.head()).slice(0, -'data: end\n\n'.length)
+  }
+
+  it('gets a comment after 15 s, and again', async () => {
+    const setting = await streaming()
+    await setting.clock.advance(14_000)
+    await setting.clock.advance(3000)
+    await bodyIs(setting.client, keepAlive)
+    await setting.clock.advance(15_000)
+    await bodyIs(setting.client, keepAlive + keepAlive)
+    expect(await gotAfter(setting)).toBe(keepAlive + keepAlive)
+  })
+
+  it('gets none while events come often enough', async () => {
+    const setting = await streaming()
+    let sent = ''
+    for (let i = 0; i < 5; i++) {
+      setting.arrived.chunk(progress)
+      sent += progress
+      await bodyIs(setting.client, sent)
+      await setting.clock.advance(13_000)
+    }
+    expect(await gotAfter(setting)).toBe(sent)
+  })
+
+  it.each([
+    ['within a line', 'data: {"a":'],
+    ['after a line', 'data: {}\n'],
+    ['after the id', 'id: 7\r\n'],
+    ['within a comment', ': wor'],
+  ])('gets none %s of an unfinished event', async (_title, piece) => {
+    const setting = await streaming()
+    setting.arrived.chunk(piece)
+    await bodyIs(setting.client, piece)
+    await setting.clock.advance(60_000)
+    expect(await gotAfter(setting)).toBe(piece)
+  })
+
+  it.each([
+    ['an event', progress],
+    ['an event with CRLF', 'data: 1\r\n\r\n'],
+    ['a line of comment', ': hello\n'],
+  ])('gets one after %s', async (_title, piece) => {
+    const setting = await streaming()
+    setting.arrived.chunk(piece)
+    await bodyIs(setting.client, piece)
+    await setting.clock.advance(17_000)
+    await bodyIs(setting.client, piece + keepAlive)
+  })
+
+  it('gets none when its length is declared', async () => {
+    const setting = await start({ stallTimeoutMs: Infinity }, { keepAliveMs: 15_000 })
+    const client = setting.send(call(1))
+    const arrived = await setting.upstream.request(0)
+    arrived.write('HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\n')
+    await client.head()
+    await setting.clock.advance(60_000)
+    arrived.write('data: 1\n\n')
+    expect(textOf(await client.response())).toBe('data: 1\n\n')
+  })
+
+  it('gets none when it is compressed', async () => {
+    const setting = await streaming(['Content-Encoding', 'gzip'])
+    await setting.clock.advance(60_000)
+    const bytes = gzipSync('data: 1\n\n')
+    setting.arrived.chunk(bytes)
+    setting.arrived.endChunks()
+    expect(Buffer.concat((await setting.client.response()).body)).toEqual(bytes)
+  })
+
+  it('gets none when stream_keep_alive_seconds is 0', async () => {
+    const setting = await streaming([], {})
+    await setting.clock.advance(600_000)
+    expect(await gotAfter(setting)).toBe('')
+  })
+
+  it('is counted while it is open, with its events, and measured at its end by what ended it', async () => {
+    const { clock, client, arrived, proxy } = await streaming()
+    expect([...proxy.streams.gauges()]).toEqual([{ upstream: 'u', transport: 'http', open: 1 }])
+    arrived.chunk(`: comment\n\nid: 1\ndata:\n\n${progress}event: x\ndata: 1\n\n`)
+    await proxy.until(() => proxy.told.events.length === 3)
+    await clock.advance(2000)
+    arrived.endChunks()
+    await client.response()
+    await proxy.until(() => proxy.told.streams.length > 0)
+    const ended = { upstream: 'u', transport: 'http', reason: 'upstream_ended', durationSeconds: 2 }
+    expect(proxy.told.streams).toEqual([ended])
+    expect([...proxy.streams.gauges()]).toEqual([{ upstream: 'u', transport: 'http', open: 0 }])
+  })
+
+  it.each([
+    ['client_gone', ({ client }: Awaited<ReturnType<typeof streaming>>) => client.close()],
+    ['upstream_error', ({ arrived }: Awaited<ReturnType<typeof streaming>>) => arrived.cut('reset')],
+    [
+      'shutdown',
+      ({ proxy }: Awaited<ReturnType<typeof streaming>>) => {
+        proxy.shutDown()
+        void proxy.close()
+      },
+    ],
+  ])('ends as %s, and the upstream is closed at once', async (reason, end) => {
+    const setting = await streaming()
+    end(setting)
+    await setting.proxy.until(() => setting.proxy.told.streams.length > 0)
+    expect(setting.proxy.told.streams.map((stream) => stream.reason)).toEqual([reason])
+    await setting.upstream.until(() => setting.arrived.isClosed())
+  })
+
+  it('of HTTP+SSE gets its first comment only after the endpoint event', async () => {
+    const clock = fakeClock()
+    const upstream = await scriptedUpstream(() => undefined)
+    closers.push(() => upstream.close())
+    const url = `http://127.0.0.1:${upstream.port}/sse`
+    const proxy = await startProxy({ clock, keepAliveMs: 15_000, upstreams: { u: { url, transport: 'sse', limits } } })
+    closers.push(() => proxy.close())
+    const client = new RawClient(proxy.port)
+    client.send(rawRequest({ method: 'GET', path: '/u/sse' }))
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    await client.head()
+    await clock.advance(60_000)
+    arrived.chunk('event: endpoint\ndata: /messages?s=1\n\n')
+    const endpointEvent = /^event: endpoint\ndata: \/u\/messages\?session_id=\S+\n\n$/
+    await client.until(() => client.responses[0] && endpointEvent.test(textOf(client.responses[0])))
+    await clock.advance(17_000)
+    await client.until(() => client.responses[0] && textOf(client.responses[0]).endsWith(`\n\n${keepAlive}`))
+    client.close()
+    await proxy.until(() => proxy.told.streams.length > 0)
+    expect(proxy.told.streams).toMatchObject([{ transport: 'sse', reason: 'client_gone' }])
+  })
+
+  it('of HTTP+SSE leaves a POST without answer to stall_timeout_seconds', async () => {
+    const clock = fakeClock()
+    const upstream = await scriptedUpstream(() => undefined)
+    closers.push(() => upstream.close())
+    const url = `http://127.0.0.1:${upstream.port}/sse`
+    const proxy = await startProxy({ clock, upstreams: { u: { url, transport: 'sse', limits } } })
+    closers.push(() => proxy.close())
+    const stream = new RawClient(proxy.port)
+    closers.push(() => Promise.resolve(stream.close()))
+    stream.send(rawRequest({ method: 'GET', path: '/u/sse' }))
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    arrived.chunk('event: endpoint\ndata: /messages?s=1\n\n')
+    const path = await stream.until(
+      () => /data: (\S+)\n\n/.exec(stream.responses[0] ? textOf(stream.responses[0]) : '')?.[1],
+    )
+    const client = new RawClient(proxy.port)
+    closers.push(() => Promise.resolve(client.close()))
+    client.send(rawRequest({ path, headers: json, body: call(4) }))
+    const posted = await upstream.request(1)
+    await clock.advance(61_000)
+    const response = await client.response()
+    expect(statusOf(response)).toBe(504)
+    expect(errorOf(textOf(response))).toEqual({ id: 4, code: -32000, reason: 'upstream_timeout' })
+    await upstream.until(() => posted.isClosed())
+    expect(stream.isClosed).toBe(false)
+    expect(proxy.inFlight('u')).toBe(0)
+  })
+})
+
+function queueOf(proxy: RunningProxy) {
+  const access = proxy.access.get('u')
+  if (access?.kind !== 'endpoint') throw new Error('u is no URL')
+  return access.endpoint.queue
+}
+
+async function queued(proxy: RunningProxy, length: number): Promise<void> {
+  await eventually(() => queueOf(proxy).length === length, { what: `${length} in the queue` })
+}

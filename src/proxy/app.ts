@@ -3,7 +3,7 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
 import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
+import type { Access, Monitored } from '../heartbeat/monitored.ts'
 import type { Bridge } from './bridge.ts'
 import type { DataContext, Exchange } from './exchange.ts'
 import { type ForwardDeps, forward } from './forward.ts'
@@ -50,28 +50,30 @@ export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBind
   app.all(
     '/:upstream/mcp',
     guarded((exchange, { access, name }) => {
-      if (access.kind === 'stdio') return bridge.handle(exchange, access.upstream)
-      if (access.transport === 'http') return forward(forwarding, exchange, access.endpoint)
-      return new KnownError('unknown_path', `"${name}" speaks HTTP+SSE: its path is /${name}/sse`)
+      if (access.kind === 'pipe') return unreachable(name)
+      if (isOf(access, 'http')) return forward(forwarding, exchange, access.endpoint)
+      return bridge.handle(exchange, access)
     }),
   )
   app.get(
     '/:upstream/sse',
     guarded((exchange, { access, name }) => {
-      if (access.kind !== 'endpoint' || access.transport !== 'sse') return notSse(name)
-      return sse.openStream(exchange, access.endpoint)
+      if (access.kind === 'pipe') return unreachable(name)
+      if (isOf(access, 'sse')) return sse.openStream(exchange, access.endpoint)
+      return bridge.openStream(exchange, access)
     }),
   )
   app.post(
     '/:upstream/messages',
     guarded((exchange, { access, name }) => {
-      if (access.kind !== 'endpoint' || access.transport !== 'sse') return notSse(name)
-      return sse.postMessage(exchange, access.endpoint)
+      if (access.kind === 'pipe') return unreachable(name)
+      if (isOf(access, 'sse')) return sse.postMessage(exchange, access.endpoint)
+      return bridge.postMessage(exchange, access)
     }),
   )
   app.notFound((c) => {
     const refusal = guard(c.env.incoming.headers)
-    const paths = [...upstreams().values()].map(pathOf)
+    const paths = [...upstreams().values()].flatMap(pathsOf)
     const message = `${c.req.method} ${c.req.path} is no path here; each upstream has its own`
     return refuse(c, refusal ?? new KnownError('unknown_path', message), refusal ? {} : { details: { paths } })
   })
@@ -85,15 +87,24 @@ export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBind
   }
 }
 
-/** Where clients reach an upstream. */
+/** Where clients reach an upstream by the transport that it speaks itself; a stdio server by Streamable HTTP. */
 export function pathOf({ name, access }: Monitored): string {
-  return access.kind === 'endpoint' && access.transport === 'sse' ? `/${name}/sse` : `/${name}/mcp`
+  return isOf(access, 'sse') ? `/${name}/sse` : `/${name}/mcp`
+}
+
+/** Where clients reach an upstream by any transport. */
+export function pathsOf({ name }: Monitored): readonly string[] {
+  return [`/${name}/mcp`, `/${name}/sse`]
+}
+
+function isOf(access: Access, transport: 'http' | 'sse'): access is Extract<Access, { kind: 'endpoint' }> {
+  return access.kind === 'endpoint' && access.transport === transport
 }
 
 function unknownUpstream(name: string): KnownError {
   return new KnownError('unknown_upstream', `no upstream is called "${name}"`)
 }
 
-function notSse(name: string): KnownError {
-  return new KnownError('unknown_path', `"${name}" is reached by Streamable HTTP: its path is /${name}/mcp`)
+function unreachable(name: string): KnownError {
+  return new KnownError('unknown_path', `"${name}" belongs to the client that started it`)
 }

@@ -1,27 +1,34 @@
 import { randomUUID } from 'node:crypto'
+import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
-import type { SessionDirectory } from '../sessions/directory.ts'
+import type { Access } from '../heartbeat/monitored.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
+import type { HeadersFor } from '../upstreams/client-endpoint.ts'
+import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
-import { type Envelope, onOneLine, readEnvelope } from '../wire/envelope.ts'
+import { batchItems, maxBatchMessages } from '../wire/batch.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
-import { BridgeSession } from './bridge-session.ts'
-import { type Exchange, clientOf, eraOf, readBody, requestHeader, sessionIdOf } from './exchange.ts'
+import { type Asked, BridgeSession, type Posted } from './bridge-session.ts'
+import { bridgedHeaders } from './bridged-headers.ts'
+import { type Exchange, clientOf, eraOf, readBody, requestHeader, searchOf, sessionIdOf } from './exchange.ts'
+import { type ForwardDeps, peeringOf } from './forward.ts'
 import { ModernBridge } from './modern-bridge.ts'
-import { type ObserveDeps, beginOperation } from './observe.ts'
-import { type ReplyOptions, replyError } from './replies.ts'
+import { type Peering, beginOperation } from './observe.ts'
+import { openedStreams } from './opened-streams.ts'
+import { type ReplyOptions, accepted, replyError } from './replies.ts'
 
-export interface BridgeDeps extends ObserveDeps {
-  readonly directory: SessionDirectory
-  readonly maxBodyBytes: number
+export interface BridgeDeps extends ForwardDeps {
   readonly maxSessions: number
-  readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
 }
 
+/** How a bridge reaches a server. */
+export type Reached = Exclude<Access, { readonly kind: 'pipe' }>
+
 /**
- * Streamable HTTP in front of stdio servers. Legacy clients get a process each, for the length of their session; the
- * requests of modern clients, who have none, share the resident process.
+ * Clients in front of servers that speak another transport. Legacy clients get a connection or process each, for the
+ * length of their session; the requests of modern clients, who have none, run on connections that are ours.
  */
 export class Bridge {
   readonly #deps: BridgeDeps
@@ -32,70 +39,111 @@ export class Bridge {
     this.#deps = deps
   }
 
-  /** The part of this bridge that serves modern clients of one upstream; it hears what the resident process says. */
+  /** The part of this bridge that serves modern clients of a stdio server; it hears what the resident process says. */
   modern(name: string, upstream: StdioUpstream): ModernBridge {
+    return this.#modernOf(name, { kind: 'stdio', upstream })
+  }
+
+  #modernOf(name: string, access: Reached): ModernBridge {
     const known = this.#modern.get(name)
     if (known) return known
-    const made = new ModernBridge(this.#deps, name, upstream)
+    const lines =
+      access.kind === 'stdio'
+        ? {
+            borrow: () => access.upstream.borrowResident(),
+            release: () => access.upstream.releaseResident(),
+          }
+        : openedStreams({
+            endpoint: access.endpoint,
+            clock: this.#deps.clock,
+            headers: (exchange) => this.#headers(exchange),
+            listener: () => made,
+          })
+    const made: ModernBridge = new ModernBridge(this.#deps, peering(name, access), lines)
     this.#modern.set(name, made)
     return made
   }
 
-  handle(exchange: Exchange, upstream: StdioUpstream): void {
-    this.#route(exchange, upstream).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+  /** Streamable HTTP, in front of a stdio or HTTP+SSE server. */
+  handle(exchange: Exchange, access: Reached): void {
+    this.#route(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
   }
 
-  /** The directory ended a session by itself (idle, shutdown): its process goes too. */
+  /** HTTP+SSE: the stream of one client, in front of a stdio or Streamable HTTP server. */
+  openStream(exchange: Exchange, access: Reached): void {
+    this.#openStream(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+  }
+
+  /** HTTP+SSE: a message of the client whose stream it is. */
+  postMessage(exchange: Exchange, access: Reached): void {
+    this.#postMessage(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+  }
+
+  /** The directory ended a session by itself (idle, shutdown): its connection or process goes too. */
   sessionEnded(session: Session, end: SessionEnd): void {
     const bridged = this.#sessions.get(session.id)
     if (bridged?.upstream === session.upstream) bridged.end(end)
   }
 
-  async #route(exchange: Exchange, upstream: StdioUpstream): Promise<void> {
+  async #route(exchange: Exchange, access: Reached): Promise<void> {
     const { method } = exchange.incoming
-    if (method === 'POST') return this.#post(exchange, upstream)
+    if (method === 'POST') return this.#post(exchange, access)
     if ((method !== 'GET' && method !== 'DELETE') || isModern(exchange)) {
       throw new KnownError('method_not_allowed', `${method ?? ''} is not allowed here`)
     }
-    const session = this.#session(exchange)
+    const session = this.#sessionOf(exchange)
     if (method === 'GET') return session.openStream(exchange)
     session.end('deleted')
     exchange.outgoing.writeHead(200, { 'content-length': 0 }).end()
   }
 
-  async #post(exchange: Exchange, upstream: StdioUpstream): Promise<void> {
+  async #post(exchange: Exchange, access: Reached): Promise<void> {
     const body = await readBody(exchange, this.#deps.maxBodyBytes)
     const envelope = readEnvelope(body)
     if (!envelope) throw new KnownError('invalid_message', 'the body is no JSON-RPC message')
-    if (envelope.kind === 'batch') {
-      throw new KnownError('invalid_message', 'a batch cannot be bridged; send its messages one by one')
-    }
     try {
-      await this.#message(exchange, upstream, body, envelope)
+      await this.#message(exchange, access, body, envelope)
     } catch (error) {
       this.#refuse(exchange, error, envelope.kind === 'request' ? envelope.id : undefined)
     }
   }
 
-  async #message(exchange: Exchange, upstream: StdioUpstream, body: Buffer, envelope: Envelope): Promise<void> {
+  async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
     if (eraOf(exchange, envelope).era === 'modern') {
-      return this.modern(exchange.upstream, upstream).handle(exchange, body, envelope)
+      return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
     }
-    const message = onOneLine(body)
+    const posted: Posted = { message: body, envelope, headers: this.#headers(exchange) }
     if (sessionIdOf(exchange) === undefined && envelope.kind === 'request' && envelope.method === 'initialize') {
-      return this.#openSession(exchange, upstream, message, envelope)
+      return this.#openSession(exchange, access, posted)
     }
-    const session = this.#session(exchange)
-    if (envelope.kind === 'request') {
-      return session.request(exchange, message, envelope, this.#operation(exchange, envelope, session))
-    }
-    await session.tell(message, envelope)
-    exchange.outgoing.writeHead(202, { 'content-length': 0 }).end()
+    const session = this.#sessionOf(exchange)
+    if (envelope.kind === 'request') return session.request(exchange, this.#ask(exchange, access, session, posted))
+    if (envelope.kind === 'batch') return this.#batch(exchange, access, session, posted)
+    await session.tell(posted)
+    accepted(exchange)
   }
 
-  #operation(exchange: Exchange, envelope: Envelope, session: BridgeSession) {
-    return beginOperation(this.#deps, {
-      peering: { upstream: exchange.upstream, network: 'pipe' },
+  /**
+   * The messages of a batch go to the server one by one, as the SDK's own server transport hands them on: servers exist
+   * in numbers that take batches over HTTP and choke on one anywhere else (MCP 2025-03-26, Basic, "Batching").
+   */
+  async #batch(exchange: Exchange, access: Reached, session: BridgeSession, batch: Posted): Promise<void> {
+    const asked: Asked[] = []
+    const told: Posted[] = []
+    for (const posted of messagesOf(batch)) {
+      if (posted.envelope.kind === 'request') asked.push(this.#ask(exchange, access, session, posted))
+      else told.push(posted)
+    }
+    for (const posted of told) await session.tell(posted)
+    if (asked.length === 0) accepted(exchange)
+    else if (session.transport === 'http') session.requests(exchange, asked)
+    else session.requestsOnStream(exchange, asked)
+  }
+
+  #ask(exchange: Exchange, access: Reached, session: BridgeSession, posted: Posted): Asked {
+    const { envelope } = posted
+    const operation = beginOperation(this.#deps, {
+      peering: peering(exchange.upstream, access),
       envelope,
       protocolVersion: eraOf(exchange, envelope).version ?? session.session?.protocolVersion,
       sessionId: session.key,
@@ -103,51 +151,115 @@ export class Bridge {
       httpTracestate: requestHeader(exchange, 'tracestate'),
       arrivedAtMs: exchange.arrivedAtMs,
     })
+    return { ...posted, operation }
   }
 
-  #session(exchange: Exchange): BridgeSession {
+  #sessionOf(exchange: Exchange): BridgeSession {
     const id = sessionIdOf(exchange)
     if (id === undefined) throw new KnownError('session_missing', `the header ${headerNames.sessionId} is missing`)
-    const session = this.#sessions.get(id)
-    if (!session || session.upstream !== exchange.upstream) {
-      throw new KnownError('session_not_found', 'no session has this id; initialize again')
-    }
-    return session
+    return this.#find(exchange, id, 'http', 'no session has this id; initialize again')
   }
 
-  async #openSession(exchange: Exchange, upstream: StdioUpstream, message: Buffer, envelope: Envelope): Promise<void> {
-    const { maxSessions, directory, instruments, onRequest } = this.#deps
+  #find(exchange: Exchange, id: string, transport: BridgeSession['transport'], otherwise: string): BridgeSession {
+    const session = this.#sessions.get(id)
+    if (session?.upstream === exchange.upstream && session.transport === transport) return session
+    throw new KnownError('session_not_found', otherwise)
+  }
+
+  async #openStream(exchange: Exchange, access: Reached): Promise<void> {
+    const { incoming, outgoing, upstream } = exchange
+    if (incoming.method !== 'GET') throw new KnownError('method_not_allowed', `${incoming.method ?? ''} is not allowed`)
+    const { id, session } = this.#newSession(exchange, access, 'sse', undefined)
+    const leave = () => session.end('stream_closed')
+    outgoing.once('close', leave)
+    try {
+      await session.open(this.#headers(exchange))
+    } catch (error) {
+      leave()
+      throw error
+    }
+    session.openSseStream(exchange, `/${upstream}/messages?session_id=${id}`)
+  }
+
+  async #postMessage(exchange: Exchange, access: Reached): Promise<void> {
+    const id = new URLSearchParams(searchOf(exchange)).get('session_id')
+    if (id === null) throw new KnownError('session_missing', 'the query has no session_id')
+    const find = () => this.#find(exchange, id, 'sse', 'no open stream has this session_id')
+    find()
+    const body = await readBody(exchange, this.#deps.maxBodyBytes)
+    // The stream may have ended while the body came.
+    const session = find()
+    const envelope = readEnvelope(body)
+    if (!envelope) throw new KnownError('invalid_message', 'the body is no JSON-RPC message')
+    const posted: Posted = { message: body, envelope, headers: this.#headers(exchange) }
+    if (envelope.kind === 'batch') return this.#batch(exchange, access, session, posted)
+    if (envelope.kind === 'request') {
+      return session.requestOnStream(exchange, this.#ask(exchange, access, session, posted))
+    }
+    await session.tell(posted)
+    accepted(exchange)
+  }
+
+  async #openSession(exchange: Exchange, access: Reached, posted: Posted): Promise<void> {
+    const { envelope, headers } = posted
+    const { session } = this.#newSession(exchange, access, 'http', envelope)
+    const asked = this.#ask(exchange, access, session, posted)
+    const leave = () => session.end('refused')
+    exchange.outgoing.once('close', leave)
+    try {
+      await session.open(headers)
+      exchange.outgoing.off('close', leave)
+      session.request(exchange, asked)
+    } catch (error) {
+      session.end('exited')
+      const failure = known(error)
+      asked.operation.end({ kind: 'failure', error: failure })
+      const details = { delivered: false }
+      replyError(exchange.incoming, exchange.outgoing, failure, { id: envelope.id, details })
+    }
+  }
+
+  #newSession(
+    exchange: Exchange,
+    access: Reached,
+    transport: BridgeSession['transport'],
+    envelope: Envelope | undefined,
+  ): { readonly id: string; readonly session: BridgeSession } {
+    const { maxSessions, directory, streams, instruments, onRequest } = this.#deps
+    const { upstream } = exchange
     if (this.#sessions.size >= maxSessions) directory.expire()
     if (this.#sessions.size >= maxSessions) {
       throw new KnownError('too_many_sessions', `${maxSessions} sessions are open, which is max_sessions`)
     }
     const id = randomUUID()
+    const key = sessionKey(id)
     const session = new BridgeSession({
       id,
-      key: sessionKey(id),
-      upstream: exchange.upstream,
+      key,
+      upstream,
+      transport,
       directory,
+      streams,
       client: clientOf(exchange, envelope),
-      onRequest: (inFlight) => onRequest(exchange.upstream, inFlight),
-      onDropped: (reason) => instruments.countDropped(exchange.upstream, reason),
-      onNames: (kind, names) => instruments.labels.admit(exchange.upstream, kind, names),
-      onEnd: async (line) => {
-        this.#sessions.delete(id)
-        if (line) await upstream.closeSession(line)
-      },
+      link: (listener) => this.#link(access, key, listener),
+      onRequest: (inFlight) => onRequest(upstream, inFlight),
+      onDropped: (reason) => instruments.countDropped(upstream, reason),
+      onNames: (kind, names) => instruments.labels.admit(upstream, kind, names),
+      onEnd: () => this.#sessions.delete(id),
     })
     this.#sessions.set(id, session)
-    const operation = this.#operation(exchange, envelope, session)
-    try {
-      session.attach(await upstream.openSession(session.key, session))
-      session.request(exchange, message, envelope, operation)
-    } catch (error) {
-      session.end('exited')
-      const failure = known(error)
-      operation.end({ kind: 'failure', error: failure })
-      const details = { delivered: false }
-      replyError(exchange.incoming, exchange.outgoing, failure, { id: envelope.id, details })
-    }
+    return { id, session }
+  }
+
+  #link(access: Reached, key: string, listener: LinkListener): Link {
+    if (access.kind === 'stdio') return stdioLink(access.upstream, key, listener)
+    const { endpoint, transport } = access
+    const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener }
+    return transport === 'sse' ? sseLink(options) : httpLink(options)
+  }
+
+  #headers(exchange: Exchange): HeadersFor {
+    return bridgedHeaders(exchange, this.#deps.ownsAuthorization)
   }
 
   #refuse(exchange: Exchange, error: unknown, id: string | undefined): void {
@@ -163,6 +275,24 @@ export class Bridge {
 
 function known(error: unknown): KnownError {
   return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
+}
+
+/** How metrics name the server's side. */
+function peering(name: string, access: Reached): Peering {
+  return access.kind === 'stdio' ? { upstream: name, network: 'pipe' } : peeringOf(name, access.endpoint)
+}
+
+function messagesOf({ message, headers }: Posted): Posted[] {
+  const items = batchItems(message)
+  if (!items) throw new KnownError('invalid_message', `a batch of more than ${maxBatchMessages} messages`)
+  if (items.length === 0) throw new KnownError('invalid_message', 'the batch is empty')
+  return items.map((item) => {
+    const envelope = readEnvelope(item)
+    if (!envelope || envelope.kind === 'batch') throw new KnownError('invalid_message', 'the batch holds no messages')
+    // "The initialize request MUST NOT be part of a JSON-RPC batch" (MCP 2025-03-26, Lifecycle).
+    if (envelope.method === 'initialize') throw new KnownError('invalid_message', 'initialize is part of a batch')
+    return { message: item, envelope, headers }
+  })
 }
 
 /** MCP 2026-07-28, Transports: Streamable HTTP is POST only. */

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Session } from '../sessions/session.ts'
-import type { Endpoint } from '../upstreams/endpoint.ts'
+import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
+import { DeadlineWatch } from './deadlines.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
 import { type Exchange, clientOf, receiveBody, requestHeader, searchOf } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, forwardedPath, peeringOf } from './forward.ts'
@@ -13,6 +14,7 @@ import { type InventoryReader, inventoryReader } from './learn.ts'
 import { BodyObserver, type Operation, type OperationEnd, beginOperation, tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
+import type { OpenStream as ClientStream } from './streams.ts'
 
 /** Requests of one stream that wait for their answer; more are passed on unmeasured. */
 const maxPending = 1000
@@ -58,7 +60,7 @@ export class SseForwarder {
   }
 
   /** POST: one message of the client whose stream it is; the answer comes on that stream. */
-  postMessage(exchange: Exchange, endpoint: Endpoint): void {
+  postMessage(exchange: Exchange, endpoint: UpstreamEndpoint): void {
     const { incoming, outgoing } = exchange
     const { instruments, maxBodyBytes } = this.#deps
     const id = new URLSearchParams(searchOf(exchange)).get('session_id')
@@ -80,7 +82,7 @@ export class SseForwarder {
     })
   }
 
-  #deliver(exchange: Exchange, endpoint: Endpoint, stream: OpenStream, body: Buffer): void {
+  #deliver(exchange: Exchange, endpoint: UpstreamEndpoint, stream: OpenStream, body: Buffer): void {
     const { incoming, outgoing, upstream } = exchange
     const envelope = readEnvelope(body)
     if (!envelope) this.#deps.instruments.countUnparsed(upstream)
@@ -94,6 +96,21 @@ export class SseForwarder {
       else tellTraffic(this.#deps.traffic, upstream, end)
     }
     const relay = new Relay(outgoing)
+    const fail = (error: KnownError) => {
+      watch.stop()
+      replyError(incoming, outgoing, error, { id: envelope?.kind === 'request' ? envelope.id : undefined })
+      undelivered({ kind: 'failure', error })
+    }
+    const watch = new DeadlineWatch({
+      clock: this.#deps.clock,
+      sweep: this.#deps.sweep,
+      deadlines: endpoint.limits,
+      isExcused: () => relay.isPaused,
+      onOverdue: (error) => {
+        posted.abort()
+        fail(error)
+      },
+    })
     const posted = endpoint.send(
       {
         method: 'POST',
@@ -103,15 +120,19 @@ export class SseForwarder {
       },
       {
         onStart: (head) => {
+          watch.heard()
           relay.start(head)
           if (head.status >= 400) undelivered({ kind: 'status', status: head.status })
         },
-        onData: (chunk) => relay.data(chunk),
-        onEnd: () => relay.end(),
-        onError: (error) => {
-          replyError(incoming, outgoing, error, { id: envelope?.kind === 'request' ? envelope.id : undefined })
-          undelivered({ kind: 'failure', error })
+        onData: (chunk) => {
+          watch.heard()
+          relay.data(chunk)
         },
+        onEnd: () => {
+          watch.stop()
+          relay.end()
+        },
+        onError: fail,
       },
     )
     relay.attach(posted)
@@ -180,6 +201,7 @@ class StreamPassage {
   readonly #observer: BodyObserver
   readonly #rewriter: EndpointRewriter
   #upstream: HttpExchange | undefined
+  #client: ClientStream | undefined
   #stream: OpenStream | undefined
   #status = 0
   #isEventStream = false
@@ -191,7 +213,11 @@ class StreamPassage {
     this.#endpoint = endpoint
     this.#streams = streams
     this.#relay = new Relay(exchange.outgoing)
-    this.#observer = new BodyObserver('events', (envelope) => this.#heard(envelope))
+    this.#observer = new BodyObserver(
+      'events',
+      (envelope) => this.#heard(envelope),
+      () => this.#client?.event(),
+    )
     this.#rewriter = new EndpointRewriter((data) => this.#opened(data))
   }
 
@@ -203,7 +229,15 @@ class StreamPassage {
   onStart(head: ResponseHead): void {
     this.#status = head.status
     this.#isEventStream = head.status === 200 && isEventStream(headerValue(head.rawHeaders, 'content-type'))
+    if (this.#isEventStream) this.#openClient()
     this.#relay.start(head, this.#isEventStream ? lengthHeader : undefined)
+  }
+
+  /** Before the endpoint event is through, some of what was read may still be held back. */
+  #openClient(): void {
+    const { upstream, outgoing } = this.#exchange
+    const isBetweenEvents = () => this.#stream !== undefined && this.#observer.isBetweenEvents
+    this.#client = this.#deps.streams.open({ upstream, transport: 'sse', outgoing, isBetweenEvents })
   }
 
   onData(chunk: Buffer): void {
@@ -224,6 +258,7 @@ class StreamPassage {
     if (this.#status >= 500) {
       tellTraffic(this.#deps.traffic, this.#exchange.upstream, { kind: 'status', status: this.#status })
     }
+    this.#client?.end('upstream_ended')
     this.close(new KnownError('upstream_closed', 'the server ended the event stream'))
   }
 
@@ -237,6 +272,7 @@ class StreamPassage {
   close(error: KnownError): void {
     if (this.#over) return
     this.#over = true
+    this.#client?.end(error.code === 'cancelled' ? 'client_gone' : 'upstream_error')
     this.#upstream?.abort()
     this.#streams.delete(this.#id)
     for (const operation of this.#stream?.pending.values() ?? []) operation.end({ kind: 'failure', error })

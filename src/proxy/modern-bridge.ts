@@ -1,16 +1,28 @@
 import { KnownError, errorMessage } from '../errors.ts'
-import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
-import { type ByteRange, type Envelope, onOneLine, splice } from '../wire/envelope.ts'
+import type { Channel } from '../upstreams/channel.ts'
+import { type ByteRange, type Envelope, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
-import { sseEvent } from '../wire/sse.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
 import { namesIn } from './learn.ts'
-import { type ObserveDeps, type Operation, beginOperation } from './observe.ts'
+import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
 import { ReplyStream } from './reply-stream.ts'
-import { errorMessageFor, replyError } from './replies.ts'
+import { accepted } from './replies.ts'
+import type { Streams } from './streams.ts'
 
 export interface ModernBridgeDeps extends ObserveDeps {
+  readonly streams: Streams
   readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
+}
+
+/** An opened connection that no client owns: the resident process, or one that is ours to an HTTP+SSE server. */
+export interface SharedLine {
+  readonly channel: Channel
+}
+
+/** Where such connections come from; each is given back after the request, also when it could not be had. */
+export interface SharedLines {
+  borrow(exchange: Exchange): Promise<SharedLine>
+  release(line: SharedLine | undefined): void
 }
 
 interface Waiting {
@@ -18,7 +30,7 @@ interface Waiting {
   readonly envelope: Envelope
   readonly operation: Operation
   readonly reply: ReplyStream
-  readonly line: Line
+  line: SharedLine | undefined
 }
 
 /**
@@ -28,41 +40,44 @@ interface Waiting {
 const maxUnreadBytes = 16 * 1024 * 1024
 
 /**
- * The requests of all modern clients of one stdio server, on its resident process. They know no session, so their ids,
- * progress tokens and subscription ids become ours on the way in and theirs again on the way out: two clients that
- * both use id 1 never meet. Everything else in a message stays byte for byte.
+ * The requests of all modern clients of one server that needs an opening exchange, on connections that we opened. They
+ * know no session, so their ids, progress tokens and subscription ids become ours on the way in and theirs again on the
+ * way out: two clients that both use id 1 never meet. Everything else in a message stays byte for byte.
  */
 export class ModernBridge {
   readonly #deps: ModernBridgeDeps
-  readonly #name: string
-  readonly #upstream: StdioUpstream
+  readonly #peering: Peering
+  readonly #lines: SharedLines
   /** By our own id, as raw JSON text. */
   readonly #waiting = new Map<string, Waiting>()
   #lastId = 0
 
-  constructor(deps: ModernBridgeDeps, name: string, upstream: StdioUpstream) {
+  constructor(deps: ModernBridgeDeps, peering: Peering, lines: SharedLines) {
     this.#deps = deps
-    this.#name = name
-    this.#upstream = upstream
+    this.#peering = peering
+    this.#lines = lines
   }
 
   async handle(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
     if (envelope.kind !== 'request') return this.#tell(exchange, body, envelope)
     const operation = beginOperation(this.#deps, {
-      peering: { upstream: this.#name, network: 'pipe' },
+      peering: this.#peering,
       envelope,
       protocolVersion: eraOf(exchange, envelope).version,
       httpTraceparent: requestHeader(exchange, 'traceparent'),
       httpTracestate: requestHeader(exchange, 'tracestate'),
       arrivedAtMs: exchange.arrivedAtMs,
     })
-    this.#deps.onRequest(this.#name, 1)
+    this.#deps.onRequest(this.#peering.upstream, 1)
+    const { streams } = this.#deps
+    const reply = new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined })
+    const waiting: Waiting = { exchange, envelope, operation, reply, line: undefined }
     try {
-      const line = await this.#upstream.borrowResident()
+      waiting.line = await this.#lines.borrow(exchange)
       if (exchange.outgoing.destroyed) throw clientGone()
-      this.#ask(exchange, body, envelope, operation, line)
+      this.#ask(body, waiting, waiting.line)
     } catch (error) {
-      this.#fail({ exchange, envelope, operation }, known(error), false)
+      this.#fail(waiting, known(error), false)
     }
   }
 
@@ -73,7 +88,7 @@ export class ModernBridge {
     const key = envelope.progressToken ?? envelope.subscriptionId ?? envelope.requestId
     const waiting = key === undefined ? this.#onlyLogger(envelope) : this.#waiting.get(key)
     if (!waiting) {
-      if (key !== undefined) this.#deps.instruments.countDropped(this.#name, 'no_request')
+      if (key !== undefined) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return key !== undefined
     }
     waiting.reply.message(translate(message, envelope, waiting.envelope))
@@ -83,8 +98,12 @@ export class ModernBridge {
   }
 
   /** The process is gone: every request on it gets its one error. */
-  closed(line: Line, why: string): void {
-    const error = new KnownError('upstream_exited', why)
+  closed(line: SharedLine, why: string): void {
+    this.lost(line, new KnownError('upstream_exited', why))
+  }
+
+  /** The same for any connection. */
+  lost(line: SharedLine, error: KnownError): void {
     for (const [id, waiting] of this.#waiting) {
       if (waiting.line !== line) continue
       this.#waiting.delete(id)
@@ -92,57 +111,51 @@ export class ModernBridge {
     }
   }
 
-  #ask(exchange: Exchange, body: Buffer, envelope: Envelope, operation: Operation, line: Line): void {
-    const { outgoing } = exchange
+  #ask(body: Buffer, waiting: Waiting, { channel }: SharedLine): void {
+    const { exchange, envelope } = waiting
     this.#lastId += 1
     const id = `"vitals+${this.#lastId}"`
-    const reply = new ReplyStream(outgoing, {}, () => undefined)
-    const waiting: Waiting = { exchange, envelope, operation, reply, line }
     this.#waiting.set(id, waiting)
     // In the modern era the end of the client's connection is the cancellation.
-    outgoing.once('close', () => this.#cancel(id))
+    exchange.outgoing.once('close', () => this.#cancel(id))
     const edits = [edit(envelope.ranges.id, id), edit(envelope.ranges.progressToken, id)].flat()
-    line.channel.send(onOneLine(splice(body, edits))).catch((error: unknown) => {
+    channel.send(splice(body, edits), {}).catch((error: unknown) => {
       if (this.#waiting.delete(id)) this.#fail(waiting, known(error), false)
     })
   }
 
-  /** Gives the process back and tells the client; `delivered` says whether the process got the request. */
-  #fail(waiting: Pick<Waiting, 'exchange' | 'envelope' | 'operation'>, error: KnownError, delivered: boolean): void {
-    const { exchange, envelope, operation } = waiting
-    const { incoming, outgoing } = exchange
-    const details = { delivered }
-    this.#release()
-    operation.end({ kind: 'failure', error })
-    if (outgoing.headersSent) {
-      outgoing.end(sseEvent({ type: 'message', data: Buffer.from(errorMessageFor(error, envelope.id, details)) }))
-    } else replyError(incoming, outgoing, error, { id: envelope.id, details })
+  /** Gives the connection back and tells the client; `delivered` says whether the server got the request. */
+  #fail(waiting: Waiting, error: KnownError, delivered: boolean): void {
+    this.#release(waiting)
+    waiting.operation.end({ kind: 'failure', error })
+    waiting.reply.fail(error, waiting.envelope.id, { delivered })
   }
 
   #cancel(id: string): void {
     const waiting = this.#waiting.get(id)
     if (!waiting) return
     this.#waiting.delete(id)
-    this.#release()
     waiting.operation.end({ kind: 'failure', error: clientGone() })
+    const { line } = waiting
     const params = `{"requestId":${id},"reason":"the client closed the connection"}`
     const message = Buffer.from(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":${params}}`)
-    waiting.line.channel.send(message).catch(() => undefined) // The process is gone, and the request with it.
+    line?.channel.send(message, {}).catch(() => undefined) // The connection is gone, and the request with it.
+    this.#release(waiting)
   }
 
   #answer(message: Buffer, envelope: Envelope): boolean {
     const id = envelope.id ?? ''
     const waiting = this.#waiting.get(id)
     if (!waiting) {
-      if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#name, 'client_gone')
+      if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'client_gone')
       return id.startsWith('"vitals+')
     }
     this.#waiting.delete(id)
-    this.#release()
+    this.#release(waiting)
     const { method } = waiting.envelope
     const { labels } = this.#deps.instruments
-    if (method === 'tools/list') labels.admit(this.#name, 'tool', namesIn(message, 'tools'))
-    if (method === 'prompts/list') labels.admit(this.#name, 'prompt', namesIn(message, 'prompts'))
+    if (method === 'tools/list') labels.admit(this.#peering.upstream, 'tool', namesIn(message, 'tools'))
+    if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(message, 'prompts'))
     waiting.reply.answer(translate(message, envelope, waiting.envelope), statusOfAnswer(envelope.error, 'modern'))
     waiting.operation.end({ kind: 'answer', envelope })
     return true
@@ -163,15 +176,20 @@ export class ModernBridge {
    */
   async #tell(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
     if (envelope.requestId === undefined && envelope.kind === 'notification') {
-      const line = await this.#upstream.borrowResident().finally(() => this.#upstream.releaseResident())
-      await line.channel.send(onOneLine(body))
+      let line: SharedLine | undefined
+      try {
+        line = await this.#lines.borrow(exchange)
+        await line.channel.send(body, {})
+      } finally {
+        this.#lines.release(line)
+      }
     }
-    exchange.outgoing.writeHead(202, { 'content-length': 0 }).end()
+    accepted(exchange)
   }
 
-  #release(): void {
-    this.#deps.onRequest(this.#name, -1)
-    this.#upstream.releaseResident()
+  #release({ line }: Waiting): void {
+    this.#deps.onRequest(this.#peering.upstream, -1)
+    this.#lines.release(line)
   }
 }
 

@@ -1,78 +1,176 @@
-import type { ServerResponse } from 'node:http'
+import type { KnownError } from '../errors.ts'
+import type { StreamEnd } from '../telemetry/instruments.ts'
+import { Unauthorized } from '../upstreams/reply.ts'
 import { sseEvent } from '../wire/sse.ts'
+import type { Exchange } from './exchange.ts'
+import { errorMessageFor, replyError } from './replies.ts'
+import type { OpenStream, Streams } from './streams.ts'
+
+/** Where the answer to one bridged request goes, and what the server says before it. */
+export interface Reply {
+  message(message: Buffer): void
+  /** Sends the answer and ends. `headers` go with it when nothing was sent before. */
+  answer(message: Buffer, status: number, headers?: Readonly<Record<string, string>>): void
+  /** Sends an error of ours in place of the answer; `id` is the request's. */
+  fail(error: KnownError, id: string | undefined, details?: Readonly<Record<string, unknown>>): void
+  /** Ends without an answer. */
+  end(): void
+  /** Hears once that the client left before the end, also when that was before this call. */
+  onGone(listener: () => void): void
+}
+
+export interface ReplyStreamOptions {
+  readonly exchange: Exchange
+  /** The client's. */
+  readonly transport: 'http' | 'sse'
+  readonly streams: Streams
+  /** Of the answer if it becomes a stream. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** `true` asks the sender to wait until `false`: the client reads slower than the server writes. */
+  readonly pressure: (isFull: boolean) => void
+}
 
 /**
  * The answer to one bridged POST: plain JSON when the answer is the first thing to say, an event stream when something
  * else comes before it (MCP 2025-11-25, Transports, "Sending Messages to the Server": the server chooses).
  */
-export class ReplyStream {
-  readonly outgoing: ServerResponse
-  readonly #streamHeaders: Readonly<Record<string, string>>
-  readonly #pressure: (isFull: boolean) => void
-  #isStream = false
+export class ReplyStream implements Reply {
+  readonly #options: ReplyStreamOptions
+  readonly #exchange: Exchange
+  #stream: OpenStream | undefined
   #isFull = false
 
-  /** `pressure(true)` asks the sender to wait until `pressure(false)`: the client reads slower than the server writes. */
-  constructor(
-    outgoing: ServerResponse,
-    streamHeaders: Readonly<Record<string, string>>,
-    pressure: (isFull: boolean) => void,
-  ) {
-    this.outgoing = outgoing
-    this.#streamHeaders = streamHeaders
-    this.#pressure = pressure
+  constructor(options: ReplyStreamOptions) {
+    this.#options = options
+    this.#exchange = options.exchange
+  }
+
+  onGone(listener: () => void): void {
+    const { outgoing } = this.#exchange
+    if (outgoing.destroyed) return listener()
+    outgoing.once('close', () => {
+      if (!outgoing.writableFinished) listener()
+    })
   }
 
   /** Turns the answer into an event stream, and sends its headers at once. */
   open(): void {
-    if (this.#isStream || this.outgoing.headersSent) return
-    this.#isStream = true
-    this.outgoing.writeHead(200, {
-      'content-type': 'text/event-stream',
-      'cache-control': 'no-cache',
-      ...this.#streamHeaders,
-    })
-    this.outgoing.flushHeaders()
+    const { outgoing, upstream } = this.#exchange
+    if (this.#stream || outgoing.headersSent) return
+    const { streams, transport, headers } = this.#options
+    outgoing.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', ...headers })
+    outgoing.flushHeaders()
+    // Every event is written at once, so anything may come between two of them.
+    const stream = streams.open({ upstream, transport, outgoing, isBetweenEvents: () => true })
+    this.#stream = stream
+    outgoing.once('close', () => stream.end(outgoing.writableFinished ? 'upstream_ended' : 'client_gone'))
   }
 
   /** Sends one message before the answer. */
   message(message: Buffer): void {
-    this.open()
-    this.#write(sseEvent({ type: 'message', data: message }))
+    this.event('message', message)
   }
 
-  /** Sends the answer and ends. `extra` headers go with it when nothing was sent before. */
-  answer(message: Buffer, status: number, extra: Readonly<Record<string, string>> = {}): void {
-    if (this.#isStream) {
-      this.#write(sseEvent({ type: 'message', data: message }))
+  event(type: string, data: Buffer): void {
+    this.open()
+    this.#stream?.event()
+    this.#write(sseEvent({ type, data }))
+  }
+
+  answer(message: Buffer, status: number, headers: Readonly<Record<string, string>> = {}): void {
+    const { outgoing } = this.#exchange
+    if (this.#stream) {
+      this.message(message)
       return this.end()
     }
-    this.outgoing.writeHead(status, {
-      'content-type': 'application/json',
-      'content-length': message.length,
-      ...extra,
-    })
-    this.outgoing.end(message)
+    outgoing.writeHead(status, { 'content-type': 'application/json', 'content-length': message.length, ...headers })
+    outgoing.end(message)
+  }
+
+  fail(error: KnownError, id: string | undefined, details: Readonly<Record<string, unknown>> = {}): void {
+    const { incoming, outgoing } = this.#exchange
+    if (outgoing.headersSent) this.answer(Buffer.from(errorMessageFor(error, id, details)), 200)
+    else replyError(incoming, outgoing, error, { id, details })
   }
 
   /** Ends without an answer: as a stream, since that alone needs none. */
-  end(): void {
+  end(reason: StreamEnd = 'upstream_ended'): void {
     this.open()
-    this.outgoing.end()
+    this.#stream?.end(reason)
+    this.#exchange.outgoing.end()
   }
 
   #write(bytes: Buffer): void {
-    const { outgoing } = this
+    const { outgoing } = this.#exchange
     if (outgoing.destroyed || outgoing.writableEnded || outgoing.write(bytes) || this.#isFull) return
     this.#isFull = true
-    this.#pressure(true)
+    this.#options.pressure(true)
     const relieve = () => {
       outgoing.off('drain', relieve)
       outgoing.off('close', relieve)
       this.#isFull = false
-      this.#pressure(false)
+      this.#options.pressure(false)
     }
     outgoing.on('drain', relieve)
     outgoing.on('close', relieve)
   }
+}
+
+/** HTTP+SSE: every answer goes to the one stream of the session, which outlives them all. */
+export function streamReply(stream: ReplyStream): Reply {
+  return {
+    message: (message) => stream.message(message),
+    answer: (message) => stream.message(message),
+    fail: (error, id, details) => stream.message(Buffer.from(errorMessageFor(error, id, details))),
+    end: () => undefined,
+    onGone: () => undefined, // The session ends with its stream.
+  }
+}
+
+/**
+ * HTTP+SSE: the same for `initialize`, whose POST is left open until the server has said whether it wants other
+ * credentials: that is the one answer that a client can only get by HTTP.
+ */
+export function openingReply(stream: ReplyStream, { incoming, outgoing }: Exchange): Reply {
+  const onStream = streamReply(stream)
+  const accept = () => {
+    if (!outgoing.headersSent) outgoing.writeHead(202, { 'content-length': 0 }).end()
+  }
+  return {
+    ...onStream,
+    answer: (message, status) => {
+      accept()
+      onStream.answer(message, status)
+    },
+    fail: (error, id, details) => {
+      if (error instanceof Unauthorized) return replyError(incoming, outgoing, error, { id, details })
+      accept()
+      onStream.fail(error, id, details)
+    },
+    end: accept,
+  }
+}
+
+/** A POSTed batch: its answers share one event stream, which ends with the last of them (MCP 2025-03-26, Transports). */
+export function batchReplies(stream: ReplyStream, count: number): Reply[] {
+  let left = count
+  const listeners: (() => void)[] = []
+  let isGone = false
+  stream.onGone(() => {
+    isGone = true
+    for (const listener of listeners) listener()
+  })
+  const last = (message?: Buffer) => {
+    if (message) stream.message(message)
+    left -= 1
+    if (left === 0) stream.end()
+  }
+  const reply: Reply = {
+    message: (message) => stream.message(message),
+    answer: (message) => last(message),
+    fail: (error, id, details) => last(Buffer.from(errorMessageFor(error, id, details))),
+    end: () => last(),
+    onGone: (listener) => (isGone ? listener() : void listeners.push(listener)),
+  }
+  return Array.from({ length: count }, () => reply)
 }

@@ -1,14 +1,19 @@
 import type { Clock, Timer } from '../clock.ts'
+import { KnownError } from '../errors.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames, headerValue, modernHeaders } from '../wire/headers.ts'
 import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
+import { type FollowOptions, follow } from './follow.ts'
 import { post } from './post.ts'
 
 export interface HttpChannelOptions {
   readonly endpoint: Endpoint
   readonly clock: Clock
   readonly maxBodyBytes: number
+  /** Whether an answer whose stream was cut is fetched behind its last event. */
+  readonly resumes?: boolean
   readonly events: Pick<ChannelEvents, 'onMessage'>
 }
 
@@ -36,9 +41,57 @@ export class HttpChannel implements Channel {
     this.#protocolVersion = version
   }
 
-  send(message: Buffer, outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
-    const { endpoint, clock, maxBodyBytes, events } = this.#options
-    return post({
+  /**
+   * Opens the stream on which the server speaks unasked, and keeps it open; a server that offers none is let be.
+   * `onGone` hears that the server no longer knows our session (MCP 2025-11-25, "Listening for Messages from the Server").
+   */
+  listen(onGone: (error: KnownError) => void): void {
+    this.#follow(this.#life.signal, undefined, {
+      onMessage: (message, envelope) => this.#options.events.onMessage(message, envelope),
+      onRefused: (status) => {
+        if (status !== 404 || this.#sessionId === undefined) return
+        this.#sessionId = undefined
+        onGone(new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our session'))
+      },
+    })
+  }
+
+  #follow(
+    signal: AbortSignal,
+    lastEventId: string | undefined,
+    heard: Pick<FollowOptions, 'onMessage' | 'onRefused'>,
+  ): void {
+    const { endpoint, clock, maxBodyBytes } = this.#options
+    const headers = this.#contextHeaders({})
+    follow({ endpoint, clock, path: this.#path, headers, maxBodyBytes, lastEventId, signal, ...heard })
+  }
+
+  /** What was left of an answer: until it came, the request stays open, as it would with the client itself. */
+  #resume(asked: Envelope | undefined, lastEventId: string, signal: AbortSignal): Promise<void> {
+    const answered = new AbortController()
+    return new Promise((resolve, reject) => {
+      const cancel = () => reject(new KnownError('cancelled', 'the connection was closed by us'))
+      if (signal.aborted) return cancel()
+      signal.addEventListener('abort', cancel, { once: true })
+      this.#follow(AbortSignal.any([answered.signal, signal]), lastEventId, {
+        onMessage: (message, envelope) => {
+          this.#options.events.onMessage(message, envelope)
+          if (envelope.kind !== 'response' || envelope.id !== asked?.id) return
+          answered.abort()
+          signal.removeEventListener('abort', cancel)
+          resolve()
+        },
+        onRefused: (status) => {
+          reject(new KnownError('upstream_closed', `the answer was cut off, and HTTP ${status} came for the rest`))
+        },
+      })
+    })
+  }
+
+  async send(message: Buffer, outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
+    const { endpoint, clock, maxBodyBytes, events, resumes } = this.#options
+    const end = signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal
+    const lastEventId = await post({
       endpoint,
       clock,
       path: this.#path,
@@ -46,7 +99,8 @@ export class HttpChannel implements Channel {
       headers: ['accept', 'application/json, text/event-stream', ...this.#contextHeaders(outgoing)],
       maxBodyBytes,
       isAnsweredElsewhere: false,
-      signal: signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal,
+      canResume: resumes,
+      signal: end,
       onStart: (status, rawHeaders) => {
         // The answer to `initialize` alone assigns a session (MCP 2025-11-25, Session Management, 1).
         const isAssigned = outgoing.method === 'initialize' && status === 200
@@ -57,6 +111,7 @@ export class HttpChannel implements Channel {
       },
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
     })
+    if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, end)
   }
 
   #contextHeaders(outgoing: Outgoing): string[] {

@@ -1,7 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { headerValue } from '../wire/headers.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import { Reply } from './reply.ts'
 
@@ -20,28 +19,38 @@ export interface PostOptions {
   /** Returns whether a 404 would mean our session. */
   readonly onStart: (status: number, rawHeaders: readonly string[]) => boolean
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
+  /** Whether a stream that ends before the answer is no error where its events have ids. */
+  readonly canResume?: boolean | undefined
 }
 
 /** A server that has answered on a stream may take this long to end it. */
 const lingerMs = 1000
 
-/** Posts one message of our own. Resolves when its answer is complete, and rejects with what is wrong with it. */
-export function post(options: PostOptions): Promise<void> {
+/**
+ * Posts one message of our own. Resolves when its answer is complete, or with the id of the event behind which the rest
+ * can be had; rejects with what is wrong with it.
+ */
+export function post(options: PostOptions): Promise<string | undefined> {
   const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signal, onMessage } = options
+  const { canResume = false } = options
   if (signal.aborted) return Promise.reject(closedByUs())
   return new Promise((resolve, reject) => {
     let linger: Timer | undefined
-    const finish = (error?: KnownError) => {
+    const finish = (error?: KnownError, lastEventId?: string) => {
       linger?.cancel()
       signal.removeEventListener('abort', cancel)
       if (error) reject(error)
-      else resolve()
+      else resolve(lastEventId)
     }
     const abort = (error?: KnownError) => {
       exchange.abort()
       finish(error)
     }
     const cancel = () => abort(closedByUs())
+    const end = (error: KnownError | undefined) => {
+      const lastEventId = error && canResume ? reply.resumableFrom() : undefined
+      finish(lastEventId === undefined ? error : undefined, lastEventId)
+    }
     const reply = new Reply({
       asked: readEnvelope(message),
       maxBodyBytes,
@@ -55,13 +64,10 @@ export function post(options: PostOptions): Promise<void> {
     const exchange = endpoint.send(
       { method: 'POST', path, headers: ownHeaders(endpoint, [...body, ...headers]), body: message },
       {
-        onStart: ({ status, rawHeaders }) => {
-          const hadSession = options.onStart(status, rawHeaders)
-          reply.start(status, headerValue(rawHeaders, 'content-type'), hadSession)
-        },
+        onStart: (head) => reply.start(head, options.onStart(head.status, head.rawHeaders)),
         onData: (chunk) => reply.push(chunk),
-        onEnd: () => finish(reply.end()),
-        onError: finish,
+        onEnd: () => end(reply.end()),
+        onError: end,
       },
     )
   })

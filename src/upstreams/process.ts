@@ -56,6 +56,8 @@ export interface StartOptions {
   readonly stdinGraceMs?: number
   readonly stderrTailBytes: number
   onStderr?(chunk: Buffer): void
+  /** The process writes to our own stderr, and nothing of that is read. */
+  readonly inheritStderr?: boolean
 }
 
 /** Starts a command. It never throws: what cannot be started has already exited with `spawn_failed`. */
@@ -101,13 +103,16 @@ export function processStarter({ clock, setprivPath, watchdog }: ProcessStarterO
       ? [setprivPath, ['--pdeathsig', 'KILL', '--', command.command, ...command.args]]
       : [command.command, command.args]
     try {
-      const child = spawn(file, args, {
+      const spawning = {
         env,
         cwd: command.cwd,
         detached: process.platform !== 'win32', // There it would open a console window instead of a group.
         windowsHide: true,
-        stdio: ['pipe', 'pipe', 'pipe'],
-      })
+      }
+      const child =
+        options.inheritStderr === true
+          ? spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'inherit'] })
+          : spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'pipe'] })
       if (child.pid === undefined) return neverStarted(clock, spawnError(child))
       return new ChildGroup({ child, pid: child.pid, clock, watchdog, options })
     } catch (error) {
@@ -178,7 +183,7 @@ function afterOnePoll(run: () => void): void {
 }
 
 interface ChildGroupOptions {
-  readonly child: ChildProcessByStdio<Writable, Readable, Readable>
+  readonly child: ChildProcessByStdio<Writable, Readable, Readable | null>
   readonly pid: number
   readonly clock: Clock
   readonly watchdog: ProcessStarterOptions['watchdog']
@@ -212,12 +217,12 @@ class ChildGroup implements ServerProcess {
     this.#stderr = new Tail(options.stderrTailBytes)
     this.#stdinGraceMs = options.stdinGraceMs ?? defaults.supervision.stdinGraceMs
     watchdog?.watch(pid)
-    child.stderr.on('data', (chunk: Buffer) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
       this.#stderr.append(chunk)
       options.onStderr?.(chunk)
     })
     // A broken pipe means that the process has gone or closed its end; its exit is the event that counts.
-    for (const pipe of [child.stdin, child.stdout, child.stderr, child]) pipe.on('error', () => {})
+    for (const pipe of [child.stdin, child.stdout, child.stderr, child]) pipe?.on('error', () => {})
     this.exited = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
         afterOnePoll(() => {

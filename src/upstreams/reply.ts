@@ -1,7 +1,8 @@
 import { KnownError } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { isEventStream } from '../wire/headers.ts'
+import { headerValue, isEventStream } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
+import type { ResponseHead } from './http.ts'
 
 export interface ReplyOptions {
   /** The message that was posted. */
@@ -21,6 +22,8 @@ export class Reply {
   readonly #options: ReplyOptions
   #status = 0
   #hadSession = false
+  #challenge: string | undefined
+  #lastEventId: string | undefined
   #wasAnswered = false
   #stream: SseMessageReader | undefined
   #chunks: Buffer[] = []
@@ -30,13 +33,17 @@ export class Reply {
     this.#options = options
   }
 
-  start(status: number, contentType: string | undefined, hadSession: boolean): void {
+  start({ status, rawHeaders }: ResponseHead, hadSession: boolean): void {
     this.#status = status
     this.#hadSession = hadSession
-    if (!isEventStream(contentType)) return
+    this.#challenge = headerValue(rawHeaders, 'www-authenticate')
+    if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
       maxBytes: this.#options.maxBodyBytes,
-      onMessage: ({ data }) => this.#hear(data),
+      onMessage: ({ id, data }) => {
+        if (id !== undefined && id !== '') this.#lastEventId = id
+        this.#hear(data)
+      },
       onTooLarge: (bytes) => this.#refuse(bytes),
     })
   }
@@ -48,9 +55,15 @@ export class Reply {
     else this.#refuse(this.#bytes)
   }
 
+  /** The event behind which a stream can be resumed that ended without the answer. */
+  resumableFrom(): string | undefined {
+    const isCut = this.#status === 200 && this.#stream !== undefined && !this.#wasAnswered
+    return isCut ? this.#lastEventId : undefined
+  }
+
   /** What is wrong with the answer as a whole; undefined when nothing is. */
   end(): KnownError | undefined {
-    const refusal = refusalOf(this.#status, this.#hadSession)
+    const refusal = refusalOf(this.#status, this.#hadSession, this.#challenge)
     if (refusal) return refusal
     const isAccepted = this.#status < 300
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
@@ -95,13 +108,21 @@ function isJsonRpc(message: Buffer): boolean {
   }
 }
 
-function refusalOf(status: number, hadSession: boolean): KnownError | undefined {
-  if (status === 401 || status === 403) return unauthorized(status)
+function refusalOf(status: number, hadSession: boolean, challenge: string | undefined): KnownError | undefined {
+  if (status === 401 || status === 403) return new Unauthorized(status, challenge)
   if (status !== 404 || !hadSession) return undefined
   return new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our session')
 }
 
-/** The server wants credentials that we do not have. */
-export function unauthorized(status: number): KnownError {
-  return new KnownError('upstream_unauthorized', `HTTP ${status}: credentials are missing or refused`)
+/** The server wants other credentials; what it said of them is for the client that has to get some. */
+export class Unauthorized extends KnownError {
+  readonly status: number
+  /** `WWW-Authenticate`. */
+  readonly challenge: string | undefined
+
+  constructor(status: number, challenge: string | undefined) {
+    super('upstream_unauthorized', `HTTP ${status}: credentials are missing or refused`)
+    this.status = status
+    this.challenge = challenge
+  }
 }

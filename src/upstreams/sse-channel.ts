@@ -7,7 +7,7 @@ import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import type { HttpExchange } from './http.ts'
 import { post } from './post.ts'
-import { unauthorized } from './reply.ts'
+import { Unauthorized } from './reply.ts'
 
 export interface SseChannelOptions {
   readonly endpoint: Endpoint
@@ -50,7 +50,9 @@ export class SseChannel implements Channel {
   /** Opens the stream; resolves when the server has said where to POST. */
   open(): Promise<void> {
     const { endpoint, maxBodyBytes } = this.#options
+    if (this.#closed !== undefined) return Promise.reject(new KnownError('cancelled', this.#closed))
     return new Promise((resolve, reject) => {
+      this.#life.signal.addEventListener('abort', () => reject(new KnownError('cancelled', this.#closed ?? '')))
       const fail = (error: KnownError) => {
         reject(error)
         this.#lose(error.message)
@@ -77,7 +79,7 @@ export class SseChannel implements Channel {
         },
         {
           onStart: ({ status, rawHeaders }) => {
-            const refusal = streamRefusal(status, headerValue(rawHeaders, 'content-type'))
+            const refusal = streamRefusal(status, rawHeaders)
             if (refusal) fail(refusal)
           },
           onData: (chunk) => reader.push(chunk),
@@ -107,13 +109,13 @@ export class SseChannel implements Channel {
     this.#life.abort()
   }
 
-  send(message: Buffer, _outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
+  async send(message: Buffer, _outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
     const { endpoint, clock, maxBodyBytes, events } = this.#options
     const messages = this.#messages
     if (this.#closed !== undefined || !messages) {
-      return Promise.reject(new KnownError('upstream_closed', this.#closed ?? 'the event stream is not open'))
+      throw new KnownError('upstream_closed', this.#closed ?? 'the event stream is not open')
     }
-    return post({
+    await post({
       endpoint,
       clock,
       path: messages.pathname + messages.search,
@@ -133,8 +135,9 @@ export class SseChannel implements Channel {
   }
 }
 
-function streamRefusal(status: number, contentType: string | undefined): KnownError | undefined {
-  if (status === 401 || status === 403) return unauthorized(status)
+function streamRefusal(status: number, rawHeaders: readonly string[]): KnownError | undefined {
+  const contentType = headerValue(rawHeaders, 'content-type')
+  if (status === 401 || status === 403) return new Unauthorized(status, headerValue(rawHeaders, 'www-authenticate'))
   if (status !== 200) return new KnownError('upstream_http_error', `HTTP ${status} instead of an event stream`)
   if (!isEventStream(contentType)) {
     return new KnownError('upstream_invalid', `content type "${contentType ?? 'none'}" instead of text/event-stream`)

@@ -1,6 +1,6 @@
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError } from '../errors.ts'
-import { readEnvelope } from '../wire/envelope.ts'
+import { onOneLine, readEnvelope } from '../wire/envelope.ts'
 import { LineReader } from '../wire/lines.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
 import { type ServerProcess, describeExit } from './process.ts'
@@ -60,7 +60,7 @@ export class StdioChannel implements Channel {
     else this.#events.onDropped('noise')
   }
 
-  /** Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */
+  /** Puts the message on one line. Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */
   send(message: Buffer): Promise<void> {
     const { stdin } = this.process
     if (this.#closed !== undefined || !stdin.writable) {
@@ -68,7 +68,7 @@ export class StdioChannel implements Channel {
     }
     return new Promise((resolve, reject) => {
       stdin.cork()
-      stdin.write(message)
+      stdin.write(onOneLine(message))
       stdin.write('\n', (error) => {
         if (error) reject(new KnownError('upstream_exited', `stdin: ${error.message}`, { cause: error }))
         else resolve()

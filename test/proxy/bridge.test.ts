@@ -379,7 +379,6 @@ describe('what is no message', () => {
     ['JSON cut short', '{"jsonrpc":"2.0","id":1'],
     ['no JSON-RPC', '{"a":1}'],
     ['nothing', ''],
-    ['a batch, which a session of one process cannot tell apart', '[{"jsonrpc":"2.0","id":1,"method":"ping"}]'],
   ])('%s is a 400 with −32700', async (_title, body) => {
     const proxy = await start()
     const response = await post(proxy, json, body)

@@ -11,14 +11,16 @@ import { Bridge } from '../../src/proxy/bridge.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
 import { type GuardOptions, guard } from '../../src/proxy/guard.ts'
+import { Streams } from '../../src/proxy/streams.ts'
+import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
-import type { Instruments, Operation } from '../../src/telemetry/instruments.ts'
+import type { EndedStream, Instruments, Operation } from '../../src/telemetry/instruments.ts'
 import type { OperationResult, ServerSpanStart, Tracing } from '../../src/telemetry/tracing.ts'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { HostPolicy, ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import type { HostPolicy, HttpLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { Changes } from '../support/raw-http.ts'
 
 export type TestUpstream =
@@ -27,6 +29,7 @@ export type TestUpstream =
       readonly transport?: 'http' | 'sse'
       readonly headers?: Readonly<Record<string, string>>
       readonly upstreamHost?: HostPolicy
+      readonly limits?: HttpLimits
     }
   | { readonly script: string; readonly args?: readonly string[]; readonly resident?: ResidentPolicy }
 
@@ -36,6 +39,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly maxSessions?: number
   readonly idleLimitMs?: number
   readonly clock?: Clock
+  readonly keepAliveMs?: number
 }
 
 export interface EndedSpan {
@@ -55,6 +59,8 @@ export interface Told {
   readonly answered: string[]
   readonly failed: KnownError[]
   readonly endedSessions: string[]
+  readonly streams: EndedStream[]
+  readonly events: string[]
 }
 
 /** The real data listener with real upstreams behind it; only telemetry and heartbeats are recorders. */
@@ -75,6 +81,8 @@ export async function startProxy(options: ProxyOptions) {
     answered: [],
     failed: [],
     endedSessions: [],
+    streams: [],
+    events: [],
   }
   const inFlight = new Map<string, number>()
   const directory: SessionDirectory = new SessionDirectory({
@@ -101,15 +109,29 @@ export async function startProxy(options: ProxyOptions) {
     inFlight.set(name, (inFlight.get(name) ?? 0) + change)
     changes.notify()
   }
-  const bridge: Bridge = new Bridge({ ...observing, directory, maxBodyBytes, maxSessions, onRequest })
   const ownsAuthorization = options.bearerToken !== undefined
-  const forwarding: ForwardDeps = { ...observing, directory, maxBodyBytes, ownsAuthorization, onRequest }
+  const sweep = new Sweep(clock)
+  const { keepAliveMs = Infinity } = options
+  const streams = new Streams({ clock, sweep, instruments: observing.instruments, keepAliveMs })
+  const forwarding: ForwardDeps = {
+    ...observing,
+    directory,
+    sweep,
+    streams,
+    maxBodyBytes,
+    ownsAuthorization,
+    onRequest,
+  }
+  const bridge: Bridge = new Bridge({ ...forwarding, maxSessions })
   const stops: (() => Promise<void>)[] = []
   const access = new Map<string, Access>()
   for (const [name, upstream] of Object.entries(options.upstreams)) {
-    const opened = 'url' in upstream ? urlAccess(upstream) : stdioAccess(name, upstream, bridge, told, clock)
+    const opened = 'url' in upstream ? urlAccess(upstream, clock) : stdioAccess(name, upstream, bridge, told, clock)
     access.set(name, opened)
-    stops.push(() => (opened.kind === 'stdio' ? opened.upstream.stop() : opened.endpoint.close()))
+    stops.push(async () => {
+      if (opened.kind === 'stdio') await opened.upstream.stop()
+      if (opened.kind === 'endpoint') await opened.endpoint.close()
+    })
   }
   let isStopping = false
   const app = dataApp({
@@ -138,12 +160,17 @@ export async function startProxy(options: ProxyOptions) {
     directory,
     access,
     inFlight: (name: string) => inFlight.get(name) ?? 0,
+    streams,
     until: <T>(check: () => T | undefined | false) => changes.until(check),
-    shutDown: () => void (isStopping = true),
+    shutDown: () => {
+      isStopping = true
+      streams.stop()
+    },
     close: async () => {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
       directory.stop()
+      sweep.stop()
       await Promise.all(stops.map((stop) => stop()))
     },
   }
@@ -160,16 +187,16 @@ export function stdioOf(proxy: RunningProxy, name: string): StdioUpstream {
 
 function monitored(name: string, access: Access): Monitored {
   // The data path reads the name and the access of an upstream and nothing else.
-  return { name, transport: access.kind === 'stdio' ? 'stdio' : access.transport, access } as unknown as Monitored
+  return { name, transport: access.kind === 'endpoint' ? access.transport : 'stdio', access } as unknown as Monitored
 }
 
-function urlAccess(upstream: Extract<TestUpstream, { url: string }>): Access {
-  const { url, transport = 'http', headers = {}, upstreamHost = 'auto' } = upstream
-  const target = { transport, url: new URL(url), headers, upstreamHost }
+function urlAccess(upstream: Extract<TestUpstream, { url: string }>, clock: Clock): Access {
+  const { url, transport = 'http', headers = {}, upstreamHost = 'auto', limits } = upstream
+  const target = { transport, url: new URL(url), headers, upstreamHost, limits }
   return {
     kind: 'endpoint',
     transport,
-    endpoint: endpoint(target, { connectTimeoutMs: 5000, idleConnectionMs: 4000 }),
+    endpoint: endpoint(target, { connectTimeoutMs: 5000, idleConnectionMs: 4000, clock }),
   }
 }
 
@@ -212,6 +239,8 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
     recordOperation: (operation) => tell(told.operations, operation),
     recordHeartbeat: () => undefined,
     recordSession: () => undefined,
+    recordStream: (stream) => tell(told.streams, stream),
+    countStreamEvent: (upstream) => tell(told.events, upstream),
     countStateChange: () => undefined,
     countRestart: () => undefined,
     countInventoryChange: () => undefined,

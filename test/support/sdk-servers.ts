@@ -10,15 +10,18 @@ import { listenOn, stopped } from './mcp-server.ts'
 
 const text = (value: string) => ({ content: [{ type: 'text' as const, text: value }] })
 
-/** An official SDK v2 server of the modern era, in this process. */
-export async function modernSdkServer() {
-  const handler = createMcpHandler(() => {
-    const server = new ModernServer({ name: 'modern', version: '1.0.0' })
-    server.registerTool('echo', { description: 'Says it.', inputSchema: z.object({ it: z.string() }) }, ({ it }) =>
-      text(it),
-    )
-    return server
-  })
+/** An official SDK v2 server of the modern era, in this process; `reject` turns legacy clients away. */
+export async function modernSdkServer(legacy: 'stateless' | 'reject' = 'stateless') {
+  const handler = createMcpHandler(
+    () => {
+      const server = new ModernServer({ name: 'modern', version: '1.0.0' })
+      server.registerTool('echo', { description: 'Says it.', inputSchema: z.object({ it: z.string() }) }, ({ it }) =>
+        text(it),
+      )
+      return server
+    },
+    { legacy },
+  )
   const serve = getRequestListener((request) => handler.fetch(request), { overrideGlobalObjects: false })
   const http = createServer((request, response) => void serve(request, response))
   return { url: `http://127.0.0.1:${await listenOn(http)}/mcp`, stop: () => stopped(http) }

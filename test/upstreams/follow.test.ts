@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest'
+import type { Endpoint } from '../../src/upstreams/endpoint.ts'
+import { follow } from '../../src/upstreams/follow.ts'
+import type { HttpRequest, HttpResponseHandler } from '../../src/upstreams/http.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+
+/** An endpoint that keeps what was asked of it, for the test to answer. */
+function recorder(clock: { now(): number }) {
+  const asked: { request: HttpRequest; handler: HttpResponseHandler; atMs: number; isAborted: boolean }[] = []
+  const endpoint: Endpoint = {
+    url: new URL('http://server/mcp'),
+    headers: new Map(),
+    clientHost: false,
+    replaced: new Set(),
+    send: (request, handler) => {
+      const one = { request, handler, atMs: clock.now(), isAborted: false }
+      asked.push(one)
+      return { pause: () => undefined, resume: () => undefined, abort: () => void (one.isAborted = true) }
+    },
+    stats: () => ({ active: 0, idle: 0, pending: 0 }),
+    close: () => Promise.resolve(),
+  }
+  const start = (at: number, status: number, type = 'text/event-stream') =>
+    asked[at]?.handler.onStart({ status, statusText: '', rawHeaders: ['Content-Type', type] })
+  return { endpoint, asked, start }
+}
+
+function followed(lastEventId?: string) {
+  const clock = fakeClock()
+  const { endpoint, asked, start } = recorder(clock)
+  const life = new AbortController()
+  const heard: string[] = []
+  const refused: number[] = []
+  follow({
+    endpoint,
+    clock,
+    path: '/mcp',
+    headers: ['mcp-session-id', 's'],
+    maxBodyBytes: 1000,
+    lastEventId,
+    signal: life.signal,
+    onMessage: (message) => heard.push(message.toString()),
+    onRefused: (status) => refused.push(status),
+  })
+  return { clock, asked, start, life, heard, refused }
+}
+
+const message = '{"jsonrpc":"2.0","method":"n"}'
+
+describe('a followed event stream (MCP 2025-11-25, "Resumability and Redelivery")', () => {
+  it('is opened again a second after its end, behind the last event with an id', async () => {
+    const { clock, asked, start, heard } = followed()
+    start(0, 200)
+    asked[0]?.handler.onData(Buffer.from(`id: 7\ndata: ${message}\n\ndata: ${message}\n\n`))
+    asked[0]?.handler.onEnd()
+    await clock.advance(999)
+    expect(asked).toHaveLength(1)
+    await clock.advance(1)
+    expect(asked[0]?.request.headers).not.toContain('last-event-id')
+    expect(asked[1]?.request.headers.slice(-2)).toEqual(['last-event-id', '7'])
+    expect(heard).toEqual([message, message])
+  })
+
+  it('waits longer each time that the server cannot be reached or fails, up to 30 s', async () => {
+    const { clock, asked, start } = followed('e')
+    for (let failures = 0; failures < 8; failures++) {
+      await clock.advance(30_000)
+      start(failures, 503, 'text/html')
+      asked[failures]?.handler.onEnd()
+    }
+    // Each fails at the next full half minute; the pauses are 1, 2, 4, 8, 16, 30 and 30 s.
+    expect(asked.map(({ atMs }) => atMs)).toEqual([1000, 32_000, 64_000, 98_000, 136_000, 180_000, 210_000, 240_000])
+  })
+
+  it.each([405, 404, 401, 204])('is not tried again after %i', async (status) => {
+    const { clock, asked, start, refused } = followed()
+    start(0, status)
+    await clock.advance(60_000)
+    expect([asked.length, asked[0]?.isAborted, refused]).toEqual([1, true, [status]])
+  })
+
+  it('is closed by its signal, also between two tries', async () => {
+    const open = followed()
+    open.life.abort()
+    expect(open.asked[0]?.isAborted).toBe(true)
+    const waiting = followed('e')
+    waiting.life.abort()
+    await waiting.clock.advance(60_000)
+    expect(waiting.asked).toHaveLength(0)
+  })
+})

@@ -1,0 +1,44 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { batchItems, maxBatchMessages } from '../../src/wire/batch.ts'
+
+const texts = (batch: string) => batchItems(Buffer.from(batch))?.map((item) => item.toString())
+
+describe('the messages of a batch (MCP 2025-03-26, Basic, "Batching")', () => {
+  it.each([
+    ['[]', []],
+    [' [ \n ] ', []],
+    ['[{"a":1},{"b":[1,2]}]', ['{"a":1}', '{"b":[1,2]}']],
+    ['\t[ {"a":1.0 } ,{} ]', [' {"a":1.0 } ', '{} ']],
+    [String.raw`[{"a":"],\"[{"},{"b":"\\"}]`, [String.raw`{"a":"],\"[{"}`, String.raw`{"b":"\\"}`]],
+    ['[1,[2,3],"x"]', ['1', '[2,3]', '"x"']],
+    ['[{},]', ['{}']],
+    ['[{"a":1', []],
+  ])('%s is %j', (batch, items) => {
+    expect(texts(batch)).toEqual(items)
+  })
+
+  it('are the entries of the array, byte for byte', () => {
+    fc.assert(
+      fc.property(fc.array(fc.jsonValue(), { maxLength: 20 }), fc.constantFrom(0, 2), (values, indent) => {
+        const items = texts(JSON.stringify(values, undefined, indent)) ?? []
+        expect(items.map((item) => JSON.parse(item))).toEqual(values.map((value) => JSON.parse(JSON.stringify(value))))
+      }),
+    )
+  })
+
+  it('never throws and gives only parts of what came in', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        const batch = Buffer.concat([Buffer.from('['), bytes])
+        for (const item of batchItems(batch) ?? []) expect(batch.includes(item)).toBe(true)
+      }),
+    )
+  })
+
+  it('are refused beyond the limit', () => {
+    const batch = (count: number) => Buffer.from(`[${Array.from({ length: count }, () => '{}').join()}]`)
+    expect(batchItems(batch(maxBatchMessages))).toHaveLength(maxBatchMessages)
+    expect(batchItems(batch(maxBatchMessages + 1))).toBeUndefined()
+  })
+})

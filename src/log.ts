@@ -7,13 +7,16 @@ export interface LogOptions {
   /** `auto` is logfmt on a terminal and JSON elsewhere. */
   readonly format: 'auto' | 'json' | 'logfmt'
   readonly isTerminal: boolean
+  /** Takes the lines instead of stdout. */
+  readonly write?: ((line: string) => void) | undefined
 }
 
-/** One JSON object a line on stdout, with `level`, `ts` and `msg` first; the same fields as logfmt for people. */
-export function createLogger({ level, format, isTerminal }: LogOptions): Logger {
+/** One JSON object a line, with `level`, `ts` and `msg` first; the same fields as logfmt for people. */
+export function createLogger({ level, format, isTerminal, write }: LogOptions): Logger {
   const isLogfmt = format === 'logfmt' || (format === 'auto' && isTerminal)
-  const stdout = destination({ fd: 1, sync: isTerminal })
-  const stream: DestinationStream = isLogfmt ? { write: (line) => void stdout.write(logfmt(line)) } : stdout
+  const stdout = write ? undefined : destination({ fd: 1, sync: isTerminal })
+  const sink: DestinationStream = stdout ?? { write: write ?? (() => undefined) }
+  const stream: DestinationStream = isLogfmt ? { write: (line) => sink.write(logfmt(line)) } : sink
   const logger = pino(
     {
       level,
@@ -26,7 +29,8 @@ export function createLogger({ level, format, isTerminal }: LogOptions): Logger 
     stream,
   )
   logger.flush = (done) => {
-    stdout.flush(done)
+    if (stdout) stdout.flush(done)
+    else done?.()
   }
   return logger
 }

@@ -12,6 +12,7 @@ const usage = `mcp-vitals: the vital signs of MCP servers
   mcp-vitals serve --config FILE [--config FILE …]   run with one or more configuration files
   mcp-vitals --url [NAME=]URL [--url …]              run in front of servers that listen already
   mcp-vitals [--name NAME] -- COMMAND ARGS…          run in front of a stdio server
+  mcp-vitals stdio [OPTIONS] -- COMMAND ARGS…        be that stdio server, for the client that starts us in its place
   mcp-vitals check --config FILE                     say whether a configuration is valid, and what it comes to
   mcp-vitals selftest                                try everything out on a temporary instance
   mcp-vitals --version | --help
@@ -22,6 +23,14 @@ Options of serve, which is also what runs when no command is named:
       --name NAME         what the server after -- is called
       --listen ADDR       the data listener (127.0.0.1:7080)
       --admin-listen ADDR the admin listener (127.0.0.1:9464)
+
+Options of stdio:
+      --name NAME         what the server is called in metrics
+      --admin-listen ADDR where its metrics are (127.0.0.1:0, a free port); --no-admin: nowhere
+      --targets-dir DIR   where a file tells Prometheus that address (file_sd_configs)
+      --log-file FILE     where our log goes; else warnings and errors go to stderr
+      --log-level LEVEL   debug, info, warn or error
+  -c, --config FILE       its heartbeat, log and admin_auth settings count
 `
 
 /** Runs one command; resolves with the exit code: 0, 1 when it failed, 2 when it was called wrongly. */
@@ -38,6 +47,10 @@ export async function run(argv: readonly string[]): Promise<number> {
       case 'selftest': {
         const { selftest } = await import('./selftest.ts')
         return await selftest(rest, { stdout: out, env: process.env })
+      }
+      case 'stdio': {
+        const { runStdio } = await import('./stdio.ts')
+        process.exit(await runStdio(rest, process.env))
       }
       case 'serve':
         return await runServe(rest)

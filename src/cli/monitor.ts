@@ -19,26 +19,32 @@ import type { Instruments } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
+import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, UrlTarget } from '../upstreams/upstream.ts'
 
-/** What all upstreams share. */
-export interface MonitorDeps {
+/** What all heartbeats share. */
+export interface HeartbeatDeps {
   readonly clock: Clock
   readonly random: () => number
   readonly instance: string
   readonly log: Logger
   readonly scheduler: Scheduler
-  readonly startProcess: StartProcess
-  readonly starts: StartGate
   readonly instruments: Instruments
   readonly tracing: Tracing
   readonly directory: SessionDirectory
-  readonly bridge: Bridge
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly ownLoad: () => OwnLoad
+}
+
+/** What all upstreams share. */
+export interface MonitorDeps extends HeartbeatDeps {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly startProcess: StartProcess
+  readonly starts: StartGate
+  readonly bridge: Bridge
   readonly maxBodyBytes: number
   readonly requestsInFlight: (upstream: string) => number
 }
@@ -59,7 +65,11 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     clock,
     random,
     starts,
-    startProcess: () => deps.startProcess(target.launch, { stderrTailBytes: defaults.stderrTailBytes }),
+    startProcess: (role) => {
+      // A client waits while the resident process makes way, and it holds nobody's state: it gets less time to leave.
+      const graces = role === 'resident' ? { stdinGraceMs: defaults.supervision.residentStdinGraceMs } : {}
+      return deps.startProcess(target.launch, { stderrTailBytes: defaults.stderrTailBytes, ...graces })
+    },
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     maxLineBytes: defaults.maxLineBytes,
     events: {
@@ -120,7 +130,12 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
 function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget): Monitored & { start(): void } {
   const { name } = config
   const { connectTimeoutMs, idleConnectionMs } = defaults.http
-  const pool = endpoint(target, { connectTimeoutMs, idleConnectionMs })
+  const pool = endpoint(target, {
+    connectTimeoutMs,
+    idleConnectionMs,
+    clock: deps.clock,
+    proxy: proxyFor(target.url, deps.env),
+  })
   const launched = target.launch ? launch(deps, name, target.launch, () => heartbeat) : undefined
   const prober = new HttpProber({
     endpoint: pool,
@@ -157,6 +172,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
 function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: () => Heartbeat) {
   const { clock, random, starts, instruments, log } = deps
   let isStopping = false
+  const givenUp = new WeakSet<ServerProcess>()
   const supervisor = new Supervisor({
     clock,
     random,
@@ -173,11 +189,16 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
         heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
       },
       onExited: (exit, process) => {
-        if (isStopping) return
+        if (isStopping || givenUp.has(process)) return
         const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, stderr: lastLine(process) }, reason)
+        deps.directory.endAll(name, 'exited')
         if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
         else heartbeat().processGone(reason, 0)
+      },
+      onGivenUp: (process, why) => {
+        givenUp.add(process)
+        heartbeat().startFailed(why)
       },
       onWaiting: () => undefined,
       onCrashLoop: (why, retryInMs) => {
@@ -195,7 +216,13 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
   }
 }
 
-function heartbeatOf(deps: MonitorDeps, config: UpstreamConfig, prober: Prober, onOpened: () => void): Heartbeat {
+/** The heartbeat of one upstream, with all that it tells metrics, traces and log; `onOpened` hears of its openings. */
+export function heartbeatOf(
+  deps: HeartbeatDeps,
+  config: UpstreamConfig,
+  prober: Prober,
+  onOpened: () => void,
+): Heartbeat {
   const { name, target } = config
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log } = deps
   const { transport } = target
@@ -278,7 +305,7 @@ function heartbeatSettings({ heartbeat }: UpstreamConfig): HeartbeatSettings {
 }
 
 /** What the exported metrics gained since the last call: the controllers keep no statistics of their own. */
-function differences({ clock, readings }: MonitorDeps, upstream: string): () => Promise<ReadingDiff> {
+function differences({ clock, readings }: HeartbeatDeps, upstream: string): () => Promise<ReadingDiff> {
   let earlier: UpstreamReading | undefined
   let earlierMs = clock.now()
   return async () => {
@@ -298,7 +325,7 @@ function differences({ clock, readings }: MonitorDeps, upstream: string): () => 
 
 /** Writes the heartbeat log line: every failure, slow answer and restless state, and routine successes now and then. */
 function reporter(
-  { clock, directory, log }: MonitorDeps,
+  { clock, directory, log }: HeartbeatDeps,
   { name, target, heartbeat: config }: UpstreamConfig,
   prober: Prober,
   heartbeat: () => Heartbeat,

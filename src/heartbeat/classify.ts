@@ -74,6 +74,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   session_missing: 'inconclusive',
   session_not_found: 'inconclusive',
   too_many_sessions: 'inconclusive',
+  queue_full: 'inconclusive',
   shutting_down: 'inconclusive',
   cancelled: 'inconclusive',
   internal: 'inconclusive',

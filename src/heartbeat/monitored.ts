@@ -1,4 +1,4 @@
-import type { Endpoint } from '../upstreams/endpoint.ts'
+import type { UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { PoolStats } from '../upstreams/http.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import type { Transport } from '../upstreams/upstream.ts'
@@ -18,8 +18,10 @@ export interface ProcessView {
 
 /** How clients' requests reach an upstream. */
 export type Access =
-  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly transport: 'http' | 'sse' }
+  | { readonly kind: 'endpoint'; readonly endpoint: UpstreamEndpoint; readonly transport: 'http' | 'sse' }
   | { readonly kind: 'stdio'; readonly upstream: StdioUpstream }
+  /** The server's own client started it and talks to it by our pipe: nobody else reaches it. */
+  | { readonly kind: 'pipe' }
 
 /** One upstream with all that belongs to it: what the proxy forwards to and what admin and metrics tell about. */
 export interface Monitored {

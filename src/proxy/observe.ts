@@ -19,6 +19,8 @@ export interface Peering {
 /** A client's request as it came in: what the metrics, spans and labels need of it. */
 export interface ObservedRequest {
   readonly peering: Peering
+  /** How the client reaches us: by HTTP unless it says `pipe`. */
+  readonly clientNetwork?: 'tcp' | 'pipe'
   readonly envelope: Envelope
   readonly protocolVersion?: string | undefined
   readonly sessionId?: string | undefined
@@ -58,7 +60,7 @@ const clientFaults = new Set([-32700, -32600, -32601, -32602, -32002])
 /** Begins to measure a request; its spans start now, its histograms are recorded at the end. */
 export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Operation {
   const { clock, instruments, tracing } = deps
-  const { peering, envelope, protocolVersion, arrivedAtMs } = request
+  const { peering, clientNetwork = 'tcp', envelope, protocolVersion, arrivedAtMs } = request
   const { upstream, network } = peering
   const method = envelope.method ?? ''
   const names = targetNames(envelope)
@@ -80,6 +82,7 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
         errorType: string | undefined,
       ) => {
         span.end({ errorType, rpcStatusCode: result.rpcStatusCode, message: result.message })
+        const networkTransport = side === 'server' ? clientNetwork : network
         instruments.recordOperation({
           side,
           upstream,
@@ -89,8 +92,8 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
           errorType,
           rpcStatusCode: result.rpcStatusCode,
           protocolVersion,
-          networkTransport: side === 'server' ? 'tcp' : network,
-          httpVersion: side === 'server' || network === 'tcp' ? '1.1' : undefined,
+          networkTransport,
+          httpVersion: networkTransport === 'tcp' ? '1.1' : undefined,
           serverAddress: side === 'client' ? peering.address : undefined,
           serverPort: side === 'client' ? peering.port : undefined,
           durationSeconds: (clock.now() - sinceMs) / 1000,
@@ -175,12 +178,19 @@ function statusError(status: number): string {
 /** Reads the messages in a response body as it passes: one JSON message, or the events of a stream. */
 export class BodyObserver {
   readonly #onMessage: (envelope: Envelope | undefined) => void
+  readonly #onEvent: () => void
   #json: EnvelopeReader | undefined
   readonly #events: SseReader | undefined
   #hasEventIds = false
 
-  constructor(kind: 'json' | 'events', onMessage: (envelope: Envelope | undefined) => void) {
+  /** `onEvent` hears of every event that a client would see, messages included. */
+  constructor(
+    kind: 'json' | 'events',
+    onMessage: (envelope: Envelope | undefined) => void,
+    onEvent: () => void = () => undefined,
+  ) {
     this.#onMessage = onMessage
+    this.#onEvent = onEvent
     if (kind === 'json') this.#json = new EnvelopeReader()
     else this.#events = this.#eventReader()
   }
@@ -190,6 +200,11 @@ export class BodyObserver {
     return this.#hasEventIds
   }
 
+  /** Whether what has passed of a stream ends between two events. */
+  get isBetweenEvents(): boolean {
+    return this.#events?.isBetweenEvents ?? false
+  }
+
   #eventReader(): SseReader {
     let message: EnvelopeReader | undefined
     return new SseReader({
@@ -197,7 +212,8 @@ export class BodyObserver {
         message ??= new EnvelopeReader()
         message.push(piece)
       },
-      onEvent: ({ type, id }) => {
+      onEvent: ({ type, id, hadData }) => {
+        if (hadData) this.#onEvent()
         this.#hasEventIds ||= id !== undefined && id !== ''
         // A priming event has an id and empty data (MCP 2025-11-25, Transports): it is no message.
         if (message && type === 'message') this.#onMessage(message.end())

@@ -108,6 +108,14 @@ export class EnvelopeReader {
     this.#scanner.push(chunk)
   }
 
+  /** Whether what came so far may still become an answer under an id of which `isWanted` holds. */
+  mayAnswer(isWanted: (id: string) => boolean): boolean {
+    const found = this.#scanner.soFar()
+    if (!found || found[inMessage.method.slot]) return false
+    const id = idText(found[inMessage.id.slot])
+    return id === undefined || isWanted(id)
+  }
+
   end(): Envelope | undefined {
     const scanned = this.#scanner.end()
     if (!scanned) return undefined

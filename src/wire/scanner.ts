@@ -101,6 +101,11 @@ export class Scanner {
     return this.#isArray ? { kind: 'array' } : { kind: 'object', found: this.#found }
   }
 
+  /** What was found so far, while nothing yet rules out that the text is one whole object. */
+  soFar(): Found | undefined {
+    return this.#state === 'broken' || this.#isArray ? undefined : this.#found
+  }
+
   #read(bytes: Buffer, at: number): number {
     const state = this.#state
     switch (state) {

@@ -126,7 +126,9 @@ describe.concurrent('SIGTERM', { timeout: 40_000 }, () => {
     await eventually(async () => (await debugUpstream(vitals, 'stdio')).requests_in_flight === 1, {
       what: 'the tool works',
     })
-    const [{ end, seconds }] = await Promise.all([terminate(vitals), endless.done.catch(() => undefined)])
+    const [{ end, seconds }, answer] = await Promise.all([terminate(vitals), endless.done])
+    // News of the server may have come before it.
+    expect(answer.messages.at(-1)).toMatchObject({ error: { data: { reason: 'shutting_down', delivered: true } } })
     expect(end).toBe('code 0')
     expect(seconds).toBeLessThan(15)
   })

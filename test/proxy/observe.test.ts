@@ -35,6 +35,8 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         recordOperation: (one) => void operations.push(one),
         recordHeartbeat: unused,
         recordSession: unused,
+        recordStream: unused,
+        countStreamEvent: unused,
         countStateChange: unused,
         countRestart: unused,
         countInventoryChange: unused,

@@ -1,0 +1,169 @@
+import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import { type AdminOptions, adminApp } from '../admin/app.ts'
+import { debugReport } from '../admin/debug.ts'
+import type { Clock } from '../clock.ts'
+import type { Address } from '../config/address.ts'
+import type { Config } from '../config/config.ts'
+import { defaults } from '../defaults.ts'
+import { errorMessage } from '../errors.ts'
+import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
+import type { Monitored } from '../heartbeat/monitored.ts'
+import { Scheduler } from '../heartbeat/scheduler.ts'
+import { isUp, states } from '../heartbeat/verdict.ts'
+import type { Logger } from '../log.ts'
+import { guard } from '../proxy/guard.ts'
+import type { Session } from '../sessions/session.ts'
+import { ExemplarReservoir } from '../telemetry/exemplars.ts'
+import { exposition } from '../telemetry/exposition.ts'
+import type { GaugeSources, SessionGauges, UpstreamGauges } from '../telemetry/gauges.ts'
+import { type Instruments, instruments } from '../telemetry/instruments.ts'
+import { LoopMeter } from '../telemetry/own-load.ts'
+import { SnapshotReader, meterProvider } from '../telemetry/reader.ts'
+import { SnapshotCache, type UpstreamReading, readUpstreams } from '../telemetry/readings.ts'
+import { telemetryResource } from '../telemetry/resource.ts'
+import { runtimeMetrics } from '../telemetry/runtime.ts'
+import { type Tracing, tracing as startTracing } from '../telemetry/tracing.ts'
+import { packageVersion } from '../version.ts'
+import type { StopSteps } from './stop-steps.ts'
+
+export interface VitalsOptions {
+  readonly config: Config
+  readonly clock: Clock
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly log: Logger
+  readonly stop: StopSteps
+  readonly upstreams: () => readonly Monitored[]
+  readonly sessions: () => Iterable<Session>
+  readonly streams: GaugeSources['streams']
+}
+
+/** What every way to run us has: it measures, decides when to probe, and shows it all. */
+export interface VitalsParts {
+  readonly tracing: Tracing
+  readonly instruments: Instruments
+  readonly scheduler: Scheduler
+  /** The figures of all upstreams, as the controllers read them. */
+  readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
+  readonly readLoad: () => OwnLoad
+  /** The admin listener's application. */
+  readonly admin: (options: Pick<AdminOptions, 'isReady'>) => ReturnType<typeof adminApp>
+}
+
+/** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
+export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> {
+  const { config, clock, env, log, stop, upstreams, sessions, streams } = options
+  const version = packageVersion()
+  const tracing = await startTracing({
+    env,
+    serviceVersion: version,
+    onExportError: (error) => log.warn({ reason: error.message }, 'spans could not be sent'),
+  })
+  stop.add('send the last spans', () => tracing.shutdown())
+
+  const scheduler = new Scheduler({
+    clock,
+    perSecond: defaults.heartbeat.probesPerSecond,
+    inFlight: defaults.heartbeat.probesInFlight,
+    onError: (name, error) => log.error({ upstream: name, err: error }, 'a heartbeat failed in an unforeseen way'),
+  })
+  const loopMeter = new LoopMeter(clock)
+  stop.add('stop the loop meter', () => loopMeter.stop())
+  const readLoad = () => {
+    const { delayP99Ms, utilisation } = loopMeter.read()
+    return { loopDelayP99Ms: delayP99Ms, loopUtilisation: utilisation, probeBacklog: scheduler.backlog() }
+  }
+
+  const loadedAtSeconds = clock.wallTime() / 1000
+  const reader = new SnapshotReader({
+    onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
+  })
+  const exemplars = new ExemplarReservoir(clock)
+  const instrumented = instruments({
+    meterProvider: meterProvider({ reader, resource: telemetryResource(env, version) }),
+    exemplars,
+    version,
+    maxLabelsPerUpstream: defaults.maxLabelsPerUpstream,
+    sources: {
+      states,
+      upstreams: () => upstreams().map((upstream) => upstreamGauges(upstream)),
+      sessions: () => upstreams().flatMap((upstream) => sessionGauges(upstream, [...sessions()])),
+      streams,
+      configReload: () => ({ successful: true, lastSuccessTimestampSeconds: loadedAtSeconds }),
+      loadRatio: () => ownLoad(readLoad()),
+    },
+  })
+  const runtime = runtimeMetrics()
+  stop.add('stop the runtime metrics', () => runtime.stop())
+
+  const adminNames = guardNames(config, config.adminListen)
+  const admin: VitalsParts['admin'] = ({ isReady }) =>
+    adminApp({
+      version,
+      guards: { open: guard(adminNames), closed: guard({ ...adminNames, bearerToken: config.adminAuth.bearerToken }) },
+      exposition: exposition({ mode: config.exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
+      upstreams,
+      report: async () =>
+        debugReport({
+          upstreams: upstreams(),
+          sessions: [...sessions()],
+          metrics: await reader.snapshot(),
+          nowMs: clock.now(),
+          wallMs: clock.wallTime(),
+          config: {
+            heartbeat_interval: config.heartbeat.intervalMs / 1000,
+            adaptive_enabled: config.heartbeat.adaptive.enabled,
+            performance_monitoring: config.heartbeat.performanceMonitoring.enabled,
+          },
+        }),
+      isReady,
+      onRejected: (error) => instrumented.countRejected(error.code),
+    })
+  const readings = sharedReadings(new SnapshotCache(clock, reader))
+  return { tracing, instruments: instrumented, scheduler, readings, readLoad, admin }
+}
+
+/** Who a listener there lets in by name. */
+export function guardNames({ allowedHosts, allowedOrigins }: Config, { host }: Address) {
+  return { allowedHosts: [...allowedHosts, host], allowedOrigins }
+}
+
+/** The figures of all upstreams, read once out of each snapshot however many controllers ask. */
+function sharedReadings(snapshots: SnapshotCache): () => Promise<ReadonlyMap<string, UpstreamReading>> {
+  const read = new WeakMap<ResourceMetrics, ReadonlyMap<string, UpstreamReading>>()
+  return async () => {
+    const snapshot = await snapshots.current()
+    const known = read.get(snapshot) ?? readUpstreams(snapshot)
+    read.set(snapshot, known)
+    return known
+  }
+}
+
+function upstreamGauges(upstream: Monitored): UpstreamGauges {
+  const { verdict, interval, timeoutMs, lastSuccessWallMs, inventory, unavailableSeconds } = upstream.heartbeat.status()
+  const up = isUp(verdict.state)
+  return {
+    upstream: upstream.name,
+    transport: upstream.transport,
+    state: verdict.state,
+    up: up === undefined ? undefined : up ? 1 : 0,
+    intervalSeconds: interval.intervalMs / 1000,
+    timeoutSeconds: timeoutMs / 1000,
+    lastSuccessTimestampSeconds: lastSuccessWallMs === undefined ? undefined : lastSuccessWallMs / 1000,
+    unavailableSeconds,
+    processes: upstream.restarts() === undefined ? undefined : upstream.processes().length,
+    connections: upstream.connections(),
+    requestsInFlight: upstream.requestsInFlight(),
+    queueLength: upstream.access.kind === 'endpoint' ? upstream.access.endpoint.queue.length : undefined,
+    tools: inventory?.size,
+  }
+}
+
+/** By the client's transport: a server whose client did not start it is reached by both. */
+function sessionGauges({ name, access }: Monitored, all: readonly Session[]): SessionGauges[] {
+  const transports = access.kind === 'pipe' ? (['stdio'] as const) : (['http', 'sse'] as const)
+  return transports.map((transport) => {
+    const sessions = all.filter((session) => session.upstream === name && session.transport === transport)
+    const messagesPending = sessions.reduce((sum, { pending }) => sum + pending, 0)
+    return { upstream: name, transport, active: sessions.length, messagesPending }
+  })
+}

@@ -1,0 +1,198 @@
+import { randomUUID } from 'node:crypto'
+import { KnownError } from '../errors.ts'
+import type { SessionDirectory } from '../sessions/directory.ts'
+import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
+import type { Envelope } from '../wire/envelope.ts'
+import { type Era, detectEra } from '../wire/era.ts'
+import { namesIn } from './learn.ts'
+import { type ObserveDeps, type Operation, beginOperation } from './observe.ts'
+
+export interface PipeSessionOptions extends ObserveDeps {
+  readonly upstream: string
+  readonly directory: SessionDirectory
+  /** The opening exchange is over: from now on the server may be asked something that its client did not ask. */
+  readonly onOpened: () => void
+}
+
+/** Requests that are observed at the same time; more still pass. */
+const maxObserved = 10_000
+
+/**
+ * What a client and its own server process say to each other, as it passes: it measures the requests and finds out
+ * when the opening exchange is over. Before that nothing of ours may go in: a legacy `ping` first pins a server of
+ * both eras to the legacy one.
+ */
+export class PipeSession {
+  readonly key: string
+  readonly #options: PipeSessionOptions
+  readonly #id = randomUUID()
+  /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
+  readonly #waiting = new Map<string, Operation[]>()
+  #observed = 0
+  #awaitsList = 0
+  #session: Session | undefined
+  #clientName: string | undefined
+  #protocolVersion: string | undefined
+  /** The two halves of the legacy opening exchange; a hasty client does not wait for the first. */
+  #isInitializeAnswered = false
+  #isInitialized = false
+  #era: Era | undefined
+  #lastHeardMs = Number.NEGATIVE_INFINITY
+
+  constructor(options: PipeSessionOptions) {
+    this.#options = options
+    this.key = sessionKey(this.#id)
+  }
+
+  /** The era of the conversation, once its opening exchange is over. */
+  get era(): Era | undefined {
+    return this.#era
+  }
+
+  get protocolVersion(): string | undefined {
+    return this.#protocolVersion
+  }
+
+  /** Monotonic time of the last message from the server. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs
+  }
+
+  requestsInFlight(): number {
+    return this.#observed
+  }
+
+  /** Whether a list of names is awaited, which has to be read as a whole. */
+  wantsText(): boolean {
+    return this.#awaitsList > 0
+  }
+
+  hearClient(envelope: Envelope | undefined): void {
+    this.#touch()
+    if (envelope?.kind === 'request') return this.#request(envelope)
+    if (envelope?.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
+    if (envelope?.method === 'notifications/initialized') this.#isInitialized = true
+    this.#openLegacy()
+  }
+
+  hearServer(envelope: Envelope | undefined, text: Buffer | undefined): void {
+    const { clock, instruments, upstream } = this.#options
+    this.#lastHeardMs = clock.now()
+    this.#touch()
+    if (!envelope) instruments.countUnparsed(upstream)
+    if (envelope?.kind === 'response') this.#answer(envelope, text)
+  }
+
+  /** The process has gone. */
+  end(end: SessionEnd, why: string): void {
+    const error = new KnownError('upstream_exited', why)
+    for (const operation of [...this.#waiting.values()].flat()) operation.end({ kind: 'failure', error })
+    this.#waiting.clear()
+    this.#observed = 0
+    if (this.#session) this.#options.directory.end(this.#session, end)
+  }
+
+  #request(envelope: Envelope): void {
+    if (this.#observed >= maxObserved) return
+    const { clock, upstream } = this.#options
+    if (envelope.clientName !== undefined) this.#clientName = envelope.clientName
+    if (envelope.method === 'initialize') {
+      this.#isInitialized = false
+      this.#isInitializeAnswered = false
+      this.#era = undefined
+    }
+    const operation = beginOperation(this.#options, {
+      peering: { upstream, network: 'pipe' },
+      clientNetwork: 'pipe',
+      envelope,
+      protocolVersion: envelope.metaProtocolVersion ?? this.#protocolVersion ?? envelope.protocolVersion,
+      sessionId: this.key,
+      arrivedAtMs: clock.now(),
+    })
+    const id = envelope.id ?? 'null'
+    this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), operation])
+    this.#count(envelope, 1)
+  }
+
+  #answer(envelope: Envelope, text: Buffer | undefined): void {
+    const operation = this.#waiting.get(envelope.id ?? 'null')?.[0]
+    if (!operation) return
+    this.#remove(operation)
+    this.#learn(operation.envelope, text)
+    if (!envelope.error) this.#agreed(operation.envelope, envelope)
+    operation.end({ kind: 'answer', envelope })
+  }
+
+  /** What an answer without an error settles about the conversation. */
+  #agreed({ method, metaProtocolVersion }: Envelope, { protocolVersion }: Envelope): void {
+    const isModern = detectEra({ method, metaProtocolVersion, hasSession: false }) === 'modern'
+    if (isModern) {
+      this.#protocolVersion = metaProtocolVersion
+      this.#opened('modern')
+    } else if (method === 'initialize') {
+      this.#isInitializeAnswered = true
+      this.#protocolVersion = protocolVersion
+      this.#beginSession()
+      this.#openLegacy()
+    }
+  }
+
+  #beginSession(): void {
+    const { directory, upstream } = this.#options
+    const client = { ip: '', userAgent: this.#clientName ?? '', name: this.#clientName }
+    this.#session = directory.add({
+      id: this.#id,
+      upstream,
+      transport: 'stdio',
+      client,
+      protocolVersion: this.#protocolVersion,
+    })
+    // It lives as long as the process: nobody expires it.
+    if (this.#session) this.#session.openStreams = 1
+  }
+
+  #openLegacy(): void {
+    if (this.#isInitializeAnswered && this.#isInitialized) this.#opened('legacy')
+  }
+
+  #opened(era: Era): void {
+    if (this.#era === era) return
+    this.#era = era
+    this.#options.onOpened()
+  }
+
+  #learn({ method }: Envelope, text: Buffer | undefined): void {
+    const { instruments, upstream } = this.#options
+    if (!text) return
+    if (method === 'tools/list') instruments.labels.admit(upstream, 'tool', namesIn(text, 'tools'))
+    if (method === 'prompts/list') instruments.labels.admit(upstream, 'prompt', namesIn(text, 'prompts'))
+  }
+
+  /** The server should not answer any more (MCP 2025-11-25, Cancellation; 2026-07-28 on stdio likewise). */
+  #cancelled(requestId: string | undefined): void {
+    const operation = requestId === undefined ? undefined : this.#waiting.get(requestId)?.at(-1)
+    if (!operation || operation.envelope.method === 'initialize') return
+    this.#remove(operation)
+    operation.end({ kind: 'failure', error: new KnownError('cancelled', 'the client cancelled the request') })
+  }
+
+  #remove(operation: Operation): void {
+    const id = operation.envelope.id ?? 'null'
+    const others = this.#waiting.get(id)?.filter((one) => one !== operation) ?? []
+    if (others.length === 0) this.#waiting.delete(id)
+    else this.#waiting.set(id, others)
+    this.#count(operation.envelope, -1)
+  }
+
+  #count({ method }: Envelope, change: 1 | -1): void {
+    this.#observed += change
+    if (method === 'tools/list' || method === 'prompts/list') this.#awaitsList += change
+    if (this.#session) this.#session.pending = this.#observed
+  }
+
+  #touch(): void {
+    if (!this.#session) return
+    this.#session.messages += 1
+    this.#options.directory.touch(this.#session)
+  }
+}

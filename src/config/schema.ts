@@ -40,11 +40,11 @@ export const fileDefaults = {
 export const upstreamDefaults = {
   resident: 'when_idle',
   upstream_host: 'auto',
-  stall_timeout_seconds: defaults.http.stallTimeoutMs / 1000,
-  request_timeout_seconds: defaults.http.requestTimeoutMs / 1000,
-  max_in_flight: defaults.http.maxInFlight,
-  max_queue: defaults.http.maxQueue,
-  queue_timeout_seconds: defaults.http.queueTimeoutMs / 1000,
+  stall_timeout_seconds: defaults.requests.stallTimeoutMs / 1000,
+  request_timeout_seconds: defaults.requests.requestTimeoutMs / 1000,
+  max_in_flight: defaults.requests.maxInFlight,
+  max_queue: defaults.requests.maxQueue,
+  queue_timeout_seconds: defaults.requests.queueTimeoutMs / 1000,
   disabled: false,
 } as const
 

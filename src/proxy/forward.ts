@@ -1,12 +1,13 @@
+import type { IncomingMessage } from 'node:http'
 import { KnownError } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Session } from '../sessions/session.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
-import type { Turn } from '../upstreams/queue.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
+import { Admission, type AdmissionDeps, type Claim, claimOf } from './admission.ts'
 import {
   type Exchange,
   ObservedBody,
@@ -19,7 +20,6 @@ import {
   sessionIdOf,
   tooLarge,
 } from './exchange.ts'
-import { DeadlineWatch } from './deadlines.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import {
   BodyObserver,
@@ -33,16 +33,13 @@ import {
 import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
-import type { Sweep } from './sweep.ts'
 
-export interface ForwardDeps extends ObserveDeps {
+export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly directory: SessionDirectory
-  readonly sweep: Sweep
   readonly streams: Streams
   readonly maxBodyBytes: number
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
-  readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
 }
 
 /** The headers of the request as the upstream gets them. */
@@ -85,7 +82,7 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
       const passage = new Passage(deps, exchange, endpoint)
       const isEmpty = body.length === 0
       const envelope = isEmpty ? undefined : readEnvelope(body)
-      passage.enter(takesTurn(envelope), (refusal) => {
+      passage.enter(incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming), (refusal) => {
         // Only now, so that the time in the queue does not count as the server's.
         if (!isEmpty) passage.requestRead(envelope)
         if (refusal) passage.refuse(refusal)
@@ -95,7 +92,7 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
     return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
   }
   const passage = new Passage(deps, exchange, endpoint)
-  passage.enter(incoming.method === 'POST', (refusal) => {
+  passage.enter(claimBefore(incoming), (refusal) => {
     if (refusal) return passage.refuse(refusal)
     const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
     body.once('error', (error) => {
@@ -105,12 +102,10 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
   })
 }
 
-/** Its answer is a stream that lasts (MCP 2026-07-28, "Subscriptions"). */
-const listenMethod = 'subscriptions/listen'
-
-/** Whether the server is busy with this until it has answered. */
-function takesTurn(envelope: Envelope | undefined): boolean {
-  return envelope?.kind === 'request' && envelope.method !== listenMethod
+/** What is claimed before the body is known: a GET is a stream for what the server says unasked. */
+function claimBefore({ method }: IncomingMessage): Claim {
+  if (method === 'GET') return 'stream'
+  return method === 'POST' ? 'answer' : 'delivery'
 }
 
 /** What is known of an answer that we cannot read: that there was one. */
@@ -122,6 +117,7 @@ class Passage {
   readonly #exchange: Exchange
   readonly #endpoint: UpstreamEndpoint
   readonly #relay: Relay
+  readonly #admission: Admission
   #session: Session | undefined
   #request: Envelope | undefined
   #answer: Envelope | undefined
@@ -130,10 +126,7 @@ class Passage {
   #observer: BodyObserver | undefined
   #learn: InventoryReader | undefined
   #upstream: HttpExchange | undefined
-  #turn: Turn | undefined
   #stream: OpenStream | undefined
-  #watch: DeadlineWatch | undefined
-  #isSent = false
   #status = 0
   #isEncoded = false
   #over = false
@@ -143,23 +136,16 @@ class Passage {
     this.#exchange = exchange
     this.#endpoint = endpoint
     this.#relay = new Relay(exchange.outgoing)
+    this.#admission = new Admission(deps, exchange.upstream, endpoint)
     const id = sessionIdOf(exchange)
     const session = id === undefined ? undefined : deps.directory.get(exchange.upstream, id)
     if (session) this.#enterSession(session)
   }
 
-  /**
-   * Calls `go` at once, or when it is the request's turn, or with the reason why that will not come. Only requests take
-   * turns: those under way may wait for the very answer or cancellation that comes now.
-   */
-  enter(takesTurn: boolean, go: (refusal?: KnownError) => void): void {
+  /** Calls `go` when it is the message's turn, or with the reason why that will not come. */
+  enter(claim: Claim, go: (refusal?: KnownError) => void): void {
     this.#exchange.outgoing.once('close', () => this.#clientGone())
-    if (!takesTurn) return go()
-    const start = (turn: Turn) => {
-      this.#turn = turn
-      go()
-    }
-    this.#turn = this.#endpoint.queue.enter({ start, refuse: go })
+    this.#admission.enter(claim, go)
   }
 
   requestRead(envelope: Envelope | undefined): void {
@@ -169,9 +155,7 @@ class Passage {
       return
     }
     this.#request = envelope
-    // What a long body is shows only when it has passed.
-    if (!takesTurn(envelope)) this.#turn?.leave()
-    if (envelope.method === listenMethod) this.#watch?.stop()
+    this.#admission.turnsOut(claimOf(envelope))
     if (envelope.kind !== 'request' || this.#over) return
     if (this.#session) this.#session.pending += 1
     this.#operation = beginOperation(this.#deps, {
@@ -189,10 +173,15 @@ class Passage {
   }
 
   send(body: Buffer | ObservedBody | null): void {
-    const { incoming, upstream } = this.#exchange
-    this.#isSent = true
-    if (incoming.method !== 'GET') this.#deps.onRequest(upstream, 1)
-    this.#watch = this.#watchDeadlines()
+    const { incoming } = this.#exchange
+    this.#admission.sent({
+      // A client that is slow to send or to read is not the server's fault.
+      isExcused: () => this.#relay.isPaused || !incoming.complete,
+      onOverdue: (error) => {
+        this.#upstream?.abort()
+        this.#fail(error, 'stalled')
+      },
+    })
     this.#upstream = this.#endpoint.send(
       {
         method: incoming.method ?? 'POST',
@@ -210,22 +199,6 @@ class Passage {
     this.#relay.attach(this.#upstream)
   }
 
-  /** A client that is slow to send or to read is not the server's fault. */
-  #watchDeadlines(): DeadlineWatch | undefined {
-    const { incoming } = this.#exchange
-    if (incoming.method === 'GET' || this.#request?.method === listenMethod) return undefined
-    return new DeadlineWatch({
-      clock: this.#deps.clock,
-      sweep: this.#deps.sweep,
-      deadlines: this.#endpoint.limits,
-      isExcused: () => this.#relay.isPaused || !incoming.complete,
-      onOverdue: (error) => {
-        this.#upstream?.abort()
-        this.#fail(error, 'stalled')
-      },
-    })
-  }
-
   /** An answer of ours instead of the upstream's, and nothing of the request may arrive there any more. */
   refuse(error: KnownError): void {
     if (this.#over) return
@@ -238,7 +211,7 @@ class Passage {
   #responseStart(head: ResponseHead): void {
     const { status, rawHeaders } = head
     this.#status = status
-    this.#watch?.heard()
+    this.#admission.heard()
     this.#noteSession(status, rawHeaders)
     const contentType = headerValue(rawHeaders, 'content-type')
     this.#isEncoded = (headerValue(rawHeaders, 'content-encoding') ?? 'identity').toLowerCase() !== 'identity'
@@ -324,7 +297,7 @@ class Passage {
   }
 
   #responseData(chunk: Buffer): void {
-    this.#watch?.heard()
+    this.#admission.heard()
     this.#relay.data(chunk)
     this.#observer?.push(chunk)
     this.#learn?.push(chunk)
@@ -375,10 +348,8 @@ class Passage {
     if (this.#over) return
     this.#over = true
     const { upstream, incoming } = this.#exchange
-    this.#watch?.stop()
-    this.#turn?.leave()
+    this.#admission.over()
     this.#stream?.end(streamEnd)
-    if (this.#isSent && incoming.method !== 'GET') this.#deps.onRequest(upstream, -1)
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)
     else if (end) tellTraffic(this.#deps.traffic, upstream, end)

@@ -1,8 +1,7 @@
 import { type Clock, systemClock } from '../clock.ts'
-import { defaults } from '../defaults.ts'
 import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
-import { RequestQueue } from './queue.ts'
-import type { HttpLimits, UrlTarget } from './upstream.ts'
+import { type Limited, limited } from './queue.ts'
+import type { UrlTarget } from './upstream.ts'
 
 /** The address of an HTTP server, its connections, and the headers that we ourselves put on requests to it. */
 export interface Endpoint {
@@ -19,10 +18,7 @@ export interface Endpoint {
 }
 
 /** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */
-export interface UpstreamEndpoint extends Endpoint {
-  readonly limits: HttpLimits
-  readonly queue: RequestQueue
-}
+export interface UpstreamEndpoint extends Endpoint, Limited {}
 
 export function endpoint(
   target: UrlTarget,
@@ -35,7 +31,6 @@ export function endpoint(
 ): UpstreamEndpoint {
   const { clock = systemClock, ...connecting } = options
   const pool = new HttpPool({ ...connecting, url: target.url, tls: target.tls })
-  const limits = target.limits ?? defaults.http
   const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
   const clientHost =
     target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname))
@@ -46,8 +41,7 @@ export function endpoint(
     clientHost,
     // We have answered `Expect: 100-continue` ourselves.
     replaced: new Set(['expect', ...headers.keys()]),
-    limits,
-    queue: new RequestQueue(clock, limits),
+    ...limited(clock, target),
     send: (request, handler) => pool.send(request, handler),
     stats: () => pool.stats(),
     close: () => pool.close(),

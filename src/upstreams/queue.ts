@@ -1,13 +1,19 @@
 import type { Clock, Timer } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
+import type { RequestLimits, Target } from './upstream.ts'
 
-export interface QueueLimits {
-  /** Requests that the server works on at the same time. */
-  readonly maxInFlight: number
-  /** Requests that wait until it has finished one. */
-  readonly maxQueue: number
-  readonly queueTimeoutMs: number
+/** A server as the limits of its clients' requests see it; our own heartbeats know none. */
+export interface Limited {
+  readonly limits: RequestLimits
+  readonly queue: RequestQueue
 }
+
+export function limited(clock: Clock, { limits = defaults.requests }: Pick<Target, 'limits'>): Limited {
+  return { limits, queue: new RequestQueue(clock, limits) }
+}
+
+type QueueLimits = Pick<RequestLimits, 'maxInFlight' | 'maxQueue' | 'queueTimeoutMs'>
 
 /** A place in flight or in the queue. */
 export interface Turn {

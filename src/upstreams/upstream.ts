@@ -21,11 +21,15 @@ export type ResidentPolicy = 'always' | 'when_idle' | 'never'
 /** Which `Host` an HTTP upstream sees. `auto` is the client's for loopback URLs, else the upstream's. */
 export type HostPolicy = 'auto' | 'client' | 'upstream'
 
-/** How much a URL's server is given to do at a time, and how long; `Infinity` is for ever. */
-export interface HttpLimits {
+/** How much a server is given to do at a time, and how long each of it may take; `Infinity` is for ever. */
+export interface RequestLimits {
+  /** While a request is open: without a byte of its answer when forwarded, without a message when bridged. */
   readonly stallTimeoutMs: number
+  /** From a request to the end of its answer. */
   readonly requestTimeoutMs: number
+  /** Requests that the server works on at the same time. */
   readonly maxInFlight: number
+  /** Requests that wait until it has finished one, and for how long. */
   readonly maxQueue: number
   readonly queueTimeoutMs: number
 }
@@ -45,6 +49,8 @@ export interface StdioTarget {
   readonly transport: 'stdio'
   readonly launch: Command
   readonly resident: ResidentPolicy
+  /** Those of `defaults.ts` unless given. */
+  readonly limits?: RequestLimits | undefined
 }
 
 export interface UrlTarget {
@@ -54,7 +60,7 @@ export interface UrlTarget {
   readonly headers: Readonly<Record<string, string>>
   readonly upstreamHost: HostPolicy
   /** Those of `defaults.ts` unless given. */
-  readonly limits?: HttpLimits | undefined
+  readonly limits?: RequestLimits | undefined
   /** For https only. */
   readonly tls?: TlsSettings | undefined
   /** The command that serves `url`, when we start and supervise it ourselves. */

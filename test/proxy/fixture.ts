@@ -20,7 +20,7 @@ import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { HostPolicy, HttpLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import type { HostPolicy, RequestLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { Changes } from '../support/raw-http.ts'
 
 export type TestUpstream =
@@ -29,7 +29,7 @@ export type TestUpstream =
       readonly transport?: 'http' | 'sse'
       readonly headers?: Readonly<Record<string, string>>
       readonly upstreamHost?: HostPolicy
-      readonly limits?: HttpLimits
+      readonly limits?: RequestLimits
     }
   | { readonly script: string; readonly args?: readonly string[]; readonly resident?: ResidentPolicy }
 

@@ -1,0 +1,120 @@
+import type { Clock } from '../clock.ts'
+import type { KnownError } from '../errors.ts'
+import type { Limited, Turn } from '../upstreams/queue.ts'
+import type { Envelope } from '../wire/envelope.ts'
+import { DeadlineWatch } from './deadlines.ts'
+import type { Sweep } from './sweep.ts'
+
+/** Its answer is a stream that lasts (MCP 2026-07-28, "Subscriptions"). */
+const listenMethod = 'subscriptions/listen'
+
+/**
+ * What a message asks of the limits of its server: a request takes a turn and is to be answered in time; anything else
+ * is to be delivered in time, yet takes no turn, since requests under way may wait for the very answer or cancellation
+ * that it is; a stream that lasts does neither.
+ */
+export type Claim = 'answer' | 'delivery' | 'stream'
+
+export function claimOf(envelope: Envelope | undefined): Claim {
+  if (envelope?.kind !== 'request') return 'delivery'
+  return envelope.method === listenMethod ? 'stream' : 'answer'
+}
+
+export interface AdmissionDeps {
+  readonly clock: Clock
+  readonly sweep: Sweep
+  readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
+}
+
+export interface Answering {
+  /** Whether the server waits for the client now: its silence is not its own then. */
+  readonly isExcused: () => boolean
+  readonly onOverdue: (error: KnownError) => void
+}
+
+/**
+ * One message of a client on its way through the limits of its server, on every path the same: it waits for its turn,
+ * counts as in flight once it is sent, and has its deadlines until it is over, which gives everything back.
+ */
+export class Admission {
+  readonly #deps: AdmissionDeps
+  readonly #upstream: string
+  readonly #server: Limited
+  #claim: Claim = 'delivery'
+  #turn: Turn | undefined
+  #watch: DeadlineWatch | undefined
+  #isCounted = false
+  #isOver = false
+
+  constructor(deps: AdmissionDeps, upstream: string, server: Limited) {
+    this.#deps = deps
+    this.#upstream = upstream
+    this.#server = server
+  }
+
+  /** Calls `go` at once, or when it is the request's turn, or with the reason why that will not come. */
+  enter(claim: Claim, go: (refusal?: KnownError) => void): void {
+    this.#claim = claim
+    if (claim !== 'answer') return go()
+    const start = (turn: Turn) => {
+      this.#turn = turn
+      go()
+    }
+    this.#turn = this.#server.queue.enter({ start, refuse: go })
+  }
+
+  /** The message goes to the server now. */
+  sent(answering: Answering): void {
+    if (this.#isOver || this.#claim === 'stream') return
+    const { clock, sweep } = this.#deps
+    this.#count(true)
+    this.#watch = new DeadlineWatch({ clock, sweep, deadlines: this.#server.limits, ...answering })
+  }
+
+  /** Something came from the server for this request. */
+  heard(): void {
+    this.#watch?.heard()
+  }
+
+  /** What a long body is shows only when it has passed. */
+  turnsOut(claim: Claim): void {
+    this.#claim = claim
+    if (claim !== 'answer') this.#turn?.leave()
+    if (claim !== 'stream') return
+    this.#watch?.stop()
+    this.#count(false)
+  }
+
+  /** The client waits no more, but the server is still busy with it. */
+  abandon(): void {
+    this.#count(false)
+  }
+
+  /** Answered, failed, or given up; harmless when it is over already. */
+  over(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#watch?.stop()
+    this.#count(false)
+    this.#turn?.leave()
+  }
+
+  #count(isInFlight: boolean): void {
+    if (this.#isCounted === isInFlight) return
+    this.#isCounted = isInFlight
+    this.#deps.onRequest(this.#upstream, isInFlight ? 1 : -1)
+  }
+}
+
+/** Delivers what nothing answers; rejects when the server does not take it in time. */
+export async function deliver(admission: Admission, send: () => Promise<void>): Promise<void> {
+  admission.enter('delivery', () => undefined)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      admission.sent({ isExcused: () => false, onOverdue: reject })
+      send().then(resolve, reject)
+    })
+  } finally {
+    admission.over()
+  }
+}

@@ -6,7 +6,7 @@ export const defaults = {
   listen: '127.0.0.1:7080',
   adminListen: '127.0.0.1:9464',
   maxBodyBytes: 4 * 1024 * 1024,
-  /** Client sessions with a process of their own, over all stdio upstreams. */
+  /** Bridged client sessions, each with a process or connection of its own, over all upstreams. */
   maxSessions: 100,
   /** Client sessions of all kinds that are kept track of. */
   maxTrackedSessions: 10_000,

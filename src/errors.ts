@@ -14,6 +14,8 @@ export const errorCodes = [
   'session_missing',
   'session_not_found',
   'too_many_sessions',
+  'too_many_upstream_sessions',
+  'too_many_client_sessions',
   'queue_full',
   'shutting_down',
   'cancelled',

@@ -78,7 +78,8 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     clock,
     maxTracked: defaults.maxTrackedSessions,
     cleanupIntervalMs: config.heartbeat.cleanupIntervalMs,
-    idleLimitMs: (name) => sessionTimeouts.get(name) ?? config.heartbeat.sessionTimeoutMs,
+    idleLimitMs: (name) => byName.get(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
+    maxAgeMs: (name) => byName.get(name)?.maxSessionMs ?? Infinity,
     onEnd: (session, end, durationMs) => {
       instrumented.recordSession({
         upstream: session.upstream,
@@ -91,7 +92,7 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
       log.info({ upstream: session.upstream, session: session.key, reason: end }, 'session ended')
     },
   })
-  const sessionTimeouts = new Map(config.upstreams.map(({ name, heartbeat }) => [name, heartbeat.sessionTimeoutMs]))
+  const byName = new Map(config.upstreams.map((upstream) => [upstream.name, upstream]))
 
   const traffic: TrafficEvents = {
     onAnswered: (name) => {
@@ -106,7 +107,7 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   }
   const observing = { clock, instruments: instrumented, tracing, traffic }
   const onRequest = (name: string, change: 1 | -1) => void inFlight.set(name, (inFlight.get(name) ?? 0) + change)
-  const { maxBodyBytes, maxSessions } = config
+  const { maxBodyBytes, maxSessions, maxSessionsPerClient } = config
   const ownsAuthorization = config.auth.bearerToken !== undefined
   const forwarding: ForwardDeps = {
     ...observing,
@@ -117,7 +118,12 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     ownsAuthorization,
     onRequest,
   }
-  const bridge = new Bridge({ ...forwarding, maxSessions })
+  const sessionLimits = {
+    total: maxSessions,
+    perClient: maxSessionsPerClient,
+    perUpstream: (name: string) => byName.get(name)?.maxSessions ?? maxSessions,
+  }
+  const bridge = new Bridge({ ...forwarding, sessionLimits })
 
   const watchdog = new Watchdog()
   stop.add('dismiss the watchdog', () => watchdog.close())

@@ -28,6 +28,9 @@ export interface UpstreamConfig {
   readonly disabled: boolean
   readonly target: Target
   readonly heartbeat: HeartbeatConfig
+  readonly maxSessions: number
+  /** `Infinity` where sessions last as long as they are used. */
+  readonly maxSessionMs: number
 }
 
 /** Who may use a listener: whoever shows this token, or, without one, everybody who reaches it. */
@@ -46,6 +49,7 @@ export interface Config {
   readonly allowedOrigins: readonly string[]
   readonly maxBodyBytes: number
   readonly maxSessions: number
+  readonly maxSessionsPerClient: number
   /** `Infinity` where nothing is added to streams. */
   readonly streamKeepAliveMs: number
   readonly exposition: 'own' | 'stock'

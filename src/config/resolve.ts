@@ -32,6 +32,7 @@ export function resolveConfig(file: FileConfig, secrets: ReadSecrets, fileOf: (p
     allowedOrigins: all.allowed_origins.map((origin) => origin.toLowerCase()),
     maxBodyBytes: all.max_body_bytes,
     maxSessions: all.max_sessions,
+    maxSessionsPerClient: all.max_sessions_per_client ?? all.max_sessions,
     streamKeepAliveMs: unlessOff(all.stream_keep_alive_seconds),
     exposition: all.exposition,
     log: { ...fileDefaults.log, ...file.log },
@@ -65,6 +66,8 @@ function upstreamOf(
     disabled: entry.disabled ?? false,
     target: targetOf(entry, secrets, ['mcpServers', name], fileOf),
     heartbeat: heartbeatOf([file.heartbeat ?? {}, entry.heartbeat ?? {}]),
+    maxSessions: entry.max_sessions ?? file.max_sessions ?? fileDefaults.max_sessions,
+    maxSessionMs: unlessOff(entry.max_session_seconds ?? file.max_session_seconds ?? fileDefaults.max_session_seconds),
   }
 }
 

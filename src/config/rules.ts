@@ -34,6 +34,13 @@ export function remarks(file: FileConfig): readonly Finding[] {
   if (file.auth?.bearer_file !== undefined && file.allow_unauthenticated === true) {
     found.push(remark(['allow_unauthenticated'], 'has no effect: auth.bearer_file is set, so a token is required'))
   }
+  const { max_sessions: all = fileDefaults.max_sessions, max_sessions_per_client: perClient = 0 } = file
+  if (perClient > all)
+    found.push(remark(['max_sessions_per_client'], `${perClient} has no effect: max_sessions is ${all}`))
+  for (const [name, { max_sessions: most = 0 }] of upstreams) {
+    if (most > all)
+      found.push(remark(['mcpServers', name, 'max_sessions'], `${most} has no effect: max_sessions of all is ${all}`))
+  }
   if (upstreams.every(([, entry]) => entry.disabled === true)) {
     found.push(remark([], 'no server is enabled: there is nothing to watch'))
   }

@@ -32,6 +32,7 @@ export const fileDefaults = {
   allowed_origins: [] as readonly string[],
   max_body_bytes: defaults.maxBodyBytes,
   max_sessions: defaults.maxSessions,
+  max_session_seconds: 0,
   stream_keep_alive_seconds: defaults.streamKeepAliveMs / 1000,
   exposition: 'own',
   log: { level: 'info', format: 'auto' },
@@ -155,12 +156,12 @@ const heartbeatShape = {
   ),
   session_timeout_seconds: setting(
     seconds(week),
-    'A session without traffic for this long is ended.',
+    'A session without traffic, open stream or request under way for this long is ended.',
     heartbeatDefaults.session_timeout_seconds,
   ),
   cleanup_interval_seconds: setting(
     seconds(day),
-    'How often idle sessions are looked for; one value for all upstreams.',
+    'How often forwarded sessions that were idle for that long are forgotten; one value for all upstreams.',
     heartbeatDefaults.cleanup_interval_seconds,
   ),
   heartbeat_log_interval_seconds: setting(
@@ -276,6 +277,14 @@ const upstream = z.strictObject({
     'When a process of our own, for heartbeats and modern requests, runs beside the sessions (command only).',
     upstreamDefaults.resident,
   ),
+  max_sessions: setting(
+    z.int().min(1).max(100_000),
+    'How many of the bridged sessions may be with this server. Unless given, max_sessions of all.',
+  ),
+  max_session_seconds: setting(
+    coarseSeconds(week),
+    'How old a bridged session with this server may get; 0 lets it last. Unless given, max_session_seconds of all.',
+  ),
   upstream_host: setting(
     z.enum(['auto', 'client', 'upstream']),
     'Which Host header the server sees; auto is the client’s for loopback URLs, else that of the url (url only).',
@@ -370,6 +379,15 @@ export const fileSchema = z
       z.int().min(1).max(100_000),
       'How many bridged client sessions may be open at the same time, each with a process or connection of its own.',
       fileDefaults.max_sessions,
+    ),
+    max_sessions_per_client: setting(
+      z.int().min(1).max(100_000),
+      'How many of them the clients of one address may have. Unless given, max_sessions.',
+    ),
+    max_session_seconds: setting(
+      coarseSeconds(week),
+      'A bridged session that is this old takes no new requests and ends after the last one under way; 0 lets it last.',
+      fileDefaults.max_session_seconds,
     ),
     stream_keep_alive_seconds: setting(
       coarseSeconds(3600),

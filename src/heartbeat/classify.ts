@@ -74,6 +74,8 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   session_missing: 'inconclusive',
   session_not_found: 'inconclusive',
   too_many_sessions: 'inconclusive',
+  too_many_upstream_sessions: 'inconclusive',
+  too_many_client_sessions: 'inconclusive',
   queue_full: 'inconclusive',
   shutting_down: 'inconclusive',
   cancelled: 'inconclusive',

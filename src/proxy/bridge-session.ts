@@ -59,6 +59,7 @@ const codesOfEnds: Readonly<Record<SessionEnd, ErrorCode>> = {
   deleted: 'session_not_found',
   unknown: 'session_not_found',
   expired: 'session_not_found',
+  too_old: 'session_not_found',
   stream_closed: 'session_not_found',
   refused: 'session_not_found',
   exited: 'upstream_exited',
@@ -80,6 +81,7 @@ export class BridgeSession implements LinkListener {
   readonly key: string
   readonly upstream: string
   readonly transport: 'http' | 'sse'
+  readonly client: SessionClient
   readonly #options: BridgeSessionOptions
   readonly #link: Link
   /** By the raw text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
@@ -97,6 +99,7 @@ export class BridgeSession implements LinkListener {
     this.key = options.key
     this.upstream = options.upstream
     this.transport = options.transport
+    this.client = options.client
     this.#link = options.link(this)
   }
 
@@ -314,7 +317,7 @@ export class BridgeSession implements LinkListener {
 
   #register(protocolVersion: string | undefined): void {
     const { id, upstream, transport, client, directory } = this.#options
-    this.#session ??= directory.add({ id, upstream, transport, client })
+    this.#session ??= directory.add({ id, upstream, transport, client, isBridged: true })
     if (this.#session) this.#session.protocolVersion = protocolVersion
   }
 

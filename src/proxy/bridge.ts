@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Access } from '../heartbeat/monitored.ts'
+import { type SessionLimits, refusalOf } from '../sessions/limits.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
@@ -20,7 +21,7 @@ import { openedStreams } from './opened-streams.ts'
 import { type ReplyOptions, accepted, replyError } from './replies.ts'
 
 export interface BridgeDeps extends ForwardDeps {
-  readonly maxSessions: number
+  readonly sessionLimits: SessionLimits
 }
 
 /** How a bridge reaches a server. */
@@ -142,6 +143,9 @@ export class Bridge {
 
   #ask(exchange: Exchange, access: Reached, session: BridgeSession, posted: Posted): Asked {
     const { envelope } = posted
+    if (session.session && this.#deps.directory.isTooOld(session.session)) {
+      throw new KnownError('session_not_found', 'the session has reached max_session_seconds; initialize again')
+    }
     const operation = beginOperation(this.#deps, {
       peering: peering(exchange.upstream, access),
       envelope,
@@ -225,12 +229,11 @@ export class Bridge {
     transport: BridgeSession['transport'],
     envelope: Envelope | undefined,
   ): { readonly id: string; readonly session: BridgeSession } {
-    const { maxSessions, directory, streams, instruments, onRequest } = this.#deps
+    const { sessionLimits, directory, streams, instruments, onRequest } = this.#deps
     const { upstream } = exchange
-    if (this.#sessions.size >= maxSessions) directory.expire()
-    if (this.#sessions.size >= maxSessions) {
-      throw new KnownError('too_many_sessions', `${maxSessions} sessions are open, which is max_sessions`)
-    }
+    const client = clientOf(exchange, envelope)
+    const refusal = refusalOf({ upstream, client }, [...this.#sessions.values()], sessionLimits)
+    if (refusal) throw refusal
     const id = randomUUID()
     const key = sessionKey(id)
     const session = new BridgeSession({
@@ -240,7 +243,7 @@ export class Bridge {
       transport,
       directory,
       streams,
-      client: clientOf(exchange, envelope),
+      client,
       link: (listener) => this.#link(access, key, listener),
       onRequest: (inFlight) => onRequest(upstream, inFlight),
       onDropped: (reason) => instruments.countDropped(upstream, reason),

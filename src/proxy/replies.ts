@@ -20,6 +20,8 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   session_missing: { status: 400, rpcCode: -32000 },
   session_not_found: { status: 404, rpcCode: -32001 },
   too_many_sessions: { status: 503, rpcCode: -32000 },
+  too_many_upstream_sessions: { status: 503, rpcCode: -32000 },
+  too_many_client_sessions: { status: 503, rpcCode: -32000 },
   queue_full: { status: 503, rpcCode: -32000 },
   shutting_down: { status: 503, rpcCode: -32000 },
   cancelled: { status: 499, rpcCode: -32000 },

@@ -1,14 +1,18 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { Transport } from '../upstreams/upstream.ts'
+import { type LifeLimits, fateOf } from './limits.ts'
 import { type Session, type SessionClient, type SessionEnd, isExpired, sessionKey } from './session.ts'
 
 export interface DirectoryOptions {
   readonly clock: Clock
-  /** How many we keep track of; beyond it sessions still work, unseen. */
+  /** How many we keep track of; beyond it sessions still work, unseen. Bridged ones have limits of their own. */
   readonly maxTracked: number
+  /** How often sessions are looked for that were idle for too long and of which we hold nothing but the record. */
   readonly cleanupIntervalMs: number
   /** How long a session of this upstream may be idle. */
   readonly idleLimitMs: (upstream: string) => number
+  /** How long a bridged session of this upstream may last at all; without it for ever. */
+  readonly maxAgeMs?: (upstream: string) => number
   readonly onEnd: (session: Session, end: SessionEnd, durationMs: number) => void
 }
 
@@ -18,12 +22,16 @@ export interface NewSession {
   readonly transport: Transport
   readonly client: SessionClient
   readonly protocolVersion?: string | undefined
+  /** It holds a process or connection of ours, and ends at the very moment when its time is over. */
+  readonly isBridged?: boolean
 }
 
-/** All client sessions, found by upstream and id; they end when the client says so, or by idle time with nothing open. */
+/** All client sessions, found by upstream and id; they end when the client says so, or when their time is over. */
 export class SessionDirectory {
   readonly #options: DirectoryOptions
   readonly #sessions = new Map<string, Session>()
+  /** When to look at each bridged session again. */
+  readonly #looks = new Map<Session, Timer>()
   #timer: Timer | undefined
 
   constructor(options: DirectoryOptions) {
@@ -39,12 +47,12 @@ export class SessionDirectory {
   }
 
   /** The session of this id, new or known; undefined when so many are tracked already that this one is not. */
-  add({ id, upstream, transport, client, protocolVersion }: NewSession): Session | undefined {
+  add({ id, upstream, transport, client, protocolVersion, isBridged = false }: NewSession): Session | undefined {
     const known = this.get(upstream, id)
     if (known) return known
     const { clock, maxTracked } = this.#options
-    if (this.#sessions.size >= maxTracked) this.expire()
-    if (this.#sessions.size >= maxTracked) return undefined
+    if (!isBridged && this.#sessions.size >= maxTracked) this.expire()
+    if (!isBridged && this.#sessions.size >= maxTracked) return undefined
     const session: Session = {
       key: sessionKey(id),
       id,
@@ -60,6 +68,7 @@ export class SessionDirectory {
       messages: 0,
     }
     this.#sessions.set(keyOf(upstream, id), session)
+    if (isBridged) this.#lookAgain(session)
     return session
   }
 
@@ -73,12 +82,34 @@ export class SessionDirectory {
 
   end(session: Session, end: SessionEnd): void {
     if (!this.#sessions.delete(keyOf(session.upstream, session.id))) return
+    this.#looks.get(session)?.cancel()
+    this.#looks.delete(session)
     this.#options.onEnd(session, end, this.#options.clock.now() - session.startedAtMs)
   }
 
   /** Ends every session of an upstream: the server that knew them is gone. */
   endAll(upstream: string, end: SessionEnd): void {
     for (const session of this.#sessions.values()) if (session.upstream === upstream) this.end(session, end)
+  }
+
+  /** Whether it may still finish what is under way, but begin nothing. */
+  isTooOld({ upstream, startedAtMs }: Session): boolean {
+    return this.#options.clock.now() - startedAtMs >= this.#limitsOf(upstream).maxAgeMs
+  }
+
+  #lookAgain(session: Session): void {
+    const { clock } = this.#options
+    const fate = fateOf(session, this.#limitsOf(session.upstream), clock.now())
+    if (fate.kind === 'ends') return this.end(session, fate.end)
+    this.#looks.set(
+      session,
+      clock.after(fate.lookAgainInMs, () => this.#lookAgain(session)),
+    )
+  }
+
+  #limitsOf(upstream: string): LifeLimits {
+    const { idleLimitMs, maxAgeMs } = this.#options
+    return { idleMs: idleLimitMs(upstream), maxAgeMs: maxAgeMs?.(upstream) ?? Infinity }
   }
 
   expire(): void {

@@ -2,7 +2,16 @@ import { createHash } from 'node:crypto'
 import type { Transport } from '../upstreams/upstream.ts'
 
 /** Why a session ended; what the client or server did, never what an operation did. */
-export const sessionEnds = ['deleted', 'unknown', 'expired', 'stream_closed', 'exited', 'refused', 'shutdown'] as const
+export const sessionEnds = [
+  'deleted',
+  'unknown',
+  'expired',
+  'too_old',
+  'stream_closed',
+  'exited',
+  'refused',
+  'shutdown',
+] as const
 export type SessionEnd = (typeof sessionEnds)[number]
 
 /** Who opened a session: for people and logs, never for labels. */

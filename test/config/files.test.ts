@@ -42,6 +42,7 @@ describe('a good file', () => {
       allowedOrigins: ['https://vitals.example.com'],
       maxBodyBytes: 1_048_576,
       maxSessions: 25,
+      maxSessionsPerClient: 10,
       streamKeepAliveMs: Infinity,
       exposition: 'stock',
       log: { level: 'debug', format: 'json' },
@@ -51,6 +52,8 @@ describe('a good file', () => {
           name: 'files',
           disabled: true,
           heartbeat,
+          maxSessions: 5,
+          maxSessionMs: Infinity,
           target: {
             transport: 'stdio',
             launch: {
@@ -65,6 +68,8 @@ describe('a good file', () => {
         {
           name: 'web',
           disabled: false,
+          maxSessions: 25,
+          maxSessionMs: 3_600_000,
           heartbeat: {
             ...heartbeat,
             intervalMs: 30_000,
@@ -90,6 +95,8 @@ describe('a good file', () => {
           name: 'search',
           disabled: false,
           heartbeat,
+          maxSessions: 25,
+          maxSessionMs: 3_600_000,
           target: {
             transport: 'http',
             url: new URL('https://search.example.com/mcp'),
@@ -108,6 +115,8 @@ describe('a good file', () => {
           name: 'events',
           disabled: false,
           heartbeat,
+          maxSessions: 25,
+          maxSessionMs: 3_600_000,
           target: {
             transport: 'sse',
             url: new URL('http://localhost:3000/sse'),

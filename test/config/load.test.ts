@@ -228,6 +228,27 @@ it('tells that a permission has no effect beside a token', () => {
   ])
 })
 
+it('tells that a limit of sessions above that of all has no effect', () => {
+  const { notices } = load([
+    'max_sessions: 10\nmax_sessions_per_client: 11\nmcpServers: {a: {command: x, max_sessions: 12}, b: {command: x, max_sessions: 10}}',
+  ])
+  expect(notices).toEqual([
+    'a.yaml:2: max_sessions_per_client: 11 has no effect: max_sessions is 10',
+    'a.yaml:3: mcpServers.a.max_sessions: 12 has no effect: max_sessions of all is 10',
+  ])
+})
+
+it('takes limits of sessions from those of all where none is given', () => {
+  const { maxSessionsPerClient, upstreams } = config(
+    'max_sessions: 7\nmax_session_seconds: 60\nmcpServers: {a: {command: x}, b: {command: x, max_session_seconds: 0}}',
+  )
+  expect(maxSessionsPerClient).toBe(7)
+  expect(upstreams).toMatchObject([
+    { maxSessions: 7, maxSessionMs: 60_000 },
+    { maxSessions: 7, maxSessionMs: Infinity },
+  ])
+})
+
 /** Values that may stand or be missing, each on its own. */
 const anyFile = fc.record(
   {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { RawClient, type RawMessage, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 import { type ProxyOptions, type RunningProxy, startProxy, stdioOf } from './fixture.ts'
 
 const closers: (() => Promise<void>)[] = []
@@ -353,11 +354,72 @@ describe('sessions', () => {
     expect(proxy.told.rejected).toEqual(['too_many_sessions'])
   })
 
-  it('beyond max_sessions an idle one makes room', async () => {
-    const proxy = await start({ maxSessions: 1, idleLimitMs: 0 })
+  it('beyond the max_sessions of a server a 503, while others are to be had', async () => {
+    const script = 'scripted-stdio.mjs'
+    const proxy = await start({ upstreams: { p: { script }, q: { script } }, maxSessionsOf: { p: 1 } })
     await openSession(proxy)
+    const refused = await post(proxy, json, initialize)
+    expect([statusOf(refused), headerOf(refused, 'retry-after'), reasonOf(refused)]).toEqual([
+      503,
+      '1',
+      'too_many_upstream_sessions',
+    ])
+    const other = await rawFetch(proxy.port, { path: '/q/mcp', headers: json, body: initialize })
+    expect(statusOf(other)).toBe(200)
+    expect(proxy.told.rejected).toEqual(['too_many_upstream_sessions'])
+  })
+
+  it('beyond max_sessions_per_client a 503, until one of them ends', async () => {
+    const proxy = await start({ maxSessionsPerClient: 1 })
+    const session = await openSession(proxy)
+    const refused = await post(proxy, json, initialize)
+    expect([statusOf(refused), headerOf(refused, 'retry-after'), reasonOf(refused)]).toEqual([
+      503,
+      '1',
+      'too_many_client_sessions',
+    ])
+    expect(proxy.told.rejected).toEqual(['too_many_client_sessions'])
+    await rawFetch(proxy.port, { method: 'DELETE', path, headers: session })
     await openSession(proxy)
+  })
+
+  it('one that is idle for too long ends by itself, which makes room', async () => {
+    const clock = fakeClock()
+    const proxy = await start({ maxSessions: 1, idleLimitMs: 300_000, clock })
+    const session = await openSession(proxy)
+    await clock.advance(299_999)
+    expect(proxy.told.endedSessions).toEqual([])
+    await clock.advance(1)
     expect(proxy.told.endedSessions).toEqual(['expired'])
+    expect(statusOf(await post(proxy, session, say('1', [ok])))).toBe(404)
+    await openSession(proxy)
+  })
+
+  it('one that is too old begins nothing, finishes what is under way, and ends: the client initializes again', async () => {
+    const clock = fakeClock()
+    const proxy = await start({ maxSessionMs: 3_600_000, clock })
+    const session = await openSession(proxy)
+    const [line] = stdioOf(proxy, 'p').sessionLines()
+    const [client, stream] = [connectTo(proxy), connectTo(proxy)]
+    stream.send(rawRequest({ method: 'GET', path, headers: session }))
+    await stream.head()
+    client.send(rawRequest({ path, headers: session, body: say('1', []) }))
+    await proxy.until(() => proxy.inFlight('p') === 1)
+    await clock.advance(3_600_000)
+    for (const body of [say('2', [ok]), `[${say('3', [ok])},${note}]`]) {
+      const refused = await post(proxy, session, body)
+      expect([statusOf(refused), reasonOf(refused)]).toEqual([404, 'session_not_found'])
+    }
+    expect(proxy.told.endedSessions).toEqual([])
+    // What the request under way may need still goes in: answers to the server, and news of the client.
+    expect(statusOf(await post(proxy, session, told(ok.replace('$ID', '1'))))).toBe(202)
+    const response = await client.response()
+    expect([statusOf(response), textOf(response)]).toEqual([200, ok.replace('$ID', '1')])
+    await clock.advance(1000)
+    expect(proxy.told.endedSessions).toEqual(['too_old'])
+    expect((await stream.response()).isComplete).toBe(true)
+    await line?.process.exited
+    await openSession(proxy)
   })
 
   it.each(['HEAD', 'OPTIONS', 'PUT', 'PATCH'])('%s is a 405 that says what is allowed', async (method) => {

@@ -37,6 +37,9 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly upstreams: Readonly<Record<string, TestUpstream>>
   readonly maxBodyBytes?: number
   readonly maxSessions?: number
+  readonly maxSessionsPerClient?: number
+  readonly maxSessionsOf?: Readonly<Record<string, number>>
+  readonly maxSessionMs?: number
   readonly idleLimitMs?: number
   readonly clock?: Clock
   readonly keepAliveMs?: number
@@ -90,6 +93,7 @@ export async function startProxy(options: ProxyOptions) {
     maxTracked: 1000,
     cleanupIntervalMs: 1000,
     idleLimitMs: () => idleLimitMs,
+    maxAgeMs: () => options.maxSessionMs ?? Infinity,
     onEnd: (session, end) => {
       told.endedSessions.push(end)
       bridge.sessionEnded(session, end)
@@ -122,7 +126,13 @@ export async function startProxy(options: ProxyOptions) {
     ownsAuthorization,
     onRequest,
   }
-  const bridge: Bridge = new Bridge({ ...forwarding, maxSessions })
+  const { maxSessionsPerClient = maxSessions, maxSessionsOf = {} } = options
+  const sessionLimits = {
+    total: maxSessions,
+    perClient: maxSessionsPerClient,
+    perUpstream: (name: string) => maxSessionsOf[name] ?? maxSessions,
+  }
+  const bridge: Bridge = new Bridge({ ...forwarding, sessionLimits })
   const stops: (() => Promise<void>)[] = []
   const access = new Map<string, Access>()
   for (const [name, upstream] of Object.entries(options.upstreams)) {

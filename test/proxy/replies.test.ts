@@ -15,6 +15,8 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   session_missing: [400, -32000],
   session_not_found: [404, -32001],
   too_many_sessions: [503, -32000],
+  too_many_upstream_sessions: [503, -32000],
+  too_many_client_sessions: [503, -32000],
   queue_full: [503, -32000],
   shutting_down: [503, -32000],
   cancelled: [499, -32000],

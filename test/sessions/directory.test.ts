@@ -8,9 +8,10 @@ const client = { ip: '127.0.0.1', userAgent: 'test/1' }
 interface Options {
   readonly maxTracked?: number
   readonly idleLimitMs?: (upstream: string) => number
+  readonly maxAgeMs?: (upstream: string) => number
 }
 
-function directoryOf({ maxTracked = 100, idleLimitMs = () => 300_000 }: Options = {}) {
+function directoryOf({ maxTracked = 100, idleLimitMs = () => 300_000, maxAgeMs = () => Infinity }: Options = {}) {
   const clock = fakeClock()
   const ended: string[] = []
   const directory = new SessionDirectory({
@@ -18,6 +19,7 @@ function directoryOf({ maxTracked = 100, idleLimitMs = () => 300_000 }: Options 
     maxTracked,
     cleanupIntervalMs: 60_000,
     idleLimitMs,
+    maxAgeMs,
     onEnd: ({ id }, end, durationMs) => ended.push(`${id} ${end} after ${durationMs} ms`),
   })
   const add = (id: string, more: Partial<NewSession> = {}): Session => {
@@ -75,7 +77,7 @@ describe('a session', () => {
 })
 
 describe('expiry', () => {
-  it('ends a session that was idle for as long as its upstream allows, at the next cleaning', async () => {
+  it('ends a forwarded session that was idle for as long as its upstream allows, at the next cleaning', async () => {
     const limits: Readonly<Record<string, number>> = { files: 100_000, mail: 200_000 }
     const { clock, directory, ended, add, ids } = directoryOf({ idleLimitMs: (upstream) => limits[upstream] ?? 0 })
     directory.start()
@@ -120,6 +122,71 @@ describe('expiry', () => {
   })
 })
 
+describe('a bridged session, which holds a process or connection', () => {
+  const bridged = { isBridged: true }
+
+  it('expires to the millisecond, whenever the others are cleaned up', async () => {
+    const { clock, directory, ended, add } = directoryOf({ idleLimitMs: () => 100_000 })
+    const session = add('1', bridged)
+    await clock.advance(99_000)
+    directory.touch(session)
+    await clock.advance(99_999)
+    expect(ended).toEqual([])
+    await clock.advance(1)
+    expect(ended).toEqual(['1 expired after 199000 ms'])
+    expect(clock.pending()).toBe(0)
+  })
+
+  it('expires after the last of its streams and requests is over', async () => {
+    const { clock, directory, ended, add } = directoryOf({ idleLimitMs: () => 100_000 })
+    const session = add('1', bridged)
+    Object.assign(session, { pending: 1, openStreams: 1 })
+    await clock.advance(1_000_000)
+    Object.assign(session, { pending: 0, openStreams: 0 })
+    directory.touch(session)
+    await clock.advance(99_999)
+    expect(ended).toEqual([])
+    await clock.advance(1)
+    expect(ended).toEqual(['1 expired after 1100000 ms'])
+  })
+
+  it('ends at its greatest age, whatever stream is open', async () => {
+    const { clock, directory, ended, add } = directoryOf({ maxAgeMs: () => 3_600_000 })
+    const session = add('1', bridged)
+    session.openStreams = 1
+    await clock.advance(3_599_999)
+    expect([directory.isTooOld(session), ended]).toEqual([false, []])
+    await clock.advance(1)
+    expect(ended).toEqual(['1 too_old after 3600000 ms'])
+  })
+
+  it('that is too old lets the requests under way finish, for as long as they take', async () => {
+    const { clock, directory, ended, add } = directoryOf({ maxAgeMs: () => 3_600_000 })
+    const session = add('1', bridged)
+    session.pending = 1
+    await clock.advance(7_200_000)
+    expect([directory.isTooOld(session), ended]).toEqual([true, []])
+    session.pending = 0
+    directory.touch(session)
+    await clock.advance(1000)
+    expect(ended).toEqual(['1 too_old after 7201000 ms'])
+  })
+
+  it('is tracked beyond the limit of those that are not: it must not be forgotten', async () => {
+    const { clock, ended, add } = directoryOf({ maxTracked: 1 })
+    add('1')
+    add('2', bridged)
+    await clock.advance(300_000)
+    expect(ended).toEqual(['2 expired after 300000 ms'])
+  })
+
+  it('that ended otherwise is not looked at again', () => {
+    const { clock, directory, add } = directoryOf()
+    directory.end(add('1', bridged), 'deleted')
+    expect(clock.pending()).toBe(0)
+  })
+})
+
 describe('the limit', () => {
   it('leaves further sessions untracked, but makes room by what has expired', async () => {
     const { clock, directory, ended, add, ids } = directoryOf({ maxTracked: 2 })
@@ -139,7 +206,7 @@ describe('stop()', () => {
     const { clock, directory, ended, add } = directoryOf()
     directory.start()
     add('1')
-    add('2')
+    add('2', { isBridged: true })
     directory.stop()
     expect(ended).toEqual(['1 shutdown after 0 ms', '2 shutdown after 0 ms'])
     expect(clock.pending()).toBe(0)

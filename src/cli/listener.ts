@@ -1,16 +1,10 @@
-import type { Server } from 'node:http'
-import { createAdaptorServer } from '@hono/node-server'
+import { type RequestListener, type Server, createServer } from 'node:http'
 import { type Address, formatAddress } from '../config/address.ts'
 import { KnownError } from '../errors.ts'
 
 /** Binds a listener; `key` names it in the error. */
-export function listen(
-  fetch: Parameters<typeof createAdaptorServer>[0]['fetch'],
-  address: Address,
-  key: 'listen' | 'admin_listen',
-): Promise<Server> {
-  // Bodies that a handler leaves unread are its own business: draining them would keep a refused upload alive.
-  const server = createAdaptorServer({ fetch, autoCleanupIncoming: false }) as Server
+export function listen(handle: RequestListener, address: Address, key: 'listen' | 'admin_listen'): Promise<Server> {
+  const server = createServer(handle)
   server.requestTimeout = 0
   server.keepAliveTimeout = 65_000
   return new Promise((resolve, reject) => {

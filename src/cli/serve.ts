@@ -167,8 +167,8 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   const admin = parts.admin({ isReady: () => isReady && !isStopping })
 
   try {
-    adminServer = await listen(admin.fetch, config.adminListen, 'admin_listen')
-    dataServer = await listen(data.fetch, config.listen, 'listen')
+    adminServer = await listen(admin, config.adminListen, 'admin_listen')
+    dataServer = await listen(data, config.listen, 'listen')
     stop.add('let requests finish', () => drained(clock, inFlight))
     stop.add('refuse new requests', () => {
       isStopping = true

@@ -295,7 +295,7 @@ async function openAdmin(
 ) {
   try {
     const admin = parts.admin({ isReady: () => true })
-    const server = await listen(admin.fetch, config.adminListen, 'admin_listen')
+    const server = await listen(admin, config.adminListen, 'admin_listen')
     server.unref()
     stop.add('close the admin listener', () => close(server))
     const url = urlOf(server, config.adminListen)

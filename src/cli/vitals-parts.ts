@@ -1,3 +1,5 @@
+import type { RequestListener } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { type AdminOptions, adminApp } from '../admin/app.ts'
 import { debugReport } from '../admin/debug.ts'
@@ -46,7 +48,7 @@ export interface VitalsParts {
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly readLoad: () => OwnLoad
   /** The admin listener's application. */
-  readonly admin: (options: Pick<AdminOptions, 'isReady'>) => ReturnType<typeof adminApp>
+  readonly admin: (options: Pick<AdminOptions, 'isReady'>) => RequestListener
 }
 
 /** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
@@ -96,8 +98,8 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   stop.add('stop the runtime metrics', () => runtime.stop())
 
   const adminNames = guardNames(config, config.adminListen)
-  const admin: VitalsParts['admin'] = ({ isReady }) =>
-    adminApp({
+  const admin: VitalsParts['admin'] = ({ isReady }) => {
+    const app = adminApp({
       version,
       guards: { open: guard(adminNames), closed: guard({ ...adminNames, bearerToken: config.adminAuth.bearerToken }) },
       exposition: exposition({ mode: config.exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
@@ -118,6 +120,10 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
       isReady,
       onRejected: (error) => instrumented.countRejected(error.code),
     })
+    // Bodies that a handler leaves unread are its own business: draining them would keep a refused upload alive.
+    const handle = getRequestListener(app.fetch, { autoCleanupIncoming: false })
+    return (incoming, outgoing) => void handle(incoming, outgoing)
+  }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
   return { tracing, instruments: instrumented, scheduler, readings, readLoad, admin }
 }

@@ -1,3 +1,4 @@
+import type { RequestListener } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
@@ -26,9 +27,10 @@ type Carry = (exchange: Exchange, upstream: Monitored) => KnownError | void
 
 /**
  * The data listener: Hono routes and guards, then the raw Node request and response go to whoever carries the bytes,
- * so that none is copied through web streams.
+ * so that none is copied through web streams. Hono gets no web request of its own either: a route needs a method and a
+ * path, and what handlers read or write is Node's.
  */
-export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBindings }>, 'fetch'> {
+export function dataApp(options: DataAppOptions): RequestListener {
   const { clock, guard, upstreams, forwarding, sse, bridge, isStopping } = options
   const refuse = (c: DataContext, error: KnownError, reply?: ReplyOptions) => {
     forwarding.instruments.countRejected(error.code)
@@ -46,7 +48,7 @@ export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBind
     const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
     return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT
   }
-  const app = new Hono<{ Bindings: HttpBindings }>()
+  const app = new Hono<{ Bindings: HttpBindings }>({ getPath: (_request, at) => pathOfTarget(at?.env?.incoming.url) })
   app.all(
     '/:upstream/mcp',
     guarded((exchange, { access, name }) => {
@@ -74,17 +76,29 @@ export function dataApp(options: DataAppOptions): Pick<Hono<{ Bindings: HttpBind
   app.notFound((c) => {
     const refusal = guard(c.env.incoming.headers)
     const paths = [...upstreams().values()].flatMap(pathsOf)
-    const message = `${c.req.method} ${c.req.path} is no path here; each upstream has its own`
+    const message = `${c.env.incoming.method} ${c.req.path} is no path here; each upstream has its own`
     return refuse(c, refusal ?? new KnownError('unknown_path', message), refusal ? {} : { details: { paths } })
   })
   app.onError((error, c) => refuse(c, new KnownError('internal', error.message, { cause: error })))
-  return {
-    fetch: (request, ...rest) => {
-      const response = app.fetch(request, ...rest)
-      // Hono answers HEAD with a Response of its own, which would be written beside ours.
-      return request.method === 'HEAD' ? Promise.resolve(response).then(() => RESPONSE_ALREADY_SENT) : response
-    },
+  // HEAD is routed as GET, and what is neither GET nor POST is routed alike.
+  const get = new Request('http://localhost/')
+  const post = new Request(get, { method: 'POST' })
+  const other = new Request(get, { method: 'PUT' })
+  const routes = new Map([
+    ['GET', get],
+    ['HEAD', get],
+    ['POST', post],
+  ])
+  return (incoming, outgoing) => {
+    void app.fetch(routes.get(incoming.method ?? '') ?? other, { incoming, outgoing })
   }
+}
+
+/** The path of a request target, which names an origin too when the client takes us for a proxy (RFC 9112 §3.2.2). */
+function pathOfTarget(target = '/'): string {
+  if (!target.startsWith('/') && URL.canParse(target)) return new URL(target).pathname
+  const query = target.indexOf('?')
+  return query === -1 ? target : target.slice(0, query)
 }
 
 /** Where clients reach an upstream by the transport that it speaks itself; a stdio server by Streamable HTTP. */

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import { KnownError, errorMessage } from '../errors.ts'
 import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
 import type { TlsSettings } from './upstream.ts'
@@ -82,43 +82,14 @@ export class HttpPool {
   }
 
   send(request: HttpRequest, handler: HttpResponseHandler): HttpExchange {
-    let control: { pause(): void; resume(): void; abort(reason: Error): void } | undefined
-    let over = false
-    const abortion = new Error('closed by us')
-    const finish = (tell: () => void) => {
-      if (over) return
-      over = true
-      tell()
-    }
     const { method, body } = request
     const path = this.#prefix + request.path
     const headers = this.#proxyHeaders.length === 0 ? request.headers : [...request.headers, ...this.#proxyHeaders]
     // The name goes with every request: undici closes the connection of a client when the next one has another.
     const options = { method, path, headers, body, servername: this.#servername }
-    this.#pool.dispatch(options, {
-      onRequestStart: (controller) => {
-        control = controller
-        if (over) controller.abort(abortion)
-      },
-      onResponseStart: (controller, status, _headers, statusText) => {
-        if (over || status < 200) return
-        handler.onStart({ status, statusText: statusText ?? '', rawHeaders: textHeaders(controller.rawHeaders) })
-      },
-      onResponseData: (_controller, chunk) => {
-        if (!over) handler.onData(chunk)
-      },
-      onResponseEnd: () => finish(() => handler.onEnd()),
-      onResponseError: (_controller, error) => finish(() => handler.onError(transportError(error, this.#origin))),
-    })
-    return {
-      pause: () => control?.pause(),
-      resume: () => control?.resume(),
-      abort: () => {
-        if (over) return
-        over = true
-        control?.abort(abortion)
-      },
-    }
+    const exchange = new PoolExchange(handler, this.#origin)
+    this.#pool.dispatch(options, exchange)
+    return exchange
   }
 
   stats(): PoolStats {
@@ -129,6 +100,64 @@ export class HttpPool {
   close(): Promise<void> {
     return this.#pool.destroy()
   }
+}
+
+/** One request under way: what undici tells of it goes on to the handler until it is over. */
+class PoolExchange implements HttpExchange, Dispatcher.DispatchHandler {
+  readonly #handler: HttpResponseHandler
+  readonly #origin: string
+  #control: Dispatcher.DispatchController | undefined
+  #isOver = false
+
+  constructor(handler: HttpResponseHandler, origin: string) {
+    this.#handler = handler
+    this.#origin = origin
+  }
+
+  pause(): void {
+    this.#control?.pause()
+  }
+
+  resume(): void {
+    this.#control?.resume()
+  }
+
+  abort(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#control?.abort(abortion())
+  }
+
+  onRequestStart(control: Dispatcher.DispatchController): void {
+    this.#control = control
+    if (this.#isOver) control.abort(abortion())
+  }
+
+  onResponseStart(control: Dispatcher.DispatchController, status: number, _headers: unknown, statusText = ''): void {
+    if (this.#isOver || status < 200) return
+    this.#handler.onStart({ status, statusText, rawHeaders: textHeaders(control.rawHeaders) })
+  }
+
+  onResponseData(_control: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#isOver) this.#handler.onData(chunk)
+  }
+
+  onResponseEnd(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#handler.onEnd()
+  }
+
+  onResponseError(_control: Dispatcher.DispatchController, error: Error): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#handler.onError(transportError(error, this.#origin))
+  }
+}
+
+/** Made only when it is needed: its stack costs as much as reading a small message. */
+function abortion(): Error {
+  return new Error('closed by us')
 }
 
 function textHeaders(raw: unknown): string[] {

@@ -34,24 +34,22 @@ export function endToEndHeaders(
 ): string[] {
   const listed = connectionOptions(rawHeaders)
   const kept: string[] = []
-  for (const [name, value] of pairs(rawHeaders)) {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? ''
     const key = name.toLowerCase()
-    if (!hopByHop.has(key) && !listed.has(key) && !drop.has(key)) kept.push(name, value)
+    if (!hopByHop.has(key) && !listed.has(key) && !drop.has(key)) kept.push(name, rawHeaders[i + 1] ?? '')
   }
   return kept
 }
 
 function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> {
-  const options = new Set<string>()
-  for (const [name, value] of pairs(rawHeaders)) {
-    if (!isNamed(name, 'connection')) continue
-    for (const option of value.split(',')) options.add(option.trim().toLowerCase())
+  let options: Set<string> | undefined
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (!isNamed(rawHeaders[i] ?? '', 'connection')) continue
+    options ??= new Set()
+    for (const option of (rawHeaders[i + 1] ?? '').split(',')) options.add(option.trim().toLowerCase())
   }
-  return options
-}
-
-function* pairs(rawHeaders: readonly string[]): Generator<[name: string, value: string]> {
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) yield [rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '']
+  return options ?? noNames
 }
 
 function isNamed(name: string, lowerCase: string): boolean {

@@ -50,6 +50,13 @@ describe('what is no path of ours', () => {
     expect(upstream.arrived.length).toBe(0)
   })
 
+  it('a request target may name the origin too (RFC 9112 §3.2.2)', async () => {
+    const { upstream, proxy } = await start()
+    const response = await rawFetch(proxy.port, { method: 'POST', path: `${proxy.url}/h/mcp?a=/b?c`, body })
+    expect(statusOf(response)).toBe(200)
+    expect(upstream.arrived[0]?.request.startLine).toBe('POST /mcp?a=/b?c HTTP/1.1')
+  })
+
   it('a refused request with a short body leaves the connection usable', async () => {
     const { proxy } = await start()
     const client = new RawClient(proxy.port)

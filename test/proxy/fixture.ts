@@ -1,8 +1,7 @@
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { createAdaptorServer } from '@hono/node-server'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import type { KnownError } from '../../src/errors.ts'
 import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
@@ -157,7 +156,7 @@ export async function startProxy(options: ProxyOptions) {
     bridge,
     isStopping: () => isStopping,
   })
-  const server = createAdaptorServer({ fetch: app.fetch, autoCleanupIncoming: false }) as Server
+  const server = createServer(app)
   server.requestTimeout = 0
   server.keepAliveTimeout = 65_000
   server.listen(0, '127.0.0.1')

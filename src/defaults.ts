@@ -55,6 +55,9 @@ export const defaults = {
   http: {
     connectTimeoutMs: 5000,
     idleConnectionMs: 4000,
+    /** For a document about tokens, such as protected resource metadata, and how long it may be. */
+    metadataTimeoutMs: 10_000,
+    maxMetadataBytes: 256 * 1024,
   },
   requests: {
     /** Without a sign of the server while a request is open; and how long that request may last at all. */

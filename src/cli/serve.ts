@@ -12,6 +12,7 @@ import type { ForwardDeps } from '../proxy/forward.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
+import { ProtectedResources } from '../proxy/protected-resources.ts'
 import { Streams } from '../proxy/streams.ts'
 import { Sweep } from '../proxy/sweep.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
@@ -109,8 +110,11 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   const onRequest = (name: string, change: 1 | -1) => void inFlight.set(name, (inFlight.get(name) ?? 0) + change)
   const { maxBodyBytes, maxSessions, maxSessionsPerClient } = config
   const ownsAuthorization = config.auth.bearerToken !== undefined
+  // With a token of our own, Authorization is ours, and clients cannot show a server another one.
+  const publicUrl = ownsAuthorization ? undefined : config.publicUrl
   const forwarding: ForwardDeps = {
     ...observing,
+    protectedResources: publicUrl && new ProtectedResources({ publicUrl, clock }),
     directory,
     sweep,
     streams,
@@ -157,7 +161,7 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   let isStopping = false
   const data = dataApp({
     clock,
-    guard: guard({ ...guardNames(config, config.listen), bearerToken: config.auth.bearerToken }),
+    guard: guard({ ...dataNames(config), bearerToken: config.auth.bearerToken }),
     upstreams: () => upstreams,
     forwarding,
     sse: new SseForwarder(forwarding),
@@ -188,6 +192,12 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     await stop.run(clock, defaults.shutdownDeadlineMs)
     throw error
   }
+}
+
+function dataNames(config: Config) {
+  const names = guardNames(config, config.listen)
+  const { publicUrl } = config
+  return publicUrl ? { ...names, allowedHosts: [...names.allowedHosts, publicUrl.hostname] } : names
 }
 
 /** What a failed request proves about the upstream; a process's end is heard from the process itself. */

@@ -42,6 +42,8 @@ export interface AuthConfig {
 export interface Config {
   readonly listen: Address
   readonly adminListen: Address
+  /** Where clients reach the data listener; undefined when nobody has to know. */
+  readonly publicUrl: URL | undefined
   readonly auth: AuthConfig
   readonly allowUnauthenticated: boolean
   readonly adminAuth: AuthConfig

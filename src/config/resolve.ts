@@ -25,6 +25,7 @@ export function resolveConfig(file: FileConfig, secrets: ReadSecrets, fileOf: (p
   return {
     listen: addressOf(all.listen),
     adminListen: addressOf(all.admin_listen),
+    publicUrl: file.public_url === undefined ? undefined : new URL(file.public_url),
     auth: secrets.auth,
     allowUnauthenticated: all.allow_unauthenticated,
     adminAuth: secrets.adminAuth,

@@ -41,6 +41,11 @@ export function remarks(file: FileConfig): readonly Finding[] {
     if (most > all)
       found.push(remark(['mcpServers', name, 'max_sessions'], `${most} has no effect: max_sessions of all is ${all}`))
   }
+  if (file.auth?.bearer_file !== undefined && file.public_url !== undefined) {
+    found.push(
+      remark(['public_url'], 'has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers'),
+    )
+  }
   if (upstreams.every(([, entry]) => entry.disabled === true)) {
     found.push(remark([], 'no server is enabled: there is nothing to watch'))
   }

@@ -105,6 +105,10 @@ const origin = text((value) =>
 )
 const url = text(urlFault)
 
+const publicUrl = text(
+  (value) => urlFault(value) ?? (value.includes('?') ? 'has a ?query, which no path can follow' : undefined),
+)
+
 function urlFault(value: string): string | undefined {
   const parsed = URL.canParse(value) ? new URL(value) : undefined
   if (parsed?.protocol !== 'http:' && parsed?.protocol !== 'https:') return 'is not an http:// or https:// URL'
@@ -349,6 +353,10 @@ export const fileSchema = z
       address,
       'Where metrics, health and debug pages are served. Off loopback it needs admin_auth.',
       fileDefaults.admin_listen,
+    ),
+    public_url: setting(
+      publicUrl,
+      'The URL under which clients reach the data listener; servers that want OAuth tokens are then known by it.',
     ),
     auth: setting(bearer, 'Who may use the data listener.'),
     allow_unauthenticated: setting(

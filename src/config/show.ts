@@ -2,7 +2,7 @@ import type { Path, Tree } from './tree.ts'
 
 const secret = '<secret>'
 const secretKeys = new Set(['env', 'headers', 'args'])
-const urlKeys = new Set(['url', 'httpUrl', 'serverUrl'])
+const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url'])
 
 /**
  * How a value appears in a message. Environment, headers, arguments and what was read from a variable are never shown,

@@ -5,6 +5,7 @@ import { Hono } from 'hono'
 import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import type { Access, Monitored } from '../heartbeat/monitored.ts'
+import { resourceMetadataPath } from '../wire/resource-metadata.ts'
 import type { Bridge } from './bridge.ts'
 import type { DataContext, Exchange } from './exchange.ts'
 import { type ForwardDeps, forward } from './forward.ts'
@@ -73,6 +74,19 @@ export function dataApp(options: DataAppOptions): RequestListener {
       return bridge.postMessage(exchange, access)
     }),
   )
+  const { protectedResources } = forwarding
+  if (protectedResources) {
+    for (const mount of ['mcp', 'sse'] as const) {
+      const serve = guarded((exchange, { access, name }) => {
+        if (access.kind === 'endpoint') return protectedResources.serve(exchange, mount, access.endpoint)
+        return new KnownError('unknown_path', `"${name}" is no server behind a URL: nothing is known of its tokens`)
+      })
+      // The first is RFC 9728 §3.1; some clients append instead, as OpenID Connect Discovery does.
+      for (const path of [`${resourceMetadataPath}/:upstream/${mount}`, `/:upstream/${mount}${resourceMetadataPath}`]) {
+        app.on(['GET', 'OPTIONS'], path, serve)
+      }
+    }
+  }
   app.notFound((c) => {
     const refusal = guard(c.env.incoming.headers)
     const paths = [...upstreams().values()].flatMap(pathsOf)

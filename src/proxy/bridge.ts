@@ -5,6 +5,7 @@ import type { Access } from '../heartbeat/monitored.ts'
 import { type SessionLimits, refusalOf } from '../sessions/limits.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
+import type { Endpoint } from '../upstreams/endpoint.ts'
 import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import { batchItems, maxBatchMessages } from '../wire/batch.ts'
@@ -18,6 +19,7 @@ import { type ForwardDeps, peeringOf } from './forward.ts'
 import { ModernBridge } from './modern-bridge.ts'
 import { type Peering, beginOperation } from './observe.ts'
 import { openedStreams } from './opened-streams.ts'
+import type { Mount } from './protected-resources.ts'
 import { type ReplyOptions, accepted, replyError } from './replies.ts'
 
 export interface BridgeDeps extends ForwardDeps {
@@ -55,7 +57,7 @@ export class Bridge {
             release: () => access.upstream.releaseResident(),
           }
         : openedStreams({
-            endpoint: access.endpoint,
+            endpoint: this.#challenging(access.endpoint, name, 'mcp'),
             clock: this.#deps.clock,
             headers: (exchange) => this.#headers(exchange),
             listener: () => made,
@@ -244,7 +246,7 @@ export class Bridge {
       directory,
       streams,
       client,
-      link: (listener) => this.#link(access, key, listener),
+      link: (listener) => this.#link(access, { key, upstream, transport }, listener),
       onRequest: (inFlight) => onRequest(upstream, inFlight),
       onDropped: (reason) => instruments.countDropped(upstream, reason),
       onNames: (kind, names) => instruments.labels.admit(upstream, kind, names),
@@ -254,11 +256,16 @@ export class Bridge {
     return { id, session }
   }
 
-  #link(access: Reached, key: string, listener: LinkListener): Link {
-    if (access.kind === 'stdio') return stdioLink(access.upstream, key, listener)
-    const { endpoint, transport } = access
+  #link(access: Reached, session: Pick<BridgeSession, 'key' | 'upstream' | 'transport'>, listener: LinkListener): Link {
+    if (access.kind === 'stdio') return stdioLink(access.upstream, session.key, listener)
+    const endpoint = this.#challenging(access.endpoint, session.upstream, session.transport === 'sse' ? 'sse' : 'mcp')
     const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener }
-    return transport === 'sse' ? sseLink(options) : httpLink(options)
+    return access.transport === 'sse' ? sseLink(options) : httpLink(options)
+  }
+
+  /** An endpoint whose challenges lead to the metadata that we serve, if we do. */
+  #challenging(endpoint: Endpoint, upstream: string, mount: Mount): Endpoint {
+    return this.#deps.protectedResources?.endpoint(endpoint, upstream, mount) ?? endpoint
   }
 
   #headers(exchange: Exchange): HeadersFor {

@@ -119,7 +119,8 @@ export class SseForwarder {
         body,
       },
       {
-        onStart: (head) => {
+        onStart: (answered) => {
+          const head = this.#deps.protectedResources?.asPublic(answered, upstream, 'sse', endpoint) ?? answered
           watch.heard()
           relay.start(head)
           if (head.status >= 400) undelivered({ kind: 'status', status: head.status })
@@ -226,7 +227,9 @@ class StreamPassage {
     this.#relay.attach(upstream)
   }
 
-  onStart(head: ResponseHead): void {
+  onStart(answered: ResponseHead): void {
+    const { protectedResources } = this.#deps
+    const head = protectedResources?.asPublic(answered, this.#exchange.upstream, 'sse', this.#endpoint) ?? answered
     this.#status = head.status
     this.#isEventStream = head.status === 200 && isEventStream(headerValue(head.rawHeaders, 'content-type'))
     if (this.#isEventStream) this.#openClient()

@@ -30,6 +30,7 @@ import {
   beginOperation,
   tellTraffic,
 } from './observe.ts'
+import type { ProtectedResources } from './protected-resources.ts'
 import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
@@ -40,6 +41,8 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly maxBodyBytes: number
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
+  /** Undefined when we do not know the address by which clients reach us. */
+  readonly protectedResources?: ProtectedResources | undefined
 }
 
 /** The headers of the request as the upstream gets them. */
@@ -208,7 +211,9 @@ class Passage {
     this.#finish({ kind: 'failure', error }, 'upstream_error')
   }
 
-  #responseStart(head: ResponseHead): void {
+  #responseStart(answered: ResponseHead): void {
+    const { protectedResources } = this.#deps
+    const head = protectedResources?.asPublic(answered, this.#exchange.upstream, 'mcp', this.#endpoint) ?? answered
     const { status, rawHeaders } = head
     this.#status = status
     this.#admission.heard()

@@ -35,6 +35,7 @@ describe('a good file', () => {
     expect(config).toEqual({
       listen: { host: '::1', port: 7081 },
       adminListen: { host: '', port: 9465 },
+      publicUrl: new URL('https://vitals.example.com/mcp-vitals'),
       auth: { bearerToken: 'canary-good-token' },
       allowUnauthenticated: false,
       adminAuth: { bearerToken: 'canary-good-token' },
@@ -127,7 +128,9 @@ describe('a good file', () => {
         },
       ],
     })
-    expect(notices).toEqual([])
+    expect(notices).toEqual([
+      `${folder}/good.yaml:5: public_url: has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers`,
+    ])
     const read = ['good.token', 'good.token', 'good.token', 'client.pem', 'client.pem', 'client.key']
     expect(files).toEqual([join(folder, 'good.yaml'), ...read.map((name) => join(folder, 'secrets', name))])
   })

@@ -10,6 +10,7 @@ import { Bridge } from '../../src/proxy/bridge.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
 import { type GuardOptions, guard } from '../../src/proxy/guard.ts'
+import { ProtectedResources } from '../../src/proxy/protected-resources.ts'
 import { Streams } from '../../src/proxy/streams.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
@@ -42,6 +43,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly idleLimitMs?: number
   readonly clock?: Clock
   readonly keepAliveMs?: number
+  readonly publicUrl?: string | undefined
 }
 
 export interface EndedSpan {
@@ -124,6 +126,10 @@ export async function startProxy(options: ProxyOptions) {
     maxBodyBytes,
     ownsAuthorization,
     onRequest,
+    protectedResources:
+      options.publicUrl === undefined
+        ? undefined
+        : new ProtectedResources({ publicUrl: new URL(options.publicUrl), clock }),
   }
   const { maxSessionsPerClient = maxSessions, maxSessionsOf = {} } = options
   const sessionLimits = {

@@ -209,7 +209,7 @@ async function wrap(options: WrapperOptions, server: ServerProcess, env: NodeJS.
     tracing,
     // A failure is either the end of the process, which is heard from the process, or the client's own doing.
     traffic: { onAnswered: () => heartbeat.trafficAnswered(true), onFailed: () => undefined },
-    upstream: name,
+    peering: { upstream: name, network: 'pipe' },
     directory,
     onOpened: () => heartbeat.start(),
   })
@@ -268,7 +268,7 @@ async function wrap(options: WrapperOptions, server: ServerProcess, env: NodeJS.
   stop.add('stop the heartbeat', () => heartbeat.stop())
   const ended = (why: string, isExpected: boolean) => {
     peer.fail(new KnownError(isExpected ? 'cancelled' : 'upstream_exited', why))
-    session.end(isExpected ? 'shutdown' : 'exited', why)
+    session.end(isExpected ? 'shutdown' : 'exited', new KnownError('upstream_exited', why))
     if (isExpected) heartbeat.idle(why)
     else heartbeat.processGone(why, 0)
   }

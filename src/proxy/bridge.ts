@@ -8,16 +8,16 @@ import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
-import { batchItems, maxBatchMessages } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
+import { batchMessages } from './batch-messages.ts'
 import { type Asked, BridgeSession, type Posted } from './bridge-session.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
 import { type Exchange, clientOf, eraOf, readBody, requestHeader, searchOf, sessionIdOf } from './exchange.ts'
-import { type ForwardDeps, peeringOf } from './forward.ts'
+import type { ForwardDeps } from './forward.ts'
 import { ModernBridge } from './modern-bridge.ts'
-import { type Peering, beginOperation } from './observe.ts'
+import { type Peering, beginOperation, peeringOf } from './observe.ts'
 import { openedStreams } from './opened-streams.ts'
 import type { Mount } from './protected-resources.ts'
 import { type ReplyOptions, accepted, replyError } from './replies.ts'
@@ -133,7 +133,8 @@ export class Bridge {
   async #batch(exchange: Exchange, access: Reached, session: BridgeSession, batch: Posted): Promise<void> {
     const asked: Asked[] = []
     const told: Posted[] = []
-    for (const posted of messagesOf(batch)) {
+    for (const one of batchMessages(batch.message)) {
+      const posted = { ...one, headers: batch.headers }
       if (posted.envelope.kind === 'request') asked.push(this.#ask(exchange, access, session, posted))
       else told.push(posted)
     }
@@ -290,19 +291,6 @@ function known(error: unknown): KnownError {
 /** How metrics name the server's side. */
 function peering(name: string, access: Reached): Peering {
   return access.kind === 'stdio' ? { upstream: name, network: 'pipe' } : peeringOf(name, access.endpoint)
-}
-
-function messagesOf({ message, headers }: Posted): Posted[] {
-  const items = batchItems(message)
-  if (!items) throw new KnownError('invalid_message', `a batch of more than ${maxBatchMessages} messages`)
-  if (items.length === 0) throw new KnownError('invalid_message', 'the batch is empty')
-  return items.map((item) => {
-    const envelope = readEnvelope(item)
-    if (!envelope || envelope.kind === 'batch') throw new KnownError('invalid_message', 'the batch holds no messages')
-    // "The initialize request MUST NOT be part of a JSON-RPC batch" (MCP 2025-03-26, Lifecycle).
-    if (envelope.method === 'initialize') throw new KnownError('invalid_message', 'initialize is part of a batch')
-    return { message: item, envelope, headers }
-  })
 }
 
 /** MCP 2026-07-28, Transports: Streamable HTTP is POST only. */

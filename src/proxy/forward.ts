@@ -26,8 +26,8 @@ import {
   type ObserveDeps,
   type Operation,
   type OperationEnd,
-  type Peering,
   beginOperation,
+  peeringOf,
   tellTraffic,
 } from './observe.ts'
 import type { ProtectedResources } from './protected-resources.ts'
@@ -57,13 +57,6 @@ export function forwardedHeaders(deps: ForwardDeps, exchange: Exchange, endpoint
 export function forwardedPath(exchange: Exchange, { url }: Endpoint): string {
   const query = searchOf(exchange)
   return url.pathname + (url.search === '' ? query : url.search + query.replace('?', '&'))
-}
-
-/** An endpoint as client-side metrics name it. */
-export function peeringOf(upstream: string, { url }: Endpoint): Peering {
-  const { hostname, port, protocol } = url
-  const defaultPort = protocol === 'https:' ? 443 : 80
-  return { upstream, network: 'tcp', address: hostname, port: port === '' ? defaultPort : Number(port) }
 }
 
 /**

@@ -3,6 +3,7 @@ import { KnownError } from '../errors.ts'
 import { semconv } from '../telemetry/names.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
 import type { OperationSpan, Tracing } from '../telemetry/tracing.ts'
+import type { Endpoint } from '../upstreams/endpoint.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { EnvelopeReader } from '../wire/envelope.ts'
 import { SseReader } from '../wire/sse.ts'
@@ -14,6 +15,13 @@ export interface Peering {
   readonly network: 'tcp' | 'pipe'
   readonly address?: string | undefined
   readonly port?: number | undefined
+}
+
+/** An endpoint as client-side metrics name it. */
+export function peeringOf(upstream: string, { url }: Endpoint): Peering {
+  const { hostname, port, protocol } = url
+  const defaultPort = protocol === 'https:' ? 443 : 80
+  return { upstream, network: 'tcp', address: hostname, port: port === '' ? defaultPort : Number(port) }
 }
 
 /** A client's request as it came in: what the metrics, spans and labels need of it. */

@@ -5,10 +5,11 @@ import { type Session, type SessionEnd, sessionKey } from '../sessions/session.t
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
 import { namesIn } from './learn.ts'
-import { type ObserveDeps, type Operation, beginOperation } from './observe.ts'
+import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
 
 export interface PipeSessionOptions extends ObserveDeps {
-  readonly upstream: string
+  /** The server's side; the client's is a pipe. */
+  readonly peering: Peering
   readonly directory: SessionDirectory
   /** The opening exchange is over: from now on the server may be asked something that its client did not ask. */
   readonly onOpened: () => void
@@ -18,7 +19,7 @@ export interface PipeSessionOptions extends ObserveDeps {
 const maxObserved = 10_000
 
 /**
- * What a client and its own server process say to each other, as it passes: it measures the requests and finds out
+ * What the client that started us and its server say to each other, as it passes: it measures the requests and finds out
  * when the opening exchange is over. Before that nothing of ours may go in: a legacy `ping` first pins a server of
  * both eras to the legacy one.
  */
@@ -76,16 +77,23 @@ export class PipeSession {
   }
 
   hearServer(envelope: Envelope | undefined, text: Buffer | undefined): void {
-    const { clock, instruments, upstream } = this.#options
+    const { clock, instruments, peering } = this.#options
     this.#lastHeardMs = clock.now()
     this.#touch()
-    if (!envelope) instruments.countUnparsed(upstream)
+    if (!envelope) instruments.countUnparsed(peering.upstream)
     if (envelope?.kind === 'response') this.#answer(envelope, text)
   }
 
-  /** The process has gone. */
-  end(end: SessionEnd, why: string): void {
-    const error = new KnownError('upstream_exited', why)
+  /** A request was not answered, and never will be. */
+  failed(id: string | undefined, error: KnownError): void {
+    const operation = this.#waiting.get(id ?? 'null')?.[0]
+    if (!operation) return
+    this.#remove(operation)
+    operation.end({ kind: 'failure', error })
+  }
+
+  /** The conversation is over; `error` is what becomes of the requests under way. */
+  end(end: SessionEnd, error: KnownError): void {
     for (const operation of [...this.#waiting.values()].flat()) operation.end({ kind: 'failure', error })
     this.#waiting.clear()
     this.#observed = 0
@@ -94,7 +102,7 @@ export class PipeSession {
 
   #request(envelope: Envelope): void {
     if (this.#observed >= maxObserved) return
-    const { clock, upstream } = this.#options
+    const { clock, peering } = this.#options
     if (envelope.clientName !== undefined) this.#clientName = envelope.clientName
     if (envelope.method === 'initialize') {
       this.#isInitialized = false
@@ -102,7 +110,7 @@ export class PipeSession {
       this.#era = undefined
     }
     const operation = beginOperation(this.#options, {
-      peering: { upstream, network: 'pipe' },
+      peering,
       clientNetwork: 'pipe',
       envelope,
       protocolVersion: envelope.metaProtocolVersion ?? this.#protocolVersion ?? envelope.protocolVersion,
@@ -138,16 +146,16 @@ export class PipeSession {
   }
 
   #beginSession(): void {
-    const { directory, upstream } = this.#options
+    const { directory, peering } = this.#options
     const client = { ip: '', userAgent: this.#clientName ?? '', name: this.#clientName }
     this.#session = directory.add({
       id: this.#id,
-      upstream,
+      upstream: peering.upstream,
       transport: 'stdio',
       client,
       protocolVersion: this.#protocolVersion,
     })
-    // It lives as long as the process: nobody expires it.
+    // It lives as long as the pipe: nobody expires it.
     if (this.#session) this.#session.openStreams = 1
   }
 
@@ -162,10 +170,10 @@ export class PipeSession {
   }
 
   #learn({ method }: Envelope, text: Buffer | undefined): void {
-    const { instruments, upstream } = this.#options
+    const { instruments, peering } = this.#options
     if (!text) return
-    if (method === 'tools/list') instruments.labels.admit(upstream, 'tool', namesIn(text, 'tools'))
-    if (method === 'prompts/list') instruments.labels.admit(upstream, 'prompt', namesIn(text, 'prompts'))
+    if (method === 'tools/list') instruments.labels.admit(peering.upstream, 'tool', namesIn(text, 'tools'))
+    if (method === 'prompts/list') instruments.labels.admit(peering.upstream, 'prompt', namesIn(text, 'prompts'))
   }
 
   /** The server should not answer any more (MCP 2025-11-25, Cancellation; 2026-07-28 on stdio likewise). */

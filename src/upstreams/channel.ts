@@ -14,9 +14,12 @@ export interface Channel {
 
 /** What a transport needs to know of a message that it carries: some put method and name into headers. */
 export interface Outgoing {
-  readonly method?: string
-  readonly name?: string
-  readonly uri?: string
+  readonly method?: string | undefined
+  readonly name?: string | undefined
+  readonly uri?: string | undefined
+  readonly taskId?: string | undefined
+  /** The revision that a modern request claims, in place of the one that was agreed on. */
+  readonly protocolVersion?: string | undefined
 }
 
 export interface ChannelEvents {

@@ -15,6 +15,8 @@ export interface FollowOptions {
   readonly lastEventId?: string | undefined
   readonly signal: AbortSignal
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
+  /** A stream could not be opened or was cut. */
+  readonly onBroken?: (() => void) | undefined
   /** The server gives no event stream here; nothing more is tried. */
   readonly onRefused: (status: number) => void
 }
@@ -28,7 +30,7 @@ const longestPauseMs = 30_000
  * that nothing is missed (MCP 2025-11-25, Transports, "Resumability and Redelivery"). Ends by `signal` alone.
  */
 export function follow(options: FollowOptions): void {
-  const { endpoint, clock, path, maxBodyBytes, signal, onMessage, onRefused } = options
+  const { endpoint, clock, path, maxBodyBytes, signal, onMessage, onBroken, onRefused } = options
   let { lastEventId } = options
   let pauseMs = firstPauseMs
   let exchange: HttpExchange | undefined
@@ -63,7 +65,10 @@ export function follow(options: FollowOptions): void {
         },
         onData: (chunk) => reader.push(chunk),
         onEnd: again,
-        onError: again,
+        onError: () => {
+          onBroken?.()
+          again()
+        },
       },
     )
   }

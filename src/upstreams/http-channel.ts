@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import { KnownError, errorCode } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames, headerValue, modernHeaders } from '../wire/headers.ts'
@@ -30,6 +30,8 @@ export class HttpChannel implements Channel {
   readonly #life = new AbortController()
   #sessionId: string | undefined
   #protocolVersion: string | undefined
+  /** Whether the server could not be reached since it last accepted something: it may have been restarted. */
+  #wasLost = false
 
   constructor(options: HttpChannelOptions) {
     this.#options = options
@@ -48,18 +50,27 @@ export class HttpChannel implements Channel {
   listen(onGone: (error: KnownError) => void): void {
     this.#follow(this.#life.signal, undefined, {
       onMessage: (message, envelope) => this.#options.events.onMessage(message, envelope),
+      onBroken: () => void (this.#wasLost = true),
       onRefused: (status) => {
-        if (status !== 404 || this.#sessionId === undefined) return
+        if (this.#sessionId === undefined || !this.#isForgotten(status)) return
         this.#sessionId = undefined
-        onGone(new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our session'))
+        onGone(new KnownError('upstream_session_gone', `HTTP ${status}: the server no longer knows our session`))
       },
     })
+  }
+
+  /**
+   * Whether this answer says that the server does not know our session: 404 (MCP 2025-11-25, Session Management, 3), or
+   * the 400 that servers built after the SDK's examples give, if they may have been started anew meanwhile.
+   */
+  #isForgotten(status: number): boolean {
+    return status === 404 || (status === 400 && this.#wasLost)
   }
 
   #follow(
     signal: AbortSignal,
     lastEventId: string | undefined,
-    heard: Pick<FollowOptions, 'onMessage' | 'onRefused'>,
+    heard: Pick<FollowOptions, 'onMessage' | 'onBroken' | 'onRefused'>,
   ): void {
     const { endpoint, clock, maxBodyBytes } = this.#options
     const headers = this.#contextHeaders({})
@@ -89,9 +100,21 @@ export class HttpChannel implements Channel {
   }
 
   async send(message: Buffer, outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
-    const { endpoint, clock, maxBodyBytes, events, resumes } = this.#options
     const end = signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal
-    const lastEventId = await post({
+    try {
+      const lastEventId = await this.#post(message, outgoing, end)
+      if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, end)
+    } catch (error) {
+      const code = errorCode(error)
+      this.#wasLost ||= code === 'upstream_refused' || code === 'upstream_reset'
+      throw error
+    }
+  }
+
+  #post(message: Buffer, outgoing: Outgoing, signal: AbortSignal): Promise<string | undefined> {
+    const { endpoint, clock, maxBodyBytes, events, resumes } = this.#options
+    const isModern = this.#isModern(outgoing)
+    return post({
       endpoint,
       clock,
       path: this.#path,
@@ -100,30 +123,35 @@ export class HttpChannel implements Channel {
       maxBodyBytes,
       isAnsweredElsewhere: false,
       canResume: resumes,
-      signal: end,
-      onStart: (status, rawHeaders) => {
-        // The answer to `initialize` alone assigns a session (MCP 2025-11-25, Session Management, 1).
-        const isAssigned = outgoing.method === 'initialize' && status === 200
-        if (isAssigned) this.#sessionId = headerValue(rawHeaders, headerNames.sessionId)
-        const hadSession = this.#sessionId !== undefined
-        if (status === 404) this.#sessionId = undefined // Nothing is left to end.
-        return hadSession
-      },
+      signal,
+      onStart: (status, rawHeaders) => !isModern && this.#isOurSessionGone(status, rawHeaders, outgoing),
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
     })
-    if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, end)
+  }
+
+  #isOurSessionGone(status: number, rawHeaders: readonly string[], { method }: Outgoing): boolean {
+    // The answer to `initialize` alone assigns a session (MCP 2025-11-25, Session Management, 1).
+    const isAssigned = method === 'initialize' && status === 200
+    if (isAssigned) this.#sessionId = headerValue(rawHeaders, headerNames.sessionId)
+    const isGone = this.#sessionId !== undefined && this.#isForgotten(status)
+    if (isGone) this.#sessionId = undefined // Nothing is left to end.
+    if (status < 300) this.#wasLost = false
+    return isGone
   }
 
   #contextHeaders(outgoing: Outgoing): string[] {
-    const version = this.#protocolVersion
-    const { method } = outgoing
-    if (version !== undefined && method !== undefined && eraOfVersion(version) === 'modern') {
+    const { method, protocolVersion: version = this.#protocolVersion } = outgoing
+    if (version !== undefined && method !== undefined && this.#isModern(outgoing)) {
       return modernHeaders({ ...outgoing, method, protocolVersion: version })
     }
     const headers: string[] = []
     if (this.#sessionId !== undefined) headers.push(headerNames.sessionId, this.#sessionId)
     if (version !== undefined) headers.push(headerNames.protocolVersion, version)
     return headers
+  }
+
+  #isModern({ protocolVersion = this.#protocolVersion }: Outgoing): boolean {
+    return protocolVersion !== undefined && eraOfVersion(protocolVersion) === 'modern'
   }
 
   /** Ends our session with DELETE, so that the server does not keep it (MCP 2025-11-25, Session Management, 5). */

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import { KnownError, errorCode } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
+import type { Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
 import { HttpChannel } from './http-channel.ts'
@@ -82,9 +83,15 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
       own.speakFor(headers)
       return channel.open()
     },
-    send: (message, _envelope, headers) => {
+    send: async (message, _envelope, headers) => {
       own.speakFor(headers)
-      return channel.send(message, {})
+      try {
+        await channel.send(message, {})
+      } catch (error) {
+        // Nothing can come on a stream that the server no longer knows.
+        if (errorCode(error) === 'upstream_session_gone') await channel.close()
+        throw error
+      }
     },
     hold: (isFull) => own.hold(isFull),
     close: () => channel.close(),
@@ -95,7 +102,7 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
 export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
   let openingId: string | undefined
-  const requests = new Map<string, AbortController>()
+  const requests = new Map<string, { readonly end: AbortController; readonly isModern: boolean }>()
   const channel = new HttpChannel({
     endpoint: own,
     clock,
@@ -111,21 +118,31 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
   })
   return {
     open: () => Promise.resolve(),
-    send: async (message, { kind, id, method, requestId }, headers) => {
+    send: async (message, envelope, headers) => {
+      const { kind, id, method, requestId, metaProtocolVersion } = envelope
       own.speakFor(headers)
       if (method === 'initialize') openingId = id
-      const cancelled = new AbortController()
-      if (kind === 'request' && id !== undefined) requests.set(id, cancelled)
+      const cancelled = method === 'notifications/cancelled' ? requests.get(requestId ?? '') : undefined
+      // The end of its connection is how a modern request is cancelled (MCP 2026-07-28, Streamable HTTP).
+      if (cancelled?.isModern) return cancelled.end.abort()
+      const request = { end: new AbortController(), isModern: metaProtocolVersion !== undefined }
+      if (kind === 'request' && id !== undefined) requests.set(id, request)
       try {
-        await channel.send(message, method === undefined ? {} : { method }, cancelled.signal)
+        await channel.send(message, outgoingOf(envelope), request.end.signal)
       } finally {
-        if (id !== undefined && requests.get(id) === cancelled) requests.delete(id)
+        if (id !== undefined && requests.get(id) === request) requests.delete(id)
       }
       if (method === 'notifications/initialized') channel.listen((error) => listener.onClose(error))
       // Its answer will not come, and servers then leave the stream open that it would have come on.
-      if (method === 'notifications/cancelled') requests.get(requestId ?? '')?.abort()
+      cancelled?.end.abort()
     },
     hold: (isFull) => own.hold(isFull),
     close: () => channel.close(),
   }
+}
+
+/** What a transport repeats of a message in headers. */
+function outgoingOf({ method, name, uri, taskId, metaProtocolVersion }: Envelope): Outgoing {
+  if (metaProtocolVersion === undefined) return { method }
+  return { method, name, uri, taskId, protocolVersion: metaProtocolVersion }
 }

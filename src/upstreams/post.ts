@@ -16,7 +16,7 @@ export interface PostOptions {
   readonly isAnsweredElsewhere: boolean
   /** Closes the connection and rejects with `cancelled`. */
   readonly signal: AbortSignal
-  /** Returns whether a 404 would mean our session. */
+  /** Returns whether this status says that our session is gone. */
   readonly onStart: (status: number, rawHeaders: readonly string[]) => boolean
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
   /** Whether a stream that ends before the answer is no error where its events have ids. */

@@ -21,7 +21,7 @@ export interface ReplyOptions {
 export class Reply {
   readonly #options: ReplyOptions
   #status = 0
-  #hadSession = false
+  #isSessionGone = false
   #challenge: string | undefined
   #lastEventId: string | undefined
   #wasAnswered = false
@@ -33,9 +33,9 @@ export class Reply {
     this.#options = options
   }
 
-  start({ status, rawHeaders }: ResponseHead, hadSession: boolean): void {
+  start({ status, rawHeaders }: ResponseHead, isSessionGone: boolean): void {
     this.#status = status
-    this.#hadSession = hadSession
+    this.#isSessionGone = isSessionGone
     this.#challenge = headerValue(rawHeaders, 'www-authenticate')
     if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
@@ -63,7 +63,7 @@ export class Reply {
 
   /** What is wrong with the answer as a whole; undefined when nothing is. */
   end(): KnownError | undefined {
-    const refusal = refusalOf(this.#status, this.#hadSession, this.#challenge)
+    const refusal = refusalOf(this.#status, this.#isSessionGone, this.#challenge)
     if (refusal) return refusal
     const isAccepted = this.#status < 300
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
@@ -108,10 +108,10 @@ function isJsonRpc(message: Buffer): boolean {
   }
 }
 
-function refusalOf(status: number, hadSession: boolean, challenge: string | undefined): KnownError | undefined {
+function refusalOf(status: number, isSessionGone: boolean, challenge: string | undefined): KnownError | undefined {
   if (status === 401 || status === 403) return new Unauthorized(status, challenge)
-  if (status !== 404 || !hadSession) return undefined
-  return new KnownError('upstream_session_gone', 'HTTP 404: the server no longer knows our session')
+  if (!isSessionGone) return undefined
+  return new KnownError('upstream_session_gone', `HTTP ${status}: the server no longer knows our session`)
 }
 
 /** The server wants other credentials; what it said of them is for the client that has to get some. */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { KnownError } from '../../src/errors.ts'
 import { PipeSession } from '../../src/proxy/pipe-session.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
 import { tracing } from '../../src/telemetry/tracing.ts'
@@ -30,7 +31,7 @@ async function conversation() {
     instruments: recorder,
     tracing: await tracing({ env: {}, serviceVersion: '1' }),
     traffic: { onAnswered: (upstream) => answered.push(upstream), onFailed: () => {} },
-    upstream: 'files',
+    peering: { upstream: 'files', network: 'pipe' },
     directory,
     onOpened: () => (opened += 1),
   })
@@ -107,7 +108,7 @@ describe('PipeSession', () => {
     hear(`>${initialize}`, agreed, `>${initialized}`, '>{"id":2,"method":"tools/call"}')
     expect([...directory.all()]).toMatchObject([{ key: session.key, transport: 'stdio', pending: 1, openStreams: 1 }])
     expect(session.protocolVersion).toBe('2025-06-18')
-    session.end('exited', 'process 1 exited with code 1')
+    session.end('exited', new KnownError('upstream_exited', 'process 1 exited with code 1'))
     expect([...directory.all()]).toEqual([])
     expect(ended).toEqual(['exited'])
     expect((await counts()).filter((line) => line.includes('error_type="upstream_exited"'))).toHaveLength(1)

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { HttpChannel } from '../../src/upstreams/http-channel.ts'
@@ -73,6 +74,19 @@ describe('a session of our own (MCP 2025-11-25, Session Management)', () => {
     await clock.advance(2000)
     await closed
     expect(clock.pending()).toBe(0)
+  })
+
+  it('is gone, too, for a server that answers 400 after it could not be reached, and not before', async () => {
+    const { mcp, send, channel } = await channelTo()
+    await send('initialize')
+    const refuse = (_message: unknown, response: ServerResponse) => sendJson(response, 400, rpcError(null, -32_000))
+    mcp.reactions.set('tools/list', refuse)
+    await send('tools/list')
+    mcp.reactions.set('ping', (_message, response) => void response.destroy())
+    await expect(send('ping')).rejects.toMatchObject({ code: 'upstream_reset' })
+    await expect(send('tools/list')).rejects.toMatchObject({ code: 'upstream_session_gone' })
+    await channel.close()
+    expect(mcp.count('DELETE')).toBe(0)
   })
 
   it('that the server does not know any more is gone, with nothing left to DELETE', async () => {
@@ -162,4 +176,20 @@ describe('nobody waits any more', () => {
     await expect(send('tools/list')).rejects.toMatchObject({ code: 'cancelled' })
     expect(mcp.log()).toEqual(['POST ping'])
   })
+})
+
+it('a modern request bears the headers that mirror it, and no session (MCP 2026-07-28, Streamable HTTP)', async () => {
+  const { mcp, send, channel } = await channelTo({ era: 'dual' })
+  await send('initialize')
+  mcp.reactions.set('tools/call', (message, response) => sendJson(response, 404, rpcError(message.id, -32_601)))
+  const message = Buffer.from('{"jsonrpc":"2.0","id":2,"method":"tools/call"}')
+  await channel.send(message, { method: 'tools/call', name: 'é', protocolVersion: '2026-07-28' })
+  expect(mcp.heard.at(-1)?.headers).toMatchObject({
+    'mcp-protocol-version': '2026-07-28',
+    'mcp-method': 'tools/call',
+    'mcp-name': '=?base64?w6k=?=',
+  })
+  expect(mcp.heard.at(-1)?.headers).not.toHaveProperty('mcp-session-id')
+  await channel.close()
+  expect(mcp.count('DELETE'), 'the 404 was about the method').toBe(1)
 })

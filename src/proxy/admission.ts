@@ -16,8 +16,14 @@ const listenMethod = 'subscriptions/listen'
 export type Claim = 'answer' | 'delivery' | 'stream'
 
 export function claimOf(envelope: Envelope | undefined): Claim {
+  if (envelope?.kind === 'batch') return claimOfBatch(envelope)
   if (envelope?.kind !== 'request') return 'delivery'
   return envelope.method === listenMethod ? 'stream' : 'answer'
+}
+
+/** One that is too long to be taken apart is not let past the limits. */
+function claimOfBatch({ messages }: Envelope): Claim {
+  return !messages || messages.some((message) => claimOf(message) === 'answer') ? 'answer' : 'delivery'
 }
 
 export interface AdmissionDeps {

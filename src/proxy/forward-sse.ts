@@ -6,6 +6,7 @@ import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
+import { unreadIn } from './batch-operation.ts'
 import { DeadlineWatch } from './deadlines.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
 import { type Exchange, clientOf, receiveBody, requestHeader, searchOf } from './exchange.ts'
@@ -85,15 +86,16 @@ export class SseForwarder {
   #deliver(exchange: Exchange, endpoint: UpstreamEndpoint, stream: OpenStream, body: Buffer): void {
     const { incoming, outgoing, upstream } = exchange
     const envelope = readEnvelope(body)
-    if (!envelope) this.#deps.instruments.countUnparsed(upstream)
-    const operation = this.#begin(exchange, endpoint, stream, envelope)
+    for (let left = unreadIn(envelope); left > 0; left--) this.#deps.instruments.countUnparsed(upstream)
+    const requests = envelope?.messages ?? [envelope]
+    const operations = requests.flatMap((request) => this.#begin(exchange, endpoint, stream, request) ?? [])
     if (stream.session) {
       stream.session.messages += 1
       this.#deps.directory.touch(stream.session)
     }
     const undelivered = (end: OperationEnd) => {
-      if (operation) operation.end(end)
-      else tellTraffic(this.#deps.traffic, upstream, end)
+      for (const operation of operations) operation.end(end)
+      if (operations.length === 0) tellTraffic(this.#deps.traffic, upstream, end)
     }
     const relay = new Relay(outgoing)
     const fail = (error: KnownError) => {
@@ -303,7 +305,12 @@ class StreamPassage {
   }
 
   #heard(envelope: Envelope | undefined): void {
-    if (!envelope) return this.#deps.instruments.countUnparsed(this.#exchange.upstream)
+    const { instruments } = this.#deps
+    for (let left = unreadIn(envelope); left > 0; left--) instruments.countUnparsed(this.#exchange.upstream)
+    for (const message of envelope?.messages ?? [envelope]) if (message) this.#answered(message)
+  }
+
+  #answered(envelope: Envelope): void {
     const stream = this.#stream
     if (!stream || envelope.kind !== 'response' || envelope.id === undefined) return
     const operation = stream.pending.get(envelope.id)

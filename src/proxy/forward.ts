@@ -6,6 +6,7 @@ import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { ContentDecoder } from '../wire/content-decoder.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
 import { Admission, type AdmissionDeps, type Claim, claimOf } from './admission.ts'
 import {
@@ -20,6 +21,7 @@ import {
   sessionIdOf,
   tooLarge,
 } from './exchange.ts'
+import { BatchOperation, unreadIn } from './batch-operation.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import {
   BodyObserver,
@@ -119,12 +121,19 @@ class Passage {
   #answer: Envelope | undefined
   #newSession: Session | undefined
   #operation: Operation | undefined
+  /** The same if it is that of a batch. */
+  #batch: BatchOperation | undefined
+  /** Requests that were measured as part of the session. */
+  #asked = 0
   #observer: BodyObserver | undefined
   #learn: InventoryReader | undefined
   #upstream: HttpExchange | undefined
   #stream: OpenStream | undefined
   #status = 0
-  #isEncoded = false
+  /** Of an encoded answer. */
+  #decoder: ContentDecoder | undefined
+  #isWhole = false
+  #isUnread = false
   #over = false
 
   constructor(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint) {
@@ -145,16 +154,32 @@ class Passage {
   }
 
   requestRead(envelope: Envelope | undefined): void {
-    const { upstream, arrivedAtMs, incoming } = this.#exchange
-    if (!envelope) {
-      if (incoming.method === 'POST') this.#deps.instruments.countUnparsed(upstream)
-      return
-    }
+    if (this.#exchange.incoming.method === 'POST') this.#countUnread(envelope)
+    if (!envelope) return
     this.#request = envelope
     this.#admission.turnsOut(claimOf(envelope))
-    if (envelope.kind !== 'request' || this.#over) return
-    if (this.#session) this.#session.pending += 1
-    this.#operation = beginOperation(this.#deps, {
+    if (this.#over) return
+    if (envelope.kind === 'request') this.#operation = this.#begin(envelope)
+    if (envelope.kind === 'batch') this.#beginBatch(envelope)
+    this.#asked = this.#batch?.size ?? (this.#operation ? 1 : 0)
+    if (this.#session) this.#session.pending += this.#asked
+  }
+
+  #beginBatch(envelope: Envelope): void {
+    const batch = new BatchOperation(envelope, (request) => this.#begin(request))
+    if (batch.size === 0) return
+    this.#batch = batch
+    this.#operation = batch
+  }
+
+  #countUnread(message: Envelope | undefined): void {
+    const { instruments } = this.#deps
+    for (let left = unreadIn(message); left > 0; left--) instruments.countUnparsed(this.#exchange.upstream)
+  }
+
+  #begin(envelope: Envelope): Operation {
+    const { upstream, arrivedAtMs } = this.#exchange
+    return beginOperation(this.#deps, {
       peering: peeringOf(upstream, this.#endpoint),
       envelope,
       protocolVersion:
@@ -212,18 +237,24 @@ class Passage {
     this.#admission.heard()
     this.#noteSession(status, rawHeaders)
     const contentType = headerValue(rawHeaders, 'content-type')
-    this.#isEncoded = (headerValue(rawHeaders, 'content-encoding') ?? 'identity').toLowerCase() !== 'identity'
+    const coding = headerValue(rawHeaders, 'content-encoding') ?? 'identity'
+    if (coding.toLowerCase() !== 'identity') this.#decodes(coding)
     if (isEventStream(contentType)) this.#openStream(headerValue(rawHeaders, 'content-length') !== undefined)
-    else if (isJson(contentType) && !this.#isEncoded) this.#observe('json')
+    else if (isJson(contentType)) this.#observe('json')
     this.#relay.start(head)
   }
 
   #openStream(hasLength: boolean): void {
-    if (!this.#isEncoded) this.#observe('events')
+    this.#observe('events')
     const { outgoing, upstream, incoming } = this.#exchange
-    const canAdd = !this.#isEncoded && !hasLength && incoming.method !== 'HEAD'
+    const canAdd = !this.#decoder && !hasLength && incoming.method !== 'HEAD'
     const isBetweenEvents = canAdd ? () => this.#observer?.isBetweenEvents === true : undefined
     this.#stream = this.#deps.streams.open({ upstream, transport: 'http', outgoing, isBetweenEvents })
+  }
+
+  #decodes(coding: string): void {
+    const { clock } = this.#deps
+    this.#decoder = new ContentDecoder({ clock, coding, onData: (chunk) => this.#read(chunk) })
   }
 
   #observe(kind: 'json' | 'events'): void {
@@ -242,9 +273,15 @@ class Passage {
   }
 
   #heard(envelope: Envelope | undefined): void {
-    if (!envelope) return this.#deps.instruments.countUnparsed(this.#exchange.upstream)
+    this.#countUnread(envelope)
+    for (const message of envelope?.messages ?? [envelope]) if (message) this.#answered(message)
+  }
+
+  #answered(envelope: Envelope): void {
     if (envelope.kind !== 'response') return
     const request = this.#request
+    this.#batch?.hear(envelope)
+    // A server that refuses before it has read an id names none; only so is a batch answered as a whole.
     const isOurs = envelope.id === request?.id || envelope.id === undefined || envelope.id === 'null'
     if (!request || !isOurs) return
     if (envelope.protocolVersion !== undefined && request.method === 'initialize' && this.#newSession) {
@@ -278,7 +315,7 @@ class Passage {
     const session = this.#deps.directory.add({ id, upstream, transport: 'http', client, protocolVersion })
     if (!session) return
     this.#enterSession(session)
-    if (this.#operation) session.pending += 1
+    session.pending += this.#asked
   }
 
   #enterSession(session: Session): void {
@@ -290,21 +327,35 @@ class Passage {
 
   #leaveSession(session: Session): void {
     if (this.#exchange.incoming.method === 'GET') session.openStreams -= 1
-    if (this.#operation) session.pending -= 1
+    session.pending -= this.#asked
     this.#deps.directory.touch(session)
   }
 
   #responseData(chunk: Buffer): void {
     this.#admission.heard()
     this.#relay.data(chunk)
+    if (!this.#decoder) this.#read(chunk)
+    else if (this.#observer) this.#decoder.push(chunk)
+  }
+
+  #read(chunk: Buffer): void {
     this.#observer?.push(chunk)
     this.#learn?.push(chunk)
   }
 
   #responseEnd(): void {
+    this.#isWhole = true
     this.#relay.end()
-    this.#observer?.end()
-    this.#learn?.end()
+    if (this.#decoder) this.#decoder.end((isRead) => this.#readWhole(isRead))
+    else this.#readWhole(true)
+  }
+
+  #readWhole(isRead: boolean): void {
+    this.#isUnread = !isRead
+    if (isRead) {
+      this.#observer?.end()
+      this.#learn?.end()
+    } else this.#countUnread(undefined)
     this.#finish(this.#ending(), 'upstream_ended')
   }
 
@@ -312,10 +363,10 @@ class Passage {
   #ending(): OperationEnd | undefined {
     if (this.#answer) return { kind: 'answer', envelope: this.#answer }
     if (this.#status >= 400) return { kind: 'status', status: this.#status }
-    if (!this.#operation) return undefined
+    if (!this.#operation || this.#batch?.isAnswered) return undefined
     // The second: MCP 2025-11-25, Transports, "Sending Messages to the Server": the server may end a stream that has
     // event ids before the answer, which the client then fetches by GET.
-    if (this.#isEncoded || this.#observer?.hasEventIds) return { kind: 'answer', envelope: unreadAnswer }
+    if (this.#isUnread || this.#observer?.hasEventIds) return { kind: 'answer', envelope: unreadAnswer }
     return { kind: 'failure', error: new KnownError('upstream_closed', 'the answer ended without a message') }
   }
 
@@ -335,7 +386,7 @@ class Passage {
   }
 
   #clientGone(): void {
-    if (this.#over) return
+    if (this.#over || this.#isWhole) return
     this.#upstream?.abort()
     if (this.#answer) return this.#finish({ kind: 'answer', envelope: this.#answer }, 'client_gone')
     const error = new KnownError('cancelled', 'the client closed the connection')
@@ -347,6 +398,7 @@ class Passage {
     this.#over = true
     const { upstream, incoming } = this.#exchange
     this.#admission.over()
+    this.#decoder?.stop()
     this.#stream?.end(streamEnd)
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)

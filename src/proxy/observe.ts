@@ -199,8 +199,7 @@ export class BodyObserver {
   ) {
     this.#onMessage = onMessage
     this.#onEvent = onEvent
-    if (kind === 'json') this.#json = new EnvelopeReader()
-    else this.#events = this.#eventReader()
+    if (kind === 'events') this.#events = this.#eventReader()
   }
 
   /** Whether events carry ids, so that a client can resume the stream. */
@@ -231,10 +230,12 @@ export class BodyObserver {
   }
 
   push(chunk: Uint8Array): void {
-    this.#json?.push(chunk)
-    this.#events?.push(chunk)
+    if (this.#events) return this.#events.push(chunk)
+    this.#json ??= new EnvelopeReader()
+    this.#json.push(chunk)
   }
 
+  /** An empty body is no message, whatever its type. */
   end(): void {
     const json = this.#json
     this.#json = undefined

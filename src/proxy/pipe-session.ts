@@ -4,6 +4,7 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
+import { unreadIn } from './batch-operation.ts'
 import { namesIn } from './learn.ts'
 import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
 
@@ -70,6 +71,10 @@ export class PipeSession {
 
   hearClient(envelope: Envelope | undefined): void {
     this.#touch()
+    for (const message of envelope?.messages ?? [envelope]) this.#hearClient(message)
+  }
+
+  #hearClient(envelope: Envelope | undefined): void {
     if (envelope?.kind === 'request') return this.#request(envelope)
     if (envelope?.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
     if (envelope?.method === 'notifications/initialized') this.#isInitialized = true
@@ -80,8 +85,10 @@ export class PipeSession {
     const { clock, instruments, peering } = this.#options
     this.#lastHeardMs = clock.now()
     this.#touch()
-    if (!envelope) instruments.countUnparsed(peering.upstream)
-    if (envelope?.kind === 'response') this.#answer(envelope, text)
+    for (let left = unreadIn(envelope); left > 0; left--) instruments.countUnparsed(peering.upstream)
+    for (const message of envelope?.messages ?? [envelope]) {
+      if (message?.kind === 'response') this.#answer(message, text)
+    }
   }
 
   /** A request was not answered, and never will be. */

@@ -406,7 +406,7 @@ export const metrics = {
     unit: '{message}',
     labels: [label.upstream],
     live: true,
-    help: 'Messages that were not JSON-RPC; forwarded, yet not measured.',
+    help: 'Messages that could not be read: no JSON-RPC, too long a batch, or an unknown encoding; forwarded, yet not measured.',
   },
   rejectedRequests: {
     instrument: 'mcp_vitals.rejected_requests',

@@ -1,3 +1,4 @@
+import { BatchSplitter, maxBatchMessages } from './batch.ts'
 import { type Found, type Member, Scanner, type Token, unescaped } from './scanner.ts'
 
 /** Byte offsets of one JSON value inside the message. */
@@ -39,6 +40,8 @@ export interface Envelope {
   /** `result.isError` of a tool call. */
   readonly isError?: boolean | undefined
   readonly clientName?: string | undefined
+  /** Of a batch: its messages, undefined where one is none; absent altogether when they are more than `maxBatchMessages`. */
+  readonly messages?: readonly (Envelope | undefined)[] | undefined
   readonly ranges: {
     readonly id?: ByteRange | undefined
     readonly progressToken?: ByteRange | undefined
@@ -103,9 +106,13 @@ const root = wanted('', inMessage)
  */
 export class EnvelopeReader {
   readonly #scanner = new Scanner(root)
+  #batch: BatchReader | undefined
 
   push(chunk: Uint8Array): void {
     this.#scanner.push(chunk)
+    if (!this.#scanner.isArray) return
+    this.#batch ??= new BatchReader()
+    this.#batch.push(chunk)
   }
 
   /** Whether what came so far may still become an answer under an id of which `isWanted` holds. */
@@ -119,7 +126,33 @@ export class EnvelopeReader {
   end(): Envelope | undefined {
     const scanned = this.#scanner.end()
     if (!scanned) return undefined
-    return scanned.kind === 'array' ? { kind: 'batch', ranges: {} } : envelopeOf(scanned.found)
+    if (scanned.kind === 'object') return envelopeOf(scanned.found)
+    return { kind: 'batch', messages: this.#batch?.messages, ranges: {} }
+  }
+}
+
+/** Reads the messages of a batch. A batch within it is none. */
+class BatchReader {
+  readonly #messages: (Envelope | undefined)[] = []
+  readonly #splitter = new BatchSplitter({
+    onPiece: (piece) => this.#scanner.push(piece),
+    onItemEnd: () => this.#endItem(),
+  })
+  #scanner = new Scanner(root)
+
+  push(chunk: Uint8Array): void {
+    if (this.messages) this.#splitter.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+  }
+
+  #endItem(): void {
+    const scanned = this.#scanner.end()
+    this.#scanner = new Scanner(root)
+    if (this.messages) this.#messages.push(scanned?.kind === 'object' ? envelopeOf(scanned.found) : undefined)
+  }
+
+  /** Undefined when they are too many. */
+  get messages(): readonly (Envelope | undefined)[] | undefined {
+    return this.#messages.length > maxBatchMessages ? undefined : this.#messages
   }
 }
 
@@ -136,18 +169,22 @@ function envelopeOf(found: Found): Envelope | undefined {
   return method ? undefined : responseOf(found)
 }
 
-/** Clients exist that send `"id":null` with a notification; nothing could answer it, so it is one. */
+/**
+ * A request's id "MUST NOT be null" (MCP 2025-11-25, Basic, Requests), and the SDKs refuse one. Clients exist that send
+ * it with a notification, though; nothing could answer that, so it is one.
+ */
 function callOf(found: Found): Envelope | undefined {
+  const method = stringOf(found[inMessage.method.slot])
   const idToken = found[inMessage.id.slot]
   const id = isNull(idToken) ? undefined : idToken
-  if (id && !isId(id)) return undefined
+  if (id ? !isId(id) : idToken && method?.startsWith('notifications/') !== true) return undefined
   const progressToken = idOf(found[id ? inParamsMeta.progressToken.slot : inParams.progressToken.slot])
   const requestId = idOf(found[inParams.requestId.slot])
   const subscriptionId = idOf(found[inParamsMeta.subscriptionId.slot])
   const metaProtocolVersion = stringOf(found[inParamsMeta.protocolVersion.slot])
   return {
     kind: id ? 'request' : 'notification',
-    method: stringOf(found[inMessage.method.slot]),
+    method,
     id: idText(id),
     name: stringOf(found[inParams.name.slot]),
     uri: stringOf(found[inParams.uri.slot]),

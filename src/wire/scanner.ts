@@ -88,6 +88,11 @@ export class Scanner {
     this.#root = root
   }
 
+  /** Whether the text began as an array. */
+  get isArray(): boolean {
+    return this.#isArray
+  }
+
   push(chunk: Uint8Array): void {
     const bytes = asBuffer(chunk)
     let at = 0

@@ -441,6 +441,7 @@ describe('what is no message', () => {
     ['JSON cut short', '{"jsonrpc":"2.0","id":1'],
     ['no JSON-RPC', '{"a":1}'],
     ['nothing', ''],
+    ['a request whose id is null (MCP 2025-11-25, Basic, Requests)', '{"jsonrpc":"2.0","id":null,"method":"ping"}'],
   ])('%s is a 400 with −32700', async (_title, body) => {
     const proxy = await start()
     const response = await post(proxy, json, body)

@@ -309,3 +309,20 @@ describe('what is posted', () => {
     expect(proxy.told.admitted).toEqual(['tool b'])
   })
 })
+
+it('measures each request of a batch (MCP 2025-03-26, Basic, "Batching")', async () => {
+  const { upstream, proxy } = await start()
+  const { server, address } = await open(upstream, proxy)
+  const batch = '[{"id":1,"method":"a"},{"method":"notifications/b"},{"id":2,"method":"c"}]'
+  const { arrived, response } = await post(upstream, proxy, address, batch)
+  arrived.answer(202)
+  await response
+  server.chunk('data: [{"id":2,"result":{}}]\n\ndata: {"id":1,"error":{"code":5,"message":""}}\n\n')
+  await proxy.until(() => proxy.told.operations.length === 4)
+  const told = proxy.told.operations.filter(({ side }) => side === 'client')
+  expect(told.map(({ method, errorType }) => [method, errorType])).toEqual([
+    ['c', undefined],
+    ['a', '5'],
+  ])
+  expect(proxy.inFlight('u')).toBe(0)
+})

@@ -1,4 +1,4 @@
-import { gzipSync } from 'node:zlib'
+import { brotliCompressSync, createGzip, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
@@ -196,15 +196,6 @@ describe('bodies are byte-identical', () => {
     const response = await client.response()
     expect(bodyOf(response).equals(noise(bytes))).toBe(true)
     expect([response.isComplete, response.isChunked]).toEqual([true, true])
-  })
-
-  it('a compressed answer passes as it is, and a success that we cannot read is no failure', async () => {
-    const zipped = gzipSync(answer)
-    const { proxy } = await start((one) => one.answer(200, zipped, [...json, 'Content-Encoding', 'gzip']))
-    const response = await rawFetch(proxy.port, { path: '/u/mcp', body: call })
-    expect(bodyOf(response).equals(zipped)).toBe(true)
-    expect(proxy.told.failed).toEqual([])
-    expect(proxy.told.operations.map(({ errorType }) => errorType)).toEqual([undefined, undefined])
   })
 
   it.each([
@@ -699,5 +690,124 @@ describe('what an exchange says about the upstream', () => {
     const { proxy } = await start((one) => one.answer(200, tools))
     await rawFetch(proxy.port, { path: '/u/mcp', body: '{"id":1,"method":"tools/list"}' })
     expect(proxy.told.admitted).toEqual(['tool a', 'tool b'])
+  })
+})
+
+describe('an answer with a content coding passes as it is, and a copy of it is read', () => {
+  const failure = '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no such tool"}}'
+  const told = (proxy: RunningProxy) =>
+    proxy.until(() => proxy.told.operations.length === 2 && proxy.told.operations.map(({ errorType }) => errorType))
+
+  it.each([
+    ['gzip', gzipSync],
+    ['X-Gzip', gzipSync],
+    ['deflate', deflateSync],
+    ['br', brotliCompressSync],
+    ['zstd', zstdCompressSync],
+  ])('%s', async (coding, compress) => {
+    const bytes = compress(failure)
+    const { proxy } = await start((one) => one.answer(200, bytes, [...json, 'Content-Encoding', coding]))
+    const response = await rawFetch(proxy.port, { path: '/u/mcp', body: call })
+    expect(bodyOf(response).equals(bytes)).toBe(true)
+    expect(headerOf(response, 'content-encoding')).toBe(coding)
+    expect(await told(proxy)).toEqual(['-32602', undefined])
+    expect([proxy.told.unparsed, proxy.inFlight('u')]).toEqual([[], 0])
+  })
+
+  it('also as an event stream, event by event', async () => {
+    const { proxy, upstream } = await start((one) => one.openStream(['Content-Encoding', 'gzip']))
+    const client = connectTo(proxy)
+    client.send(rawRequest({ path: '/u/mcp', headers: json, body: call }))
+    await client.head()
+    const server = await upstream.request(0)
+    const zip = createGzip()
+    zip.on('data', (bytes: Buffer) => server.chunk(bytes))
+    zip.once('end', () => server.endChunks())
+    zip.write('data: {"jsonrpc":"2.0","method":"notifications/progress"}\n\n')
+    await new Promise<void>((resolve) => zip.flush(resolve))
+    await proxy.until(() => proxy.told.events.length === 1)
+    zip.end(`data: ${failure}\n\n`)
+    await client.response()
+    expect(await told(proxy)).toEqual(['-32602', undefined])
+    expect(proxy.told.events).toHaveLength(2)
+  })
+
+  it.each([
+    ['a coding that nobody knows', 'pack200', Buffer.from(answer)],
+    ['two codings', 'gzip, br', Buffer.from(answer)],
+    ['what is not what it says', 'gzip', Buffer.from(answer)],
+    ['one that is cut', 'br', brotliCompressSync(answer).subarray(0, -3)],
+    ['one that is far too long', 'gzip', gzipSync(Buffer.alloc(70 * 1024 * 1024, ' '))],
+  ])('%s cannot be read, which is counted and no failure', async (_title, coding, bytes) => {
+    const { proxy } = await start((one) => one.answer(200, bytes, [...json, 'Content-Encoding', coding]))
+    const response = await rawFetch(proxy.port, { path: '/u/mcp', body: call })
+    expect(bodyOf(response).equals(bytes)).toBe(true)
+    expect(await told(proxy)).toEqual([undefined, undefined])
+    expect([proxy.told.unparsed, proxy.told.failed]).toEqual([['u'], []])
+  })
+
+  it('an HTTP error that cannot be read is one all the same', async () => {
+    const { proxy } = await start((one) => one.answer(500, 'x', [...json, 'Content-Encoding', 'gzip']))
+    await rawFetch(proxy.port, { path: '/u/mcp', body: call })
+    expect(await told(proxy)).toEqual(['upstream_http_error', 'upstream_http_error'])
+  })
+})
+
+describe('each request of a batch is measured (MCP 2025-03-26, Basic, "Batching")', () => {
+  const batch = `[{"id":1,"method":"a"},{"method":"notifications/b"}, {"id":"2","method":"tools/call","params":{"name":"t"}}]`
+  const told = (proxy: RunningProxy) =>
+    proxy.told.operations
+      .filter(({ side }) => side === 'client')
+      .map(({ method, toolName, errorType }) => [method, toolName, errorType].filter(Boolean).join(' '))
+  const send = (proxy: RunningProxy, body = batch) => rawFetch(proxy.port, { path: '/u/mcp', headers: json, body })
+
+  it.each([
+    ['as an array', 'application/json', '[{"id":"2","result":{"isError":true}},{"id":1,"result":{}}]'],
+    ['as events', 'text/event-stream', 'data: {"id":"2","result":{"isError":true}}\n\ndata: {"id":1,"result":{}}\n\n'],
+    [
+      'as arrays in events',
+      'text/event-stream',
+      'data: [{"id":"2","result":{"isError":true}},{"id":1,"result":{}}]\n\n',
+    ],
+  ])('answered %s', async (_title, type, body) => {
+    const { proxy } = await start((one) => one.answer(200, body, ['Content-Type', type]))
+    expect(textOf(await send(proxy))).toBe(body)
+    await proxy.until(() => proxy.told.operations.length === 4)
+    expect(told(proxy)).toEqual(['tools/call t tool_error', 'a'])
+    expect(proxy.told.failed).toEqual([])
+  })
+
+  it('one without an answer ends with what came of the whole', async () => {
+    const { proxy } = await start((one) => one.answer(200, '[{"id":1,"result":{}}]'))
+    await send(proxy)
+    await proxy.until(() => proxy.told.operations.length === 4)
+    expect(told(proxy)).toEqual(['a', 'tools/call t upstream_closed'])
+  })
+
+  it('a refusal of the whole ends each', async () => {
+    const { proxy } = await start((one) => one.answer(400, '{"id":null,"error":{"code":-32600,"message":"no"}}'))
+    await send(proxy)
+    await proxy.until(() => proxy.told.operations.length === 4)
+    expect(told(proxy)).toEqual(['a -32600', 'tools/call t -32600'])
+  })
+
+  it('one of notifications alone is none, and what is no message is counted', async () => {
+    const { proxy } = await start((one) => one.answer(202))
+    await send(proxy, '[{"method":"notifications/a"},7]')
+    await proxy.until(() => proxy.told.answered.length === 1)
+    expect([told(proxy), proxy.told.unparsed]).toEqual([[], ['u']])
+  })
+
+  it('a long one is measured as it passes, one of too many messages not at all', async () => {
+    const { proxy } = await start(async (one) => {
+      await one.whole()
+      one.answer(200, '[{"id":1,"result":{}}]')
+    })
+    await send(proxy, `[{"id":1,"method":"a","params":{"x":"${'x'.repeat(100_000)}"}}]`)
+    await proxy.until(() => proxy.told.operations.length === 2)
+    expect(told(proxy)).toEqual(['a'])
+    await send(proxy, `[${Array.from({ length: 1001 }, () => '{"id":1,"method":"a"}').join()}]`)
+    await proxy.until(() => proxy.told.unparsed.length === 1)
+    expect(told(proxy)).toEqual(['a'])
   })
 })

@@ -124,4 +124,10 @@ describe('PipeSession', () => {
       'mcp_vitals_unparsed_messages_total{upstream="files"} 1',
     )
   })
+
+  it('measures each request of a batch (MCP 2025-03-26, Basic, "Batching")', async () => {
+    const { hear, counts } = await conversation()
+    hear('>[{"id":1,"method":"ping"},{"id":2,"method":"tools/list"}]', '[{"id":2,"result":{}},{"id":1,"result":{}}]')
+    expect(await counts()).toHaveLength(2)
+  })
 })

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { maxBatchMessages } from '../../src/wire/batch.ts'
 import { type Envelope, EnvelopeReader, onOneLine, readEnvelope, splice } from '../../src/wire/envelope.ts'
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined }
@@ -46,7 +47,12 @@ const without = (fields: Record<string, unknown>) =>
 
 /** The envelope as a full parser would read it: the oracle of the properties below. */
 function expectedFields(value: Json): Record<string, unknown> | undefined {
-  if (Array.isArray(value)) return { kind: 'batch' }
+  if (Array.isArray(value)) return { kind: 'batch', messages: value.map(expectedMessage) }
+  return expectedMessage(value)
+}
+
+function expectedMessage(value: Json): Record<string, unknown> | undefined {
+  if (Array.isArray(value)) return undefined
   if (typeof value !== 'object' || value === null) return undefined
   const method = member(value, 'method')
   const id = member(value, 'id')
@@ -56,6 +62,7 @@ function expectedFields(value: Json): Record<string, unknown> | undefined {
 
 function expectedCall(value: Json, method: string, id: Json | undefined): Record<string, unknown> | undefined {
   if (id !== undefined && !isId(id)) return undefined
+  if (id === null && !method.startsWith('notifications/')) return undefined
   const isRequest = id !== undefined && id !== null
   const meta = member(value, 'params', '_meta') ?? null
   const metaProtocolVersion = stringOrNothing(member(meta, `${prefix}protocolVersion`))
@@ -177,6 +184,9 @@ const message = object({
 })
 const choices = fc.infiniteStream(fc.nat(255)).map((stream) => () => Number(stream.next().value))
 const written = fc.tuple(message, choices).map(([value, choose]) => write(value, choose))
+const writtenBatch = fc
+  .tuple(fc.array(fc.oneof(message, anyJson), { maxLength: 4 }), choices)
+  .map(([value, choose]) => write(value, choose))
 const chunkSizes = fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 8 })
 
 describe('kinds of message (JSON-RPC 2.0 §4, §5, §6)', () => {
@@ -184,7 +194,12 @@ describe('kinds of message (JSON-RPC 2.0 §4, §5, §6)', () => {
     ['a request', '{"jsonrpc":"2.0","id":1,"method":"ping"}', 'request'],
     ['a request whose id comes last', '{"method":"ping","params":{},"id":"a"}', 'request'],
     ['a notification', '{"method":"notifications/initialized"}', 'notification'],
-    ['a notification of a client that writes absent ids as null', '{"id":null,"method":"x"}', 'notification'],
+    [
+      'a notification of a client that writes absent ids as null',
+      '{"id":null,"method":"notifications/x"}',
+      'notification',
+    ],
+    ['a request whose id is null', '{"id":null,"method":"ping"}', undefined],
     ['a result', '{"id":1,"result":{}}', 'response'],
     ['a null result', '{"id":1,"result":null}', 'response'],
     ['a result beside a null error, as JSON-RPC 1.0 has it', '{"id":1,"result":{},"error":null}', 'response'],
@@ -361,6 +376,12 @@ describe('limits', () => {
     expect(read(deep)?.kind).toBe(open === '[' ? 'batch' : undefined)
   })
 
+  it('does not take a batch apart that is too long', () => {
+    const batch = (count: number) => read(`[${Array.from({ length: count }, () => '{"method":"a","id":1}').join()}]`)
+    expect(batch(maxBatchMessages)?.messages).toHaveLength(maxBatchMessages)
+    expect(batch(maxBatchMessages + 1)).toEqual({ kind: 'batch', messages: undefined, ranges: {} })
+  })
+
   it.each([
     ['plain', 'x'.repeat(1 << 20)],
     ['made of quotes', '"'.repeat(1 << 20)],
@@ -386,6 +407,18 @@ describe('properties', () => {
         expect(readInChunks(message, sizes)?.ranges).toEqual(readEnvelope(message)?.ranges)
       }),
       { numRuns: 1000 },
+    )
+  })
+
+  it('reads the messages of a batch likewise', () => {
+    fc.assert(
+      fc.property(writtenBatch, chunkSizes, (text, sizes) => {
+        const read = readInChunks(Buffer.from(text), sizes)
+        const messages = read?.messages?.map(fieldsOf)
+        expect({ ...fieldsOf(read), messages }).toEqual(expectedFields(JSON.parse(text)))
+        expect(readEnvelope(Buffer.from(text))).toEqual(read)
+      }),
+      { numRuns: 300 },
     )
   })
 

@@ -8,6 +8,7 @@ export const errorCodes = [
   'unauthorized',
   'body_too_large',
   'invalid_message',
+  'header_mismatch',
   'unknown_path',
   'unknown_upstream',
   'method_not_allowed',

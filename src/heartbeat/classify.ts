@@ -68,6 +68,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   origin_not_allowed: 'inconclusive',
   unauthorized: 'inconclusive',
   body_too_large: 'inconclusive',
+  header_mismatch: 'inconclusive',
   unknown_path: 'inconclusive',
   unknown_upstream: 'inconclusive',
   method_not_allowed: 'inconclusive',

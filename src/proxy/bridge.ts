@@ -10,7 +10,7 @@ import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../u
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
-import { headerNames } from '../wire/headers.ts'
+import { headerNames, mirrorMismatch } from '../wire/headers.ts'
 import { batchMessages } from './batch-messages.ts'
 import { type Asked, BridgeSession, type Posted } from './bridge-session.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
@@ -113,6 +113,7 @@ export class Bridge {
 
   async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
     if (eraOf(exchange, envelope).era === 'modern') {
+      checkMirror(exchange, envelope)
       return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
     }
     const posted: Posted = { message: body, envelope, headers: this.#headers(exchange) }
@@ -282,6 +283,14 @@ export class Bridge {
     const options: ReplyOptions = failure.code === 'method_not_allowed' ? { headers: { allow: allowed(exchange) } } : {}
     replyError(incoming, outgoing, failure, { id, ...options })
   }
+}
+
+/** The server behind a bridge sees the body alone, so that the headers agree with it is checked here. */
+function checkMirror(exchange: Exchange, { kind, method, name, uri, taskId, metaProtocolVersion }: Envelope): void {
+  if (kind !== 'request' || method === undefined || metaProtocolVersion === undefined) return
+  const request = { method, name, uri, taskId, protocolVersion: metaProtocolVersion }
+  const mismatch = mirrorMismatch(request, (header) => requestHeader(exchange, header))
+  if (mismatch !== undefined) throw new KnownError('header_mismatch', mismatch)
 }
 
 function known(error: unknown): KnownError {

@@ -5,8 +5,9 @@ import { type Exchange, holdWholeBytes } from './exchange.ts'
 
 /**
  * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
- * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is a 5xx,
- * but a bridge passes the 401 or 403 of a server on, with what it asks for.
+ * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is a 5xx. The
+ * exceptions are those of a bridge: it passes the 401 or 403 of a server on, with what it asks for, and where the
+ * server never sees the client's headers, it refuses those that contradict the body in the server's place.
  */
 const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rpcCode: number }>> = {
   host_not_allowed: { status: 403, rpcCode: -32000 },
@@ -14,6 +15,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   unauthorized: { status: 401, rpcCode: -32000 },
   body_too_large: { status: 413, rpcCode: -32000 },
   invalid_message: { status: 400, rpcCode: -32700 },
+  header_mismatch: { status: 400, rpcCode: -32020 },
   unknown_path: { status: 404, rpcCode: -32000 },
   unknown_upstream: { status: 404, rpcCode: -32000 },
   method_not_allowed: { status: 405, rpcCode: -32000 },

@@ -116,10 +116,36 @@ const nameSources: ReadonlyMap<string, 'name' | 'uri' | 'taskId'> = new Map([
 export function modernHeaders(request: MirroredRequest): string[] {
   const { method, protocolVersion = modernVersion } = request
   const headers = [headerNames.protocolVersion, protocolVersion, headerNames.method, encodeHeaderValue(method)]
-  const source = nameSources.get(method)
-  const name = source && request[source]
+  const name = mirroredName(request)
   if (name !== undefined) headers.push(headerNames.name, encodeHeaderValue(name))
   return headers
+}
+
+function mirroredName(request: MirroredRequest): string | undefined {
+  const source = nameSources.get(request.method)
+  return source && request[source]
+}
+
+/**
+ * How the headers of a modern request disagree with its body, in words; undefined when they mirror it as a server has
+ * to demand (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers"; as SDK v2's validateStandardRequestHeaders).
+ */
+export function mirrorMismatch(
+  request: MirroredRequest,
+  header: (name: string) => string | undefined,
+): string | undefined {
+  const mirrored = [
+    { name: 'MCP-Protocol-Version', body: request.protocolVersion, decode: (value: string) => value },
+    { name: 'Mcp-Method', body: request.method, decode: (value: string) => value },
+    { name: 'Mcp-Name', body: mirroredName(request), decode: decodeHeaderValue },
+  ]
+  for (const { name, body, decode } of mirrored) {
+    if (body === undefined) continue
+    const value = header(name.toLowerCase())?.trim()
+    if (value === undefined) return `the body says "${body}", and the header ${name} is missing`
+    if (decode(value) !== body) return `the body says "${body}", the header ${name} "${value}"`
+  }
+  return undefined
 }
 
 export function isEventStream(contentType: string | undefined): boolean {

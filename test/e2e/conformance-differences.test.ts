@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { differencesOf, formatComparisons, isTransparent, type Check } from './conformance.ts'
+import { differencesOf, faultsOf, formatComparisons, type Check, type Comparison } from './conformance.ts'
+import type { Behind } from './conformance-explanations.ts'
 
 const check = (key: string, status: string, errorMessage?: string): Check => ({ key, status, errorMessage })
-const comparison = (direct: readonly Check[], through: readonly Check[]) => {
+const comparison = (direct: readonly Check[], through: readonly Check[], behind: Behind = 'http'): Comparison => {
   const requirements = '2025-11-25' as const
-  return { requirements, direct, through, differences: differencesOf(requirements, direct, through) }
+  return { requirements, behind, direct, through, differences: differencesOf(requirements, direct, through) }
 }
 
 describe('the comparison of two conformance runs', () => {
@@ -19,20 +20,33 @@ describe('the comparison of two conformance runs', () => {
     expect(found.map((one) => `${one.key} ${one.direct} ${one.through}`)).toEqual(expected)
   })
 
-  it('is transparent only when checks ran and none differs', () => {
-    expect(isTransparent([])).toBe(false)
-    expect(isTransparent([comparison([], [])])).toBe(false)
-    expect(isTransparent([comparison([check('a', 'FAILURE')], [check('a', 'FAILURE')])])).toBe(true)
-    expect(isTransparent([comparison([check('a', 'SUCCESS')], [check('a', 'FAILURE')])])).toBe(false)
+  it('finds no fault only when checks ran and none differs', () => {
+    expect(faultsOf(comparison([], []))).toEqual(['2025-11-25  http  no check ran'])
+    expect(faultsOf(comparison([check('a', 'FAILURE')], [check('a', 'FAILURE')]))).toEqual([])
+    expect(faultsOf(comparison([check('a', 'SUCCESS')], [check('a', 'FAILURE')]))).toEqual([
+      '2025-11-25  http  a: SUCCESS direct, FAILURE through the proxy',
+    ])
   })
 
-  it('prints each difference and the totals', () => {
+  it('takes a difference only where it is explained, and an explanation only while it occurs', () => {
+    const key = 'server-sse-multiple-streams › server-sse-streams-functional'
+    const [direct, through] = [[check(key, 'SUCCESS')], [check(key, 'INFO')]]
+    expect(faultsOf(comparison(direct, through)).join()).toContain(`${key}: SUCCESS direct, INFO through`)
+    const bridged = faultsOf(comparison(direct, through, 'stdio'))
+    expect(bridged.join()).not.toContain(key)
+    expect(bridged).toContain(
+      '2025-11-25  stdio  no longer occurs, so its explanation has to go: ' +
+        'server-sse-polling › stream-closed: INFO → absent',
+    )
+  })
+
+  it('prints each fault and the totals', () => {
     const direct = [check('s › a', 'SUCCESS'), check('s › b', 'SUCCESS')]
     const through = [check('s › a', 'SUCCESS'), check('s › b', 'FAILURE', 'no answer')]
     expect(formatComparisons([comparison(direct, through)])).toBe(
-      '2025-11-25  s › b: SUCCESS direct, FAILURE through the proxy  no answer\n' +
-        '2025-11-25: 2 passed direct, 1 passed through the proxy, differences: 1 ' +
-        '(2 checks; 0 fail direct, 1 fail through the proxy)',
+      '2025-11-25  http  s › b: SUCCESS direct, FAILURE through the proxy  no answer\n' +
+        '2025-11-25, server over http: 2 passed direct, 1 passed through the proxy, ' +
+        'differences: 1 (0 explained by the protocol), 2 checks; 0 fail direct, 1 fail through the proxy',
     )
   })
 })

@@ -1,10 +1,11 @@
 /**
- * Runs the official MCP conformance suite against a server twice, directly and through a proxy, and compares the two
- * runs check by check: a transparent proxy changes no verdict, good or bad.
+ * Runs the official MCP conformance suite against a server directly and through a proxy, and compares the runs check by
+ * check: a transparent proxy changes no verdict, good or bad. Behind mcp-vitals the same server also stands as a stdio
+ * and as an HTTP+SSE server, where a list holds each difference that the protocol itself makes.
  *
- *   npm run conformance                      through mcp-vitals
+ *   npm run conformance                      through mcp-vitals, to servers of all three transports
  *   npm run conformance -- --through pipe    through the bare node:http pipe of the benchmark
- *   npm run conformance -- --direct URL --through URL
+ *   npm run conformance -- --direct URL      another server, directly and through mcp-vitals; --through URL another proxy
  *   npm run conformance -- --requirements 2026-07-28
  */
 import { execFile } from 'node:child_process'
@@ -15,6 +16,7 @@ import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { repoRoot, startPeer } from '../peers/spawn.ts'
 import { startVitals } from '../support/vitals.ts'
+import { type Behind, behinds, isApplicable, judge } from './conformance-explanations.ts'
 
 /** The requirement sets that the suite ships, one per era. */
 export const requirementSets = ['2025-11-25', '2026-07-28'] as const
@@ -39,33 +41,51 @@ export interface Difference {
 /** One requirement set, run both ways. */
 export interface Comparison {
   readonly requirements: RequirementSet
+  readonly behind: Behind
   readonly direct: readonly Check[]
   readonly through: readonly Check[]
   readonly differences: readonly Difference[]
 }
 
+/** A proxy in front of a server of some transport. */
+export interface Through {
+  readonly behind: Behind
+  readonly url: string
+}
+
 export interface CompareOptions {
   readonly directUrl: string
-  readonly throughUrl: string
+  readonly through: readonly Through[]
   readonly requirements?: readonly RequirementSet[]
 }
 
-/** Runs every requirement set against both URLs, one run after the other. */
+/** Runs every requirement set against all URLs where it applies, one run after the other. */
 export async function compareConformance(options: CompareOptions): Promise<Comparison[]> {
-  const { directUrl, throughUrl, requirements = requirementSets } = options
+  const { directUrl, requirements = requirementSets } = options
   const comparisons: Comparison[] = []
   for (const set of requirements) {
     const direct = await runConformance(directUrl, set)
-    const through = await runConformance(throughUrl, set)
-    comparisons.push({ requirements: set, direct, through, differences: differencesOf(set, direct, through) })
+    for (const { behind, url } of options.through) {
+      if (!isApplicable(behind, set)) continue
+      const through = await runConformance(url, set)
+      const differences = differencesOf(set, direct, through)
+      comparisons.push({ requirements: set, behind, direct, through, differences })
+    }
   }
   return comparisons
 }
 
-/** True when every set ran and no verdict differs. */
-export function isTransparent(comparisons: readonly Comparison[]): boolean {
-  const ran = comparisons.every(({ direct }) => direct.length > 0)
-  return comparisons.length > 0 && ran && comparisons.every(({ differences }) => differences.length === 0)
+/** What is wrong with a comparison, in words; nothing where the proxy is transparent. */
+export function faultsOf({ requirements, behind, direct, differences }: Comparison): string[] {
+  const { unexplained, outdated } = judge(behind, requirements, differences)
+  const where = `${requirements}  ${behind}`
+  return [
+    ...(direct.length === 0 ? [`${where}  no check ran`] : []),
+    ...unexplained.map(({ key, direct, through, errorMessage }) =>
+      `${where}  ${key}: ${direct} direct, ${through} through the proxy  ${errorMessage ?? ''}`.trimEnd(),
+    ),
+    ...outdated.map((text) => `${where}  no longer occurs, so its explanation has to go: ${text}`),
+  ]
 }
 
 /** The checks on which the two runs disagree, in the order of the suite. */
@@ -138,20 +158,18 @@ function scenarioOf(directoryName: string): string {
 const passed = (checks: readonly Check[]) => checks.filter(({ status }) => status === 'SUCCESS').length
 const failures = (checks: readonly Check[]) => checks.filter(({ status }) => status === 'FAILURE').length
 
-/** The report as text: the differences, then one line of totals per requirement set. */
+/** The report as text: the faults, then one line of totals per comparison. */
 export function formatComparisons(comparisons: readonly Comparison[]): string {
-  const differences = comparisons.flatMap((comparison) => comparison.differences)
-  const lines = differences.map(({ requirements, key, direct, through, errorMessage }) =>
-    `${requirements}  ${key}: ${direct} direct, ${through} through the proxy  ${errorMessage ?? ''}`.trimEnd(),
-  )
-  const totals = comparisons.map(({ requirements, direct, through, differences }) =>
-    [
-      `${requirements}: ${passed(direct)} passed direct, ${passed(through)} passed through the proxy,`,
-      `differences: ${differences.length}`,
-      `(${direct.length} checks; ${failures(direct)} fail direct, ${failures(through)} fail through the proxy)`,
-    ].join(' '),
-  )
-  return [...lines, ...totals].join('\n')
+  const totals = comparisons.map((comparison) => {
+    const { requirements, behind, direct, through, differences } = comparison
+    const { unexplained } = judge(behind, requirements, differences)
+    return [
+      `${requirements}, server over ${behind}: ${passed(direct)} passed direct, ${passed(through)} passed through the proxy,`,
+      `differences: ${differences.length} (${differences.length - unexplained.length} explained by the protocol),`,
+      `${direct.length} checks; ${failures(direct)} fail direct, ${failures(through)} fail through the proxy`,
+    ].join(' ')
+  })
+  return [...comparisons.flatMap(faultsOf), ...totals].join('\n')
 }
 
 async function main(): Promise<number> {
@@ -162,37 +180,47 @@ async function main(): Promise<number> {
       requirements: { type: 'string', multiple: true },
     },
   })
-  const stops: (() => Promise<void>)[] = []
+  const wanted = values.requirements ?? requirementSets
+  const requirements = requirementSets.filter((set) => wanted.includes(set))
+  if (requirements.length === 0) throw new Error(`unknown --requirements, use one of ${requirementSets.join(', ')}`)
+  const stops: Stops = []
   try {
-    let directUrl = values.direct
-    if (directUrl === undefined) {
-      const fixture = await startPeer('test/peers/everything-v2.ts')
-      stops.push(fixture.stop)
-      directUrl = fixture.ready
-    }
-    const proxy = await startProxy(values.through, directUrl)
-    stops.push(proxy.stop)
-    const wanted = values.requirements ?? requirementSets
-    const requirements = requirementSets.filter((set) => wanted.includes(set))
-    if (requirements.length === 0) throw new Error(`unknown --requirements, use one of ${requirementSets.join(', ')}`)
-    const comparisons = await compareConformance({ directUrl, throughUrl: proxy.url, requirements })
+    const directUrl = values.direct ?? (await started(startPeer('test/peers/everything-v2.ts'), stops)).ready
+    const proxies = await startProxy(values.through, directUrl, stops)
+    // Somebody else's server has no other form that we could put behind a bridge.
+    const through = values.direct === undefined ? proxies : proxies.filter(({ behind }) => behind === 'http')
+    const comparisons = await compareConformance({ directUrl, through, requirements })
     console.log(formatComparisons(comparisons))
-    return isTransparent(comparisons) ? 0 : 1
+    return comparisons.flatMap(faultsOf).length === 0 ? 0 : 1
   } finally {
     for (const stop of stops.toReversed()) await stop()
   }
 }
 
+export type Stops = (() => Promise<void>)[]
+
+async function started<T extends { readonly stop: () => Promise<void> }>(start: Promise<T>, stops: Stops): Promise<T> {
+  const running = await start
+  stops.push(running.stop)
+  return running
+}
+
 /** A URL is used as it is, `pipe` starts the bare pipe, nothing starts mcp-vitals. */
-async function startProxy(through: string | undefined, upstream: string) {
+async function startProxy(through: string | undefined, upstream: string, stops: Stops): Promise<Through[]> {
+  if (through === undefined) return startBridges(upstream, stops)
+  if (through !== 'pipe') return [{ behind: 'http', url: through }]
   const { origin, pathname } = new URL(upstream)
-  if (through === 'pipe') {
-    const pipe = await startPeer('test/bench/bare-pipe.ts', { UPSTREAM: origin })
-    return { url: `${pipe.ready}${pathname}`, stop: pipe.stop }
-  }
-  if (through !== undefined) return { url: through, stop: async () => {} }
-  const vitals = await startVitals({ config: { mcpServers: { fixture: { url: upstream } } } })
-  return { url: `${vitals.dataUrl}/fixture/mcp`, stop: vitals.stop }
+  const pipe = await started(startPeer('test/bench/bare-pipe.ts', { UPSTREAM: origin }), stops)
+  return [{ behind: 'http', url: `${pipe.ready}${pathname}` }]
+}
+
+/** mcp-vitals in front of the server at this URL, and of the same one as a stdio and as an HTTP+SSE server. */
+export async function startBridges(http: string, stops: Stops): Promise<Through[]> {
+  const sse = await started(startPeer('test/peers/everything-v2-sse.ts'), stops)
+  const stdio = { command: process.execPath, args: ['test/peers/everything-v2-stdio.ts'], cwd: repoRoot }
+  const mcpServers: Readonly<Record<Behind, object>> = { http: { url: http }, stdio, sse: { url: sse.ready } }
+  const vitals = await started(startVitals({ config: { mcpServers } }), stops)
+  return behinds.map((behind) => ({ behind, url: `${vitals.dataUrl}/${behind}/mcp` }))
 }
 
 if (import.meta.main) process.exitCode = await main()

@@ -12,32 +12,14 @@ import {
   createMcpHandler,
   isInitializeRequest,
   isLegacyRequest,
-  McpServer,
   WebStandardStreamableHTTPServerTransport,
   type McpHttpHandler,
 } from '@modelcontextprotocol/server'
-import { registerCatalog, textResult } from './everything-catalog.ts'
-import { memoryEventStore, registerLegacy } from './everything-legacy.ts'
-import { registerModern, stateCodec, type ChangeSwitches } from './everything-modern.ts'
+import { memoryEventStore } from './everything-legacy.ts'
+import type { ChangeSwitches } from './everything-modern.ts'
+import { legacyEverything, modernEverything, registerExtraPrompt, registerExtraTool } from './everything-server.ts'
 
 const sessionsKept = 500
-
-function everythingServer(): McpServer {
-  const listChanged = true
-  return new McpServer(
-    { name: 'everything-v2', version: '1.0.0' },
-    {
-      capabilities: {
-        tools: { listChanged },
-        prompts: { listChanged },
-        resources: { listChanged, subscribe: true },
-        completions: {},
-        logging: {},
-      },
-      requestState: { verify: (state, ctx) => stateCodec.verify(state, ctx) },
-    },
-  )
-}
 
 /** Serves every modern request with a new server object; what the lists hold outlives the request. */
 function modernHandler(): McpHttpHandler {
@@ -55,11 +37,9 @@ function modernHandler(): McpHttpHandler {
   }
   const handler = createMcpHandler(
     () => {
-      const server = everythingServer()
-      registerCatalog(server)
-      registerModern(server, changes)
-      if (extraTool) server.registerTool('test_extra', { description: 'Comes and goes.' }, () => textResult('here'))
-      if (extraPrompt) server.registerPrompt('test_extra', { description: 'Comes and goes.' }, () => ({ messages: [] }))
+      const server = modernEverything(changes)
+      if (extraTool) registerExtraTool(server)
+      if (extraPrompt) registerExtraPrompt(server)
       return server
     },
     { legacy: 'reject' },
@@ -71,9 +51,6 @@ function modernHandler(): McpHttpHandler {
 function legacyHandler(): (request: Request) => Promise<Response> {
   const sessions = new Map<string, WebStandardStreamableHTTPServerTransport>()
   const open = async () => {
-    const server = everythingServer()
-    registerCatalog(server)
-    registerLegacy(server)
     const transport = new WebStandardStreamableHTTPServerTransport({
       sessionIdGenerator: randomUUID,
       eventStore: memoryEventStore(),
@@ -81,7 +58,7 @@ function legacyHandler(): (request: Request) => Promise<Response> {
       onsessioninitialized: (id) => void sessions.set(id, transport),
       onsessionclosed: (id) => void sessions.delete(id),
     })
-    await server.connect(transport)
+    await legacyEverything().connect(transport)
     const [oldest] = sessions
     if (oldest && sessions.size >= sessionsKept) {
       sessions.delete(oldest[0])

@@ -7,6 +7,7 @@ import {
   headerValue,
   isEventStream,
   isJson,
+  mirrorMismatch,
   modernHeaders,
 } from '../../src/wire/headers.ts'
 
@@ -123,4 +124,49 @@ it.each([
 ])('media type of %j', (contentType, eventStream, json) => {
   expect(isEventStream(contentType)).toBe(eventStream)
   expect(isJson(contentType)).toBe(json)
+})
+
+describe('mirrorMismatch (MCP 2026-07-28, Streamable HTTP, Standard Request Headers)', () => {
+  const call = { method: 'tools/call', name: 'echo', protocolVersion: '2026-07-28' }
+  const mirror = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': 'echo' }
+  const list = { method: 'tools/list', protocolVersion: '2026-07-28' }
+
+  it.each([
+    ['headers that mirror the body', call, mirror],
+    ['white space around a value (RFC 9110 §5.5)', call, { ...mirror, 'mcp-name': '  echo\t' }],
+    ['a name in Base64', { ...call, name: 'Größe' }, { ...mirror, 'mcp-name': '=?base64?R3LDtsOfZQ==?=' }],
+    ['a name that the method has no place for', list, { ...mirror, 'mcp-method': 'tools/list', 'mcp-name': 'x' }],
+    ['no name in the body: the server judges that', { ...call, name: undefined }, mirror],
+  ])('finds none in %s', (_, request, headers: Readonly<Record<string, string>>) => {
+    expect(mirrorMismatch(request, (name) => headers[name])).toBeUndefined()
+  })
+
+  it.each([
+    [
+      { 'mcp-protocol-version': undefined },
+      'the body says "2026-07-28", and the header MCP-Protocol-Version is missing',
+    ],
+    [
+      { 'mcp-protocol-version': '2027-01-01' },
+      'the body says "2026-07-28", the header MCP-Protocol-Version "2027-01-01"',
+    ],
+    [{ 'mcp-method': undefined }, 'the body says "tools/call", and the header Mcp-Method is missing'],
+    [{ 'mcp-method': 'TOOLS/CALL' }, 'the body says "tools/call", the header Mcp-Method "TOOLS/CALL"'],
+    [{ 'mcp-name': undefined }, 'the body says "echo", and the header Mcp-Name is missing'],
+    [{ 'mcp-name': 'other' }, 'the body says "echo", the header Mcp-Name "other"'],
+    [{ 'mcp-name': '=?base64?ZWNobw?=' }, 'the body says "echo", the header Mcp-Name "=?base64?ZWNobw?="'],
+  ])('%j: %s', (wrong, expected) => {
+    const headers: Readonly<Record<string, string | undefined>> = { ...mirror, ...wrong }
+    expect(mirrorMismatch(call, (name) => headers[name])).toBe(expected)
+  })
+
+  it('finds none in the headers that we write ourselves', () => {
+    const name = fc.string({ unit: 'binary' })
+    const property = fc.property(name, fc.constantFrom('tools/call', 'ping'), (name, method) => {
+      const request = { method, name, protocolVersion: '2026-07-28' }
+      const raw = modernHeaders(request)
+      expect(mirrorMismatch(request, (header) => headerValue(raw, header))).toBeUndefined()
+    })
+    fc.assert(property)
+  })
 })

@@ -11,6 +11,8 @@ export const defaults = {
   /** Client sessions of all kinds that are kept track of. */
   maxTrackedSessions: 10_000,
   maxLabelsPerUpstream: 200,
+  /** How often the files of the configuration are looked at. */
+  configCheckMs: 2000,
   /** A client's event stream that was silent for this long gets a comment. */
   streamKeepAliveMs: 15_000,
   /** The longest stdout line of a stdio server that a bridge accepts. */

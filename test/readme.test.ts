@@ -100,6 +100,7 @@ describe('the section on endpoints', () => {
       upstreams: () => [],
       report: () => Promise.reject(new Error('not asked here')),
       isReady: () => true,
+      reload: () => Promise.reject(new Error('not asked here')),
       onRejected: () => undefined,
     })
     const paths = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path)

@@ -1,6 +1,6 @@
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import type { KnownError } from '../errors.ts'
+import { KnownError } from '../errors.ts'
 import type { Monitored } from '../heartbeat/monitored.ts'
 import { isUp } from '../heartbeat/verdict.ts'
 import type { Guard } from '../proxy/guard.ts'
@@ -18,13 +18,23 @@ export interface AdminOptions {
   readonly report: () => Promise<DebugReport>
   /** True once the configuration is loaded and both listeners are bound. */
   readonly isReady: () => boolean
+  /** Loads the configuration again; resolves once it is in force, or refused. Absent where nothing can be reloaded. */
+  readonly reload?: (() => Promise<ReloadOutcome>) | undefined
   readonly onRejected: (error: KnownError) => void
 }
+
+/** What came of a reload: what changed, by name, or why nothing did. */
+export type ReloadOutcome =
+  | { readonly kind: 'reloaded'; readonly changes: Readonly<Record<string, readonly string[]>> }
+  | { readonly kind: 'refused'; readonly problem: string }
 
 type Env = { Bindings: HttpBindings }
 
 /** Paths that scrapers and orchestrators reach without a token. */
 const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
+
+/** What is there to be read, and nothing else. */
+const getPaths = ['/', '/metrics', '/debug/heartbeat', '/-/healthy', '/-/ready', '/-/ready/:upstream'] as const
 
 /** What every answer says to browsers and caches: this is now, and nothing in it may run, load or be framed. */
 const answerHeaders = [
@@ -80,6 +90,16 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     const { state, reason } = upstream.heartbeat.status().verdict
     return c.json({ upstream: name, state, reason }, isUp(state) === true ? 200 : 503)
   })
+  const { reload } = options
+  if (reload) {
+    app.post('/-/reload', async (c) => {
+      const outcome = await reload()
+      if (outcome.kind === 'reloaded') return c.json(outcome.changes)
+      return refusal(new KnownError('config_invalid', outcome.problem))
+    })
+    app.all('/-/reload', (c) => notAllowed(c, 'POST'))
+  }
+  for (const path of getPaths) app.all(path, (c) => notAllowed(c, 'GET'))
   app.notFound((c) => c.json({ error: `no such path: ${c.req.path}` }, 404))
   return app
 }
@@ -88,6 +108,10 @@ export function adminApp(options: AdminOptions): Hono<Env> {
 function requestHeaders(c: Context<Env>): Parameters<Guard>[0] {
   const incoming = (c.env as Partial<HttpBindings> | undefined)?.incoming
   return incoming?.headers ?? Object.fromEntries(c.req.raw.headers)
+}
+
+function notAllowed(c: Context, allowed: 'GET' | 'POST'): Response {
+  return c.json({ error: `${c.req.method} is not allowed here` }, 405, { allow: allowed })
 }
 
 function sessionsOf(report: DebugReport, upstream: string): DebugReport['sessions'] {

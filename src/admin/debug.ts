@@ -94,6 +94,10 @@ export const debugReportSchema = z.strictObject({
     heartbeat_interval: seconds,
     adaptive_enabled: z.boolean(),
     performance_monitoring: z.boolean(),
+    last_reload: z
+      .strictObject({ successful: z.boolean(), last_success: z.iso.datetime(), problem: z.string().nullable() })
+      .nullable()
+      .describe('the last attempt to load the configuration; after a failed one the old one is in force'),
   }),
 })
 

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { commandLineLayer } from '../config/command-line.ts'
 import { type Loaded, loadConfig } from '../config/load.ts'
@@ -87,15 +88,19 @@ function err(line: string): void {
 }
 
 async function runServe(argv: readonly string[]): Promise<number> {
-  const { config, notices } = configured(argv)
+  const { config, notices, files } = configured(argv)
   const isTerminal = process.stdout.isTTY
   const { structured } = config.heartbeat.logging
   const format = structured ? config.log.format : 'logfmt'
   const log = createLogger({ level: config.log.level, format, isTerminal })
   for (const notice of notices) log.warn(notice)
-  const running = await serve({ config, env: process.env, log })
+  const running = await serve({ config, files, load: () => configured(argv), env: process.env, log })
   if (isTerminal) out(welcome(running))
-  const signal = await untilSignal()
+  const signal = await untilSignal(() => {
+    if (isTerminal && !hasTerminal()) return true
+    void running.reload('signal')
+    return false
+  })
   log.info({ signal }, 'stopping')
   const { problems } = await running.stop()
   for (const problem of problems) log.error({ problem }, 'a step of the shutdown failed')
@@ -161,9 +166,25 @@ function welcome({ adminUrl, upstreamUrls }: Running): string {
   ].join('\n')
 }
 
-/** Resolves with the first SIGTERM or SIGINT; a second one ends the program at once. */
-function untilSignal(): Promise<string> {
+/** Whether the terminal that we were started from is still there. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'))
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Resolves with the first SIGTERM or SIGINT; a second one ends the program at once. `onHangUp` hears each SIGHUP, and
+ * says whether that is a reason to stop, too.
+ */
+function untilSignal(onHangUp: () => boolean): Promise<string> {
   return new Promise((resolve) => {
+    process.on('SIGHUP', () => {
+      if (onHangUp()) resolve('SIGHUP')
+    })
     let isFirst = true
     const onSignal = (signal: NodeJS.Signals) => {
       if (!isFirst) process.exit(130)

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { UpstreamConfig } from '../config/config.ts'
+import type { HeartbeatConfig, UpstreamConfig } from '../config/config.ts'
 import { defaults } from '../defaults.ts'
 import { isAnswered } from '../heartbeat/classify.ts'
 import { HttpProber } from '../heartbeat/http-prober.ts'
@@ -7,7 +7,7 @@ import type { ReadingDiff } from '../heartbeat/interval.ts'
 import type { OwnLoad } from '../heartbeat/load.ts'
 import { LogPacer, heartbeatFields } from '../heartbeat/log-line.ts'
 import { Heartbeat, type HeartbeatEvents, type HeartbeatReport, type HeartbeatSettings } from '../heartbeat/loop.ts'
-import type { Monitored, ProcessView } from '../heartbeat/monitored.ts'
+import type { ProcessView } from '../heartbeat/monitored.ts'
 import type { Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
 import { StdioProber } from '../heartbeat/stdio-prober.ts'
@@ -23,7 +23,8 @@ import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
-import type { Command, StdioTarget, UrlTarget } from '../upstreams/upstream.ts'
+import type { Command, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
+import type { LiveUpstream } from './fleet.ts'
 
 /** What all heartbeats share. */
 export interface HeartbeatDeps {
@@ -49,14 +50,14 @@ export interface MonitorDeps extends HeartbeatDeps {
 }
 
 /** Constructs one upstream with its heartbeat; `start` sets it going. */
-export function monitor(deps: MonitorDeps, config: UpstreamConfig): Monitored & { start(): void } {
+export function monitor(deps: MonitorDeps, config: UpstreamConfig): LiveUpstream {
   deps.instruments.initUpstream(config.name, config.target.transport)
   return config.target.transport === 'stdio'
     ? monitorStdio(deps, config, config.target)
     : monitorUrl(deps, config, config.target)
 }
 
-function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): Monitored & { start(): void } {
+function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): LiveUpstream {
   const { name } = config
   const { clock, random, starts, bridge, instruments, log } = deps
   const upstream: StdioUpstream = new StdioUpstream({
@@ -103,7 +104,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
   })
-  const heartbeat = heartbeatOf(deps, config, prober, () => undefined)
+  const { heartbeat, configure } = tunableHeartbeat(deps, config, prober, () => undefined)
   let restarts = 0
   return {
     name,
@@ -119,6 +120,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => upstream.start(),
+    configure,
     stop: async () => {
       await heartbeat.stop()
       await upstream.stop()
@@ -126,7 +128,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   }
 }
 
-function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget): Monitored & { start(): void } {
+function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget): LiveUpstream {
   const { name } = config
   const { connectTimeoutMs, idleConnectionMs } = defaults.http
   const pool = endpoint(target, {
@@ -145,7 +147,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => launched?.supervisor.state() === 'starting',
   })
-  const heartbeat = heartbeatOf(deps, config, prober, () => launched?.supervisor.ready())
+  const { heartbeat, configure } = tunableHeartbeat(deps, config, prober, () => launched?.supervisor.ready())
   return {
     name,
     transport: target.transport,
@@ -160,6 +162,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     connections: () => pool.stats(),
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    configure,
     stop: async () => {
       await heartbeat.stop()
       await Promise.all([launched?.stop(), pool.close()])
@@ -215,18 +218,23 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
   }
 }
 
+/** A heartbeat that can be told to follow another configuration while it runs. */
+export interface TunableHeartbeat {
+  readonly heartbeat: Heartbeat
+  readonly configure: (config: HeartbeatConfig) => void
+}
+
 /** The heartbeat of one upstream, with all that it tells metrics, traces and log; `onOpened` hears of its openings. */
-export function heartbeatOf(
+export function tunableHeartbeat(
   deps: HeartbeatDeps,
-  config: UpstreamConfig,
+  { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
   onOpened: () => void,
-): Heartbeat {
-  const { name, target } = config
+): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log } = deps
   const { transport } = target
-  const slowMs = config.heartbeat.performanceMonitoring.responseTimeThresholdMs
-  const report = reporter(deps, config, prober, () => heartbeat)
+  let config = initial
+  const report = reporter(deps, { name, transport, config: () => config }, prober, () => heartbeat)
   const events: HeartbeatEvents = {
     onHeartbeat: ({ result, startedAtWallMs }) => {
       const { leg, method, outcome, durationMs, reason } = result
@@ -238,7 +246,7 @@ export function heartbeatOf(
         outcome,
         startedAtWallMs,
         durationMs,
-        slow: durationMs > slowMs,
+        slow: durationMs > config.performanceMonitoring.responseTimeThresholdMs,
         stateChanged: heartbeat.status().verdict.state !== 'healthy',
         reason,
       })
@@ -277,15 +285,18 @@ export function heartbeatOf(
     ownLoad,
     events,
   })
-  return heartbeat
+  const configure = (next: HeartbeatConfig) => {
+    config = next
+    heartbeat.configure(heartbeatSettings(next))
+  }
+  return { heartbeat, configure }
 }
 
-function heartbeatSettings({ heartbeat }: UpstreamConfig): HeartbeatSettings {
-  const { adaptive, performanceMonitoring } = heartbeat
+function heartbeatSettings({ intervalMs, adaptive, performanceMonitoring }: HeartbeatConfig): HeartbeatSettings {
   const { minTimeoutMs, maxTimeoutMs, lateAnswerMs, missesToDown, goodsToHealthy } = defaults.heartbeat
   return {
     adaptive: adaptive.enabled,
-    initialMs: heartbeat.intervalMs,
+    initialMs: intervalMs,
     minMs: adaptive.minIntervalMs,
     maxMs: adaptive.maxIntervalMs,
     errorBased: adaptive.errorBased,
@@ -325,22 +336,25 @@ function differences({ clock, readings }: HeartbeatDeps, upstream: string): () =
 /** Writes the heartbeat log line: every failure, slow answer and restless state, and routine successes now and then. */
 function reporter(
   { clock, directory, log }: HeartbeatDeps,
-  { name, target, heartbeat: config }: UpstreamConfig,
+  upstream: { readonly name: string; readonly transport: Transport; readonly config: () => HeartbeatConfig },
   prober: Prober,
   heartbeat: () => Heartbeat,
 ): (report: HeartbeatReport, traceId: string) => void {
-  const pacer = new LogPacer(config.logIntervalMs)
+  const { name, transport } = upstream
+  const pacer = new LogPacer()
   return (report, traceId) => {
     const { result } = report
+    const config = upstream.config()
     const status = heartbeat().status()
     const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
     const isRoutine = result.outcome === 'ok' && !isSlow && status.verdict.state === 'healthy'
     if (isRoutine && !config.logging.enhanced) return
-    if (!pacer.isDue(result.session ?? '', isRoutine, clock.now())) return
-    const sessions = [...directory.all()].filter(({ upstream }) => upstream === name)
+    const target = result.session ?? ''
+    if (!pacer.isDue({ target, isRoutine, nowMs: clock.now(), intervalMs: config.logIntervalMs })) return
+    const sessions = [...directory.all()].filter((session) => session.upstream === name)
     const fields = heartbeatFields({
       upstream: name,
-      transport: target.transport,
+      transport,
       protocolVersion: prober.describe().protocolVersion,
       report,
       status,

@@ -1,14 +1,14 @@
-import { hostname } from 'node:os'
 import type { Server } from 'node:http'
+import { hostname } from 'node:os'
+import type { ReloadOutcome } from '../admin/app.ts'
 import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
+import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
 import type { KnownError } from '../errors.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
-import { Bridge } from '../proxy/bridge.ts'
-import type { ForwardDeps } from '../proxy/forward.ts'
+import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
@@ -21,13 +21,20 @@ import { processStarter } from '../upstreams/process.ts'
 import { StartGate } from '../upstreams/supervisor.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
+import { Fleet } from './fleet.ts'
 import { close, listen, urlOf } from './listener.ts'
 import { monitor } from './monitor.ts'
+import { type ReloadCause, Reloader } from './reload.ts'
 import { type StopReport, StopSteps } from './stop-steps.ts'
-import { guardNames, vitalsParts } from './vitals-parts.ts'
+import { followingGuard, guardNames, vitalsParts } from './vitals-parts.ts'
+import { WatchedFiles } from './watched-files.ts'
 
 export interface ServeOptions {
   readonly config: Config
+  /** Reads the configuration again, for a reload. Without it there is nothing to reload. */
+  readonly load?: () => Loaded
+  /** The files that it was read from: when one of them changes, it is loaded again. */
+  readonly files?: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Logger
   readonly clock?: Clock
@@ -39,6 +46,8 @@ export interface Running {
   readonly adminUrl: string
   /** Where clients reach each upstream. */
   readonly upstreamUrls: ReadonlyMap<string, string>
+  /** Loads the configuration again; what became of it is in the log, too. */
+  reload(cause: ReloadCause): Promise<ReloadOutcome>
   stop(): Promise<StopReport>
 }
 
@@ -46,20 +55,37 @@ export interface Running {
  * Constructs everything and sets it going: the parts list of the program. What is started is stopped in reverse.
  * Throws a `KnownError` (`listen_failed`, `config_invalid`) when it cannot start; nothing is left running then.
  */
-export async function serve({ config, env, log, clock = systemClock }: ServeOptions): Promise<Running> {
+export async function serve(options: ServeOptions): Promise<Running> {
+  const { config, env, log, clock = systemClock, files = [] } = options
   const version = packageVersion()
   const random = Math.random
   const stop = new StopSteps()
 
-  const upstreams = new Map<string, Monitored & { start(): void }>()
+  const reloader = new Reloader({
+    clock,
+    log,
+    config,
+    load: options.load ?? (() => ({ config, notices: [], files })),
+    apply: async (next, changes) => {
+      log.level = next.log.level
+      await fleet.follow(next, changes)
+    },
+    onFiles: (found) => watched.watch(found),
+  })
+  const watched = new WatchedFiles({
+    clock,
+    everyMs: config.configCheckMs,
+    onChange: () => void reloader.reload('file'),
+  })
   const inFlight = new Map<string, number>()
   const parts = await vitalsParts({
-    config,
+    config: () => reloader.config(),
+    reload: { reload: () => reloader.reload('request'), status: () => reloader.status() },
     clock,
     env,
     log,
     stop,
-    upstreams: () => [...upstreams.values()],
+    upstreams: () => [...fleet.all().values()],
     sessions: () => directory.all(),
     streams: () => streams.gauges(),
   })
@@ -73,14 +99,19 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
 
   const sweep = new Sweep(clock)
   stop.add('stop the sweep', () => sweep.stop())
-  const streams = new Streams({ clock, sweep, instruments: instrumented, keepAliveMs: config.streamKeepAliveMs })
+  const streams = new Streams({
+    clock,
+    sweep,
+    instruments: instrumented,
+    keepAliveMs: () => reloader.config().streamKeepAliveMs,
+  })
 
   const directory = new SessionDirectory({
     clock,
     maxTracked: defaults.maxTrackedSessions,
     cleanupIntervalMs: config.heartbeat.cleanupIntervalMs,
-    idleLimitMs: (name) => byName.get(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
-    maxAgeMs: (name) => byName.get(name)?.maxSessionMs ?? Infinity,
+    idleLimitMs: (name) => reloader.upstream(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
+    maxAgeMs: (name) => reloader.upstream(name)?.maxSessionMs ?? Infinity,
     onEnd: (session, end, durationMs) => {
       instrumented.recordSession({
         upstream: session.upstream,
@@ -93,41 +124,46 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
       log.info({ upstream: session.upstream, session: session.key, reason: end }, 'session ended')
     },
   })
-  const byName = new Map(config.upstreams.map((upstream) => [upstream.name, upstream]))
 
   const traffic: TrafficEvents = {
     onAnswered: (name) => {
-      const upstream = upstreams.get(name)
+      const upstream = fleet.get(name)
       const isOneProcess = upstream?.access.kind !== 'stdio' || upstream.access.upstream.sessionLines().length === 0
       upstream?.heartbeat.trafficAnswered(isOneProcess)
     },
     onFailed: (name, error) => {
       const kind = trafficEvidence(error)
-      if (kind) upstreams.get(name)?.heartbeat.trafficFailed(kind, error.message)
+      if (kind) fleet.get(name)?.heartbeat.trafficFailed(kind, error.message)
     },
   }
   const observing = { clock, instruments: instrumented, tracing, traffic }
   const onRequest = (name: string, change: 1 | -1) => void inFlight.set(name, (inFlight.get(name) ?? 0) + change)
-  const { maxBodyBytes, maxSessions, maxSessionsPerClient } = config
-  const ownsAuthorization = config.auth.bearerToken !== undefined
-  // With a token of our own, Authorization is ours, and clients cannot show a server another one.
-  const publicUrl = ownsAuthorization ? undefined : config.publicUrl
-  const forwarding: ForwardDeps = {
+  const publicUrl = config.publicUrl
+  const resources = publicUrl && new ProtectedResources({ publicUrl, clock })
+  const ownsAuthorization = () => reloader.config().auth.bearerToken !== undefined
+  const carrying: BridgeDeps = {
     ...observing,
-    protectedResources: publicUrl && new ProtectedResources({ publicUrl, clock }),
     directory,
     sweep,
     streams,
-    maxBodyBytes,
-    ownsAuthorization,
     onRequest,
+    // Looked up at each request: a reload may change them.
+    get maxBodyBytes() {
+      return reloader.config().maxBodyBytes
+    },
+    get ownsAuthorization() {
+      return ownsAuthorization()
+    },
+    // With a token of our own, Authorization is ours, and clients cannot show a server another one.
+    get protectedResources() {
+      return ownsAuthorization() ? undefined : resources
+    },
+    get sessionLimits() {
+      const { maxSessions: total, maxSessionsPerClient: perClient } = reloader.config()
+      return { total, perClient, perUpstream: (name: string) => reloader.upstream(name)?.maxSessions ?? total }
+    },
   }
-  const sessionLimits = {
-    total: maxSessions,
-    perClient: maxSessionsPerClient,
-    perUpstream: (name: string) => byName.get(name)?.maxSessions ?? maxSessions,
-  }
-  const bridge = new Bridge({ ...forwarding, sessionLimits })
+  const bridge = new Bridge(carrying)
 
   const watchdog = new Watchdog()
   stop.add('dismiss the watchdog', () => watchdog.close())
@@ -148,12 +184,21 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     ownLoad: parts.readLoad,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
-  for (const upstream of config.upstreams.filter(({ disabled }) => !disabled)) {
-    upstreams.set(upstream.name, monitor(monitorDeps, upstream))
-  }
-  stop.add('stop the upstreams', async () => {
-    await Promise.all([...upstreams.values()].map((upstream) => upstream.stop()))
-  })
+  const fleet = new Fleet(
+    {
+      create: (upstream) => monitor(monitorDeps, upstream),
+      drained: (name) => drained(clock, () => inFlight.get(name) ?? 0),
+      onLeaving: (name) => {
+        bridge.forget(name)
+        directory.endAll(name, 'removed')
+      },
+      onReplaced: (upstream) => {
+        if (upstream.restarts() !== undefined) instrumented.countRestart(upstream.name, 'config')
+      },
+    },
+    config,
+  )
+  stop.add('stop the upstreams', () => fleet.stop())
   stop.add('stop the scheduler', () => scheduler.stop())
   stop.add('end the sessions', () => directory.stop())
 
@@ -161,19 +206,26 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
   let isStopping = false
   const data = dataApp({
     clock,
-    guard: guard({ ...dataNames(config), bearerToken: config.auth.bearerToken }),
-    upstreams: () => upstreams,
-    forwarding,
-    sse: new SseForwarder(forwarding),
+    guard: followingGuard(
+      () => reloader.config(),
+      (now) => guard({ ...dataNames(now), bearerToken: now.auth.bearerToken }),
+    ),
+    upstreams: () => fleet.all(),
+    forwarding: carrying,
+    sse: new SseForwarder(carrying),
     bridge,
     isStopping: () => isStopping,
+    isLeaving: (name) => fleet.isLeaving(name),
   })
   const admin = parts.admin({ isReady: () => isReady && !isStopping })
 
   try {
     adminServer = await listen(admin, config.adminListen, 'admin_listen')
     dataServer = await listen(data, config.listen, 'listen')
-    stop.add('let requests finish', () => drained(clock, inFlight))
+    const open = () => [...inFlight.values()].reduce((sum, count) => sum + count, 0)
+    stop.add('let requests finish', () => drained(clock, open))
+    stop.add('finish the reload', () => reloader.stop())
+    stop.add('watch the configuration no longer', () => watched.stop())
     stop.add('refuse new requests', () => {
       isStopping = true
       streams.stop()
@@ -182,12 +234,21 @@ export async function serve({ config, env, log, clock = systemClock }: ServeOpti
     const dataUrl = urlOf(dataServer, config.listen)
     const adminUrl = urlOf(adminServer, config.adminListen)
     directory.start()
-    for (const upstream of upstreams.values()) upstream.start()
+    fleet.start()
+    watched.watch(files)
     isReady = true
-    const upstreamUrls = new Map([...upstreams.values()].map((upstream) => [upstream.name, dataUrl + pathOf(upstream)]))
+    const upstreamUrls = new Map(
+      [...fleet.all().values()].map((upstream) => [upstream.name, dataUrl + pathOf(upstream)]),
+    )
     log.info({ data_url: dataUrl, admin_url: adminUrl, version, traces: tracing.exportsTo ?? null }, 'listening')
     for (const [upstream, url] of upstreamUrls) log.info({ upstream, url }, 'upstream')
-    return { dataUrl, adminUrl, upstreamUrls, stop: () => stop.run(clock, defaults.shutdownDeadlineMs) }
+    return {
+      dataUrl,
+      adminUrl,
+      upstreamUrls,
+      reload: (cause) => reloader.reload(cause),
+      stop: () => stop.run(clock, defaults.shutdownDeadlineMs),
+    }
   } catch (error) {
     await stop.run(clock, defaults.shutdownDeadlineMs)
     throw error
@@ -210,8 +271,7 @@ function trafficEvidence({ code }: KnownError): 'missed' | 'gone' | undefined {
 const drainPollMs = 50
 
 /** Waits until every request has its answer, at most `drainMs`; streams that only listen do not count. */
-async function drained(clock: Clock, inFlight: ReadonlyMap<string, number>): Promise<void> {
+async function drained(clock: Clock, open: () => number): Promise<void> {
   const endsMs = clock.now() + defaults.shutdownDrainMs
-  const open = () => [...inFlight.values()].reduce((sum, count) => sum + count, 0)
   while (open() > 0 && clock.now() < endsMs) await sleep(clock, drainPollMs)
 }

@@ -18,7 +18,7 @@ import { Peer } from '../upstreams/peer.ts'
 import { type ExitReason, type ServerProcess, describeExit, processStarter } from '../upstreams/process.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { close, listen, urlOf } from './listener.ts'
-import { heartbeatOf } from './monitor.ts'
+import { tunableHeartbeat } from './monitor.ts'
 import { StopSteps } from './stop-steps.ts'
 import { announceTarget } from './targets-file.ts'
 import { type VitalsParts, vitalsParts } from './vitals-parts.ts'
@@ -194,11 +194,17 @@ async function wrap(options: WrapperOptions, server: ServerProcess, env: NodeJS.
         durationSeconds: durationMs / 1000,
       }),
   })
-  const sources = { upstreams: () => watched, sessions: () => directory.all(), streams: () => [] }
-  const parts = await vitalsParts({ config, clock, env, log, stop, ...sources }).catch((error: unknown) => {
+  const sources = {
+    config: () => config,
+    reload: undefined,
+    upstreams: () => watched,
+    sessions: () => directory.all(),
+    streams: () => [],
+  }
+  const parts = await vitalsParts({ clock, env, log, stop, ...sources }).catch((error: unknown) => {
     // A mistake in OTEL_… variables, which may be meant for the server, must not cost the client its server.
     log.warn(`no traces: ${errorMessage(error)}`)
-    return vitalsParts({ config, clock, env: {}, log, stop, ...sources })
+    return vitalsParts({ clock, env: {}, log, stop, ...sources })
   })
   const { instruments, tracing, scheduler, readings, readLoad: ownLoad } = parts
   instruments.initUpstream(name, 'stdio')
@@ -249,7 +255,7 @@ async function wrap(options: WrapperOptions, server: ServerProcess, env: NodeJS.
     readings,
     ownLoad,
   }
-  const heartbeat = heartbeatOf(deps, upstream, prober, () => undefined)
+  const { heartbeat } = tunableHeartbeat(deps, upstream, prober, () => undefined)
   const { pid = 0, startedAtWallMs } = server
   watched.push({
     name,

@@ -1,8 +1,8 @@
 import type { RequestListener } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
-import { type AdminOptions, adminApp } from '../admin/app.ts'
-import { debugReport } from '../admin/debug.ts'
+import { type AdminOptions, type ReloadOutcome, adminApp } from '../admin/app.ts'
+import { type DebugReport, debugReport } from '../admin/debug.ts'
 import type { Clock } from '../clock.ts'
 import type { Address } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
@@ -13,7 +13,7 @@ import type { Monitored } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
-import { guard } from '../proxy/guard.ts'
+import { type Guard, guard } from '../proxy/guard.ts'
 import type { Session } from '../sessions/session.ts'
 import { ExemplarReservoir } from '../telemetry/exemplars.ts'
 import { exposition } from '../telemetry/exposition.ts'
@@ -26,10 +26,20 @@ import { telemetryResource } from '../telemetry/resource.ts'
 import { runtimeMetrics } from '../telemetry/runtime.ts'
 import { type Tracing, tracing as startTracing } from '../telemetry/tracing.ts'
 import { packageVersion } from '../version.ts'
+import type { ReloadStatus } from './reload.ts'
 import type { StopSteps } from './stop-steps.ts'
 
+/** How the configuration is loaded again, and what came of the last attempt. */
+export interface Reloading {
+  readonly reload: () => Promise<ReloadOutcome>
+  readonly status: () => ReloadStatus
+}
+
 export interface VitalsOptions {
-  readonly config: Config
+  /** The configuration in force. */
+  readonly config: () => Config
+  /** Undefined where nothing can be reloaded. */
+  readonly reload: Reloading | undefined
   readonly clock: Clock
   readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Logger
@@ -53,7 +63,7 @@ export interface VitalsParts {
 
 /** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
 export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> {
-  const { config, clock, env, log, stop, upstreams, sessions, streams } = options
+  const { config, reload, clock, env, log, stop, upstreams, sessions, streams } = options
   const version = packageVersion()
   const tracing = await startTracing({
     env,
@@ -75,7 +85,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     return { loopDelayP99Ms: delayP99Ms, loopUtilisation: utilisation, probeBacklog: scheduler.backlog() }
   }
 
-  const loadedAtSeconds = clock.wallTime() / 1000
+  const loadedAtMs = clock.wallTime()
   const reader = new SnapshotReader({
     onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
   })
@@ -90,19 +100,31 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
       upstreams: () => upstreams().map((upstream) => upstreamGauges(upstream)),
       sessions: () => upstreams().flatMap((upstream) => sessionGauges(upstream, [...sessions()])),
       streams,
-      configReload: () => ({ successful: true, lastSuccessTimestampSeconds: loadedAtSeconds }),
+      configReload: () => {
+        const { successful, lastSuccessWallMs } = reload?.status() ?? {
+          successful: true,
+          lastSuccessWallMs: loadedAtMs,
+        }
+        return { successful, lastSuccessTimestampSeconds: lastSuccessWallMs / 1000 }
+      },
       loadRatio: () => ownLoad(readLoad()),
     },
   })
   const runtime = runtimeMetrics()
   stop.add('stop the runtime metrics', () => runtime.stop())
 
-  const adminNames = guardNames(config, config.adminListen)
+  const adminGuard = (hasToken: boolean) =>
+    followingGuard(config, (now) =>
+      guard({
+        ...guardNames(now, now.adminListen),
+        ...(hasToken && { bearerToken: now.adminAuth.bearerToken }),
+      }),
+    )
   const admin: VitalsParts['admin'] = ({ isReady }) => {
     const app = adminApp({
       version,
-      guards: { open: guard(adminNames), closed: guard({ ...adminNames, bearerToken: config.adminAuth.bearerToken }) },
-      exposition: exposition({ mode: config.exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
+      guards: { open: adminGuard(false), closed: adminGuard(true) },
+      exposition: exposition({ mode: config().exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
       upstreams,
       report: async () =>
         debugReport({
@@ -111,13 +133,10 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
           metrics: await reader.snapshot(),
           nowMs: clock.now(),
           wallMs: clock.wallTime(),
-          config: {
-            heartbeat_interval: config.heartbeat.intervalMs / 1000,
-            adaptive_enabled: config.heartbeat.adaptive.enabled,
-            performance_monitoring: config.heartbeat.performanceMonitoring.enabled,
-          },
+          config: debugConfig(config(), reload?.status()),
         }),
       isReady,
+      reload: reload?.reload,
       onRejected: (error) => instrumented.countRejected(error.code),
     })
     // Bodies that a handler leaves unread are its own business: draining them would keep a refused upload alive.
@@ -126,6 +145,34 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
   return { tracing, instruments: instrumented, scheduler, readings, readLoad, admin }
+}
+
+/** A guard that follows the configuration: made anew when that is another one. */
+export function followingGuard(config: () => Config, make: (config: Config) => Guard): Guard {
+  let followed = config()
+  let made = make(followed)
+  return (headers) => {
+    if (config() !== followed) {
+      followed = config()
+      made = make(followed)
+    }
+    return made(headers)
+  }
+}
+
+function debugConfig({ heartbeat }: Config, reload: ReloadStatus | undefined): DebugReport['config'] {
+  return {
+    heartbeat_interval: heartbeat.intervalMs / 1000,
+    adaptive_enabled: heartbeat.adaptive.enabled,
+    performance_monitoring: heartbeat.performanceMonitoring.enabled,
+    last_reload: reload
+      ? {
+          successful: reload.successful,
+          last_success: new Date(reload.lastSuccessWallMs).toISOString(),
+          problem: reload.problem ?? null,
+        }
+      : null,
+  }
 }
 
 /** Who a listener there lets in by name. */

@@ -54,6 +54,8 @@ export interface Config {
   readonly maxSessionsPerClient: number
   /** `Infinity` where nothing is added to streams. */
   readonly streamKeepAliveMs: number
+  /** `Infinity` where nobody looks. */
+  readonly configCheckMs: number
   readonly exposition: 'own' | 'stock'
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error'

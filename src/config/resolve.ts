@@ -35,6 +35,7 @@ export function resolveConfig(file: FileConfig, secrets: ReadSecrets, fileOf: (p
     maxSessions: all.max_sessions,
     maxSessionsPerClient: all.max_sessions_per_client ?? all.max_sessions,
     streamKeepAliveMs: unlessOff(all.stream_keep_alive_seconds),
+    configCheckMs: unlessOff(all.config_check_seconds),
     exposition: all.exposition,
     log: { ...fileDefaults.log, ...file.log },
     heartbeat: heartbeatOf([file.heartbeat ?? {}]),

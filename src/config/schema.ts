@@ -34,6 +34,7 @@ export const fileDefaults = {
   max_sessions: defaults.maxSessions,
   max_session_seconds: 0,
   stream_keep_alive_seconds: defaults.streamKeepAliveMs / 1000,
+  config_check_seconds: defaults.configCheckMs / 1000,
   exposition: 'own',
   log: { level: 'info', format: 'auto' },
 } as const
@@ -401,6 +402,11 @@ export const fileSchema = z
       coarseSeconds(3600),
       'A client’s event stream that was silent for this long gets a comment, which clients ignore; 0 adds nothing.',
       fileDefaults.stream_keep_alive_seconds,
+    ),
+    config_check_seconds: setting(
+      coarseSeconds(3600),
+      'How often the files of the configuration are looked at; one that changed is loaded again. 0 never looks.',
+      fileDefaults.config_check_seconds,
     ),
     exposition: setting(
       z.enum(['own', 'stock']),

@@ -97,6 +97,23 @@ export function firstDecision(settings: IntervalSettings): IntervalDecision {
   return { state, intervalMs, suspicion: 0, why: `${seconds(intervalMs)}: no heartbeat yet`, inputs }
 }
 
+/** The decision that stands after other settings came into force, until the next one by evidence. */
+export function retune(state: IntervalState, before: IntervalSettings, after: IntervalSettings): IntervalDecision {
+  // A bound that moves takes the interval along only as far as it must; a fixed interval is no experience to keep.
+  const fromMs = before.adaptive && after.adaptive ? state.intervalMs : after.initialMs
+  const intervalMs = clamp(fromMs, boundsOf(after))
+  const inputs = {
+    e: state.failureRatio,
+    r: state.rtt ? rttRatio(state.rtt) : 1,
+    m: 0,
+    load: 0,
+    S: 0,
+    targetMs: intervalMs,
+  }
+  const why = `${seconds(intervalMs)}: the configuration changed`
+  return { state: { ...state, intervalMs, goods: 0 }, intervalMs, suspicion: 0, why, inputs }
+}
+
 /**
  * Decides the next interval: suspicion shortens it, calm lengthens it slowly, and only our own load may slow it down.
  *

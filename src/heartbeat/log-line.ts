@@ -70,21 +70,25 @@ function rounded(value: number, digits: number): number {
   return Number(value.toFixed(digits))
 }
 
+/** A heartbeat that may be worth a line. */
+export interface Occasion {
+  readonly target: string
+  readonly isRoutine: boolean
+  readonly nowMs: number
+  /** How long a routine success says enough about those that follow. */
+  readonly intervalMs: number
+}
+
 /**
  * Which heartbeats are worth a line: each that is no routine success, and routine ones once per target and interval.
  */
 export class LogPacer {
-  readonly #intervalMs: number
   /** When each target was last written about, the longest ago first; older than an interval means nothing. */
   readonly #lastMs = new Map<string, number>()
 
-  constructor(intervalMs: number) {
-    this.#intervalMs = intervalMs
-  }
-
-  isDue(target: string, isRoutine: boolean, nowMs: number): boolean {
+  isDue({ target, isRoutine, nowMs, intervalMs }: Occasion): boolean {
     if (!isRoutine) return true
-    this.#forget(nowMs - this.#intervalMs)
+    this.#forget(nowMs - intervalMs)
     if (this.#lastMs.has(target)) return false
     this.#lastMs.set(target, nowMs)
     return true

@@ -13,6 +13,7 @@ import {
   firstDecision,
   firstOffsetMs,
   nextDelayMs,
+  retune,
   suspicionBounds,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
@@ -82,6 +83,7 @@ const readingsAgeMs = 1000
 export class Heartbeat {
   readonly history: History
   readonly #options: HeartbeatOptions
+  #settings: HeartbeatSettings
   #verdict: Verdict
   #interval: IntervalDecision
   #availability: Availability = newAvailability()
@@ -107,6 +109,7 @@ export class Heartbeat {
   constructor(options: HeartbeatOptions) {
     this.#options = options
     const { clock, settings } = options
+    this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
     this.#verdict = newVerdict('starting', 'it has not answered yet', clock.now())
     this.#interval = firstDecision(settings)
@@ -121,6 +124,16 @@ export class Heartbeat {
     this.#life.abort()
     this.#options.scheduler.cancel(this.#options.upstream)
     return this.#options.prober.stop()
+  }
+
+  /** Follows other settings from now on, with all that is known about the upstream. */
+  configure(settings: HeartbeatSettings): void {
+    const { clock, scheduler, upstream } = this.#options
+    this.#interval = retune(this.#interval.state, this.#settings, settings)
+    this.#settings = settings
+    const plannedMs = scheduler.nextAt(upstream)
+    const dueMs = Math.max(clock.now(), this.#lastBeatMs + this.#interval.intervalMs)
+    if (plannedMs !== undefined && dueMs < plannedMs) this.#schedule(dueMs)
   }
 
   /** Probes as soon as the budget allows. */
@@ -247,8 +260,8 @@ export class Heartbeat {
   }
 
   #delayMs(): number {
-    const { upstream, instance, random, settings } = this.#options
-    if (!this.#isFirst) return nextDelayMs(this.#interval.intervalMs, random(), settings)
+    const { upstream, instance, random } = this.#options
+    if (!this.#isFirst) return nextDelayMs(this.#interval.intervalMs, random(), this.#settings)
     this.#isFirst = false
     return firstOffsetMs(upstream, instance, this.#interval.intervalMs)
   }
@@ -263,7 +276,8 @@ export class Heartbeat {
 
   /** Runs the checks of one heartbeat; true when they ended in a hard failure. */
   async #probe(startedMs: number): Promise<boolean> {
-    const { clock, prober, settings } = this.#options
+    const { clock, prober } = this.#options
+    const settings = this.#settings
     const openingMs = prober.openingDeadlineMs()
     const { inventoryDue, different } = this.#verdict
     const deadlineMs = Math.max(openingMs ?? 0, settings.lateAnswerMs)
@@ -369,9 +383,9 @@ export class Heartbeat {
 
   #weigh(evidence: Evidence | undefined): void {
     if (!evidence) return
-    const { clock, settings, prober, events } = this.#options
+    const { clock, prober, events } = this.#options
     const before = this.#verdict
-    this.#verdict = judge(before, evidence, clock.now(), settings)
+    this.#verdict = judge(before, evidence, clock.now(), this.#settings)
     if (this.#verdict === before) return
     const since = this.#verdict.failingSinceMs ?? before.failingSinceMs
     this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)
@@ -382,9 +396,9 @@ export class Heartbeat {
 
   #adapt(diff: ReadingDiff, hardFailure: boolean): void {
     if (this.#life.signal.aborted) return
-    const { settings, ownLoad } = this.#options
+    const { ownLoad } = this.#options
     const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
-    this.#interval = adapt(this.#interval.state, input, settings)
+    this.#interval = adapt(this.#interval.state, input, this.#settings)
     const { suspicion, why } = this.#interval
     // The figures of a moment belong to what they explain: a calm state outlives them.
     const reason = suspicion >= suspicionBounds.suspect ? why : 'it answers as it should again'
@@ -392,7 +406,7 @@ export class Heartbeat {
   }
 
   #timeoutMs(): number {
-    const { minTimeoutMs: minMs, maxTimeoutMs: maxMs } = this.#options.settings
+    const { minTimeoutMs: minMs, maxTimeoutMs: maxMs } = this.#settings
     return probeTimeoutMs(this.#rtt, { misses: this.#verdict.misses, localHealth: this.#localHealth, minMs, maxMs })
   }
 }

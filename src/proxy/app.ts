@@ -21,6 +21,8 @@ export interface DataAppOptions {
   readonly sse: SseForwarder
   readonly bridge: Bridge
   readonly isStopping: () => boolean
+  /** Whether this upstream takes no more requests, because it is being removed or replaced. */
+  readonly isLeaving: (upstream: string) => boolean
 }
 
 /** Takes the exchange over, or says why this upstream cannot be reached on this path. */
@@ -32,7 +34,7 @@ type Carry = (exchange: Exchange, upstream: Monitored) => KnownError | void
  * path, and what handlers read or write is Node's.
  */
 export function dataApp(options: DataAppOptions): RequestListener {
-  const { clock, guard, upstreams, forwarding, sse, bridge, isStopping } = options
+  const { clock, guard, upstreams, forwarding, sse, bridge, isStopping, isLeaving } = options
   const refuse = (c: DataContext, error: KnownError, reply?: ReplyOptions) => {
     forwarding.instruments.countRejected(error.code)
     replyError(c.env.incoming, c.env.outgoing, error, reply)
@@ -45,6 +47,7 @@ export function dataApp(options: DataAppOptions): RequestListener {
     const name = c.req.param('upstream') ?? ''
     const upstream = upstreams().get(name)
     if (!upstream) return refuse(c, unknownUpstream(name), { details: { upstreams: [...upstreams().keys()] } })
+    if (isLeaving(name)) return refuse(c, new KnownError('shutting_down', `"${name}" is being replaced or removed`))
     const { incoming, outgoing } = c.env
     const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
     return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT

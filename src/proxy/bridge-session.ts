@@ -62,6 +62,7 @@ const codesOfEnds: Readonly<Record<SessionEnd, ErrorCode>> = {
   too_old: 'session_not_found',
   stream_closed: 'session_not_found',
   refused: 'session_not_found',
+  removed: 'session_not_found',
   exited: 'upstream_exited',
   shutdown: 'shutting_down',
 }

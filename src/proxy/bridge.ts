@@ -88,6 +88,12 @@ export class Bridge {
     if (bridged?.upstream === session.upstream) bridged.end(end)
   }
 
+  /** An upstream stops for good: its sessions end, and another one may come under its name. */
+  forget(upstream: string): void {
+    for (const session of this.#sessions.values()) if (session.upstream === upstream) session.end('removed')
+    this.#modern.delete(upstream)
+  }
+
   async #route(exchange: Exchange, access: Reached): Promise<void> {
     const { method } = exchange.incoming
     if (method === 'POST') return this.#post(exchange, access)

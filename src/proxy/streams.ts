@@ -9,7 +9,7 @@ export interface StreamsOptions {
   readonly sweep: Sweep
   readonly instruments: Pick<Instruments, 'recordStream' | 'countStreamEvent'>
   /** The longest silence on a stream; `Infinity` adds nothing to any. */
-  readonly keepAliveMs: number
+  readonly keepAliveMs: () => number
 }
 
 export interface StreamStart {
@@ -32,7 +32,8 @@ export class Streams {
   }
 
   open(start: StreamStart): OpenStream {
-    const { clock, sweep, instruments, keepAliveMs } = this.#options
+    const { clock, sweep, instruments } = this.#options
+    const keepAliveMs = this.#options.keepAliveMs()
     const { upstream, transport } = start
     const openedMs = clock.now()
     this.#count(start, 1)

@@ -10,6 +10,7 @@ export const sessionEnds = [
   'stream_closed',
   'exited',
   'refused',
+  'removed',
   'shutdown',
 ] as const
 export type SessionEnd = (typeof sessionEnds)[number]

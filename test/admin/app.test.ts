@@ -39,7 +39,41 @@ function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}
   return { get, rejected }
 }
 
+describe('/-/reload', () => {
+  it('answers a POST with what changed', async () => {
+    const changes = { added: ['new'], removed: [] }
+    const { get } = admin({ reload: () => Promise.resolve({ kind: 'reloaded', changes }) })
+    const response = await get('/-/reload', {}, 'POST')
+    expect([response.status, await response.json()]).toEqual([200, changes])
+  })
+
+  it('answers 500 with every problem when the configuration is refused', async () => {
+    const { get } = admin({
+      reload: () => Promise.resolve({ kind: 'refused', problem: 'a.yaml:1: one\na.yaml:2: two' }),
+    })
+    const response = await get('/-/reload', {}, 'POST')
+    const body = { error: 'a.yaml:1: one\na.yaml:2: two', reason: 'config_invalid' }
+    expect([response.status, await response.json()]).toEqual([500, body])
+  })
+
+  it('needs the token, is no page to look at, and is not there where nothing can be reloaded', async () => {
+    const reload = () => Promise.reject(new Error('must not happen'))
+    expect((await admin({ reload, token: 'secret' }).get('/-/reload', {}, 'POST')).status).toBe(401)
+    const looked = await admin({ reload }).get('/-/reload')
+    expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
+    expect((await admin().get('/-/reload', {}, 'POST')).status).toBe(404)
+  })
+})
+
 describe('the endpoints', () => {
+  it.each(['/', '/metrics', '/debug/heartbeat', '/-/healthy', '/-/ready', '/-/ready/files'])(
+    '%s is there to be read: 405 for a POST (RFC 9110 §15.5.6)',
+    async (path) => {
+      const response = await admin().get(path, {}, 'POST')
+      expect([response.status, response.headers.get('allow')]).toEqual([405, 'GET'])
+    },
+  )
+
   it('/metrics is the exposition, in the format that the scraper accepts', async () => {
     const response = await admin().get('/metrics', { accept: 'application/openmetrics-text' })
     expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4')

@@ -4,7 +4,7 @@ import { firstOffsetMs } from '../../src/heartbeat/interval.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
 import { monitoring } from './fixture.ts'
 
-const config = { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true }
+const config = { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true, last_reload: null }
 
 /** `/debug/heartbeat` at this moment, checked against the schema that ships. */
 async function reportOf({ clock, reader, upstreams }: ReturnType<typeof monitoring>, sessions = directoryOf(clock)) {

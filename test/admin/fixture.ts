@@ -119,6 +119,6 @@ export function shownReport(upstreams: Readonly<Record<string, DebugUpstream>>):
     },
     upstreams: { ...upstreams },
     sessions: {},
-    config: { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true },
+    config: { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true, last_reload: null },
   }
 }

@@ -169,7 +169,13 @@ describe('the checks of selftest', () => {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
     const upstreamUrls = new Map([['selftest', `${url}/selftest/mcp`]])
     const instance: Instance = {
-      running: { dataUrl: url, adminUrl: url, upstreamUrls, stop: async () => ({ problems: [] }) },
+      running: {
+        dataUrl: url,
+        adminUrl: url,
+        upstreamUrls,
+        reload: async () => ({ kind: 'refused', problem: 'not asked here' }),
+        stop: async () => ({ problems: [] }),
+      },
       config: loadConfig({ files: [], env: {} }).config,
       server: 'selftest',
       clock: hastyClock(),

@@ -45,6 +45,7 @@ describe('a good file', () => {
       maxSessions: 25,
       maxSessionsPerClient: 10,
       streamKeepAliveMs: Infinity,
+      configCheckMs: Infinity,
       exposition: 'stock',
       log: { level: 'debug', format: 'json' },
       heartbeat,

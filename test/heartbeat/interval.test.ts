@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
 import type { IntervalInput, IntervalSettings, IntervalState } from '../../src/heartbeat/interval.ts'
-import { adapt, firstDecision, firstOffsetMs, newInterval, nextDelayMs } from '../../src/heartbeat/interval.ts'
+import { adapt, firstDecision, firstOffsetMs, newInterval, nextDelayMs, retune } from '../../src/heartbeat/interval.ts'
 
 const { heartbeat } = defaults
 const settings: IntervalSettings = {
@@ -170,6 +170,23 @@ describe('switches', () => {
   it('an interval outside of new bounds is brought back by the next decision', () => {
     expect(adapt(stateOf(30_000), still(), { ...settings, maxMs: 20_000 }).intervalMs).toBe(20_000)
     expect(adapt(stateOf(NaN), still(), { ...settings }).intervalMs).toBe(12_500)
+  })
+})
+
+describe('other settings', () => {
+  it.each([
+    ['bounds that hold it leave the interval alone', { minMs: 6000 }, {}, 12_000],
+    ['bounds that do not move it as far as they must', { maxMs: 8000 }, {}, 8000],
+    ['adaptation off: the configured interval at once', { adaptive: false }, {}, 10_000],
+    ['another fixed interval at once', { adaptive: false, initialMs: 20_000 }, { adaptive: false }, 20_000],
+    ['adaptation on begins where it is told to', { initialMs: 20_000 }, { adaptive: false }, 20_000],
+  ])('%s', (_rule, after, before, intervalMs) => {
+    const state = stateOf(12_000)
+    const from = { ...settings, initialMs: 10_000 }
+    const decision = retune(state, { ...from, ...before }, { ...from, ...after })
+    expect(decision.intervalMs).toBe(intervalMs)
+    expect(decision.state).toEqual({ ...state, intervalMs, goods: 0 })
+    expect(decision.why).toMatch(/^\d+ s: the configuration changed$/)
   })
 })
 

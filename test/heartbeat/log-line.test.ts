@@ -149,19 +149,20 @@ describe('the pace', () => {
   const intervalMs = defaults.heartbeat.logIntervalSeconds * 1000
 
   it('is one line per target and interval for routine successes, and every other heartbeat', () => {
-    const pacer = new LogPacer(intervalMs)
-    expect(pacer.isDue('', true, 0)).toBe(true)
-    expect(pacer.isDue('', true, intervalMs - 1)).toBe(false)
-    expect(pacer.isDue('a', true, intervalMs - 1)).toBe(true)
-    expect(pacer.isDue('', false, intervalMs - 1)).toBe(true)
-    expect(pacer.isDue('', false, intervalMs - 1)).toBe(true)
-    expect(pacer.isDue('', true, intervalMs)).toBe(true)
-    expect(pacer.isDue('', true, intervalMs + 1)).toBe(false)
+    const pacer = new LogPacer()
+    expect(pacer.isDue({ target: '', isRoutine: true, nowMs: 0, intervalMs })).toBe(true)
+    expect(pacer.isDue({ target: '', isRoutine: true, nowMs: intervalMs - 1, intervalMs })).toBe(false)
+    expect(pacer.isDue({ target: 'a', isRoutine: true, nowMs: intervalMs - 1, intervalMs })).toBe(true)
+    expect(pacer.isDue({ target: '', isRoutine: false, nowMs: intervalMs - 1, intervalMs })).toBe(true)
+    expect(pacer.isDue({ target: '', isRoutine: false, nowMs: intervalMs - 1, intervalMs })).toBe(true)
+    expect(pacer.isDue({ target: '', isRoutine: true, nowMs: intervalMs, intervalMs })).toBe(true)
+    expect(pacer.isDue({ target: '', isRoutine: true, nowMs: intervalMs + 1, intervalMs })).toBe(false)
   })
 
   it('is not kept for targets that are long gone', () => {
-    const pacer = new LogPacer(intervalMs)
-    for (let session = 0; session < 10_000; session++) pacer.isDue(`session ${session}`, true, session * 1000)
+    const pacer = new LogPacer()
+    for (let session = 0; session < 10_000; session++)
+      pacer.isDue({ target: `session ${session}`, isRoutine: true, nowMs: session * 1000, intervalMs })
     expect(pacer.size).toBeLessThanOrEqual(60)
   })
 })

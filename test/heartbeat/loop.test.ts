@@ -176,6 +176,39 @@ describe('when probes come (control-law.md, "Adaptive interval")', () => {
   })
 })
 
+describe('other settings while it runs', () => {
+  it('a shorter interval brings the next probe forward, counted from the last one', async () => {
+    const { t0, heartbeat, advance, probesAt } = await settled({ settings: { ...fixed, initialMs: 30_000 } })
+    await advance(4000)
+    heartbeat.configure({ ...settings, ...fixed, initialMs: 10_000 })
+    await advance(16_000)
+    expect(probesAt()).toEqual([t0 + 10_000, t0 + 20_000])
+  })
+
+  it('one that has passed already probes at once; a longer one begins with the probe that is planned', async () => {
+    const { t0, heartbeat, advance, probesAt } = await settled({ settings: { ...fixed, initialMs: 30_000 } })
+    await advance(14_000)
+    heartbeat.configure({ ...settings, ...fixed, initialMs: 10_000 })
+    await advance(1000)
+    expect(probesAt()).toEqual([t0 + 14_000])
+    heartbeat.configure({ ...settings, ...fixed, initialMs: 60_000 })
+    await advance(69_000)
+    expect(probesAt()).toEqual([t0 + 14_000, t0 + 24_000, t0 + 84_000])
+  })
+
+  it('other thresholds judge from then on, and what is known stays known', async () => {
+    const { prober, heartbeat, advance, state } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    await advance(13_000)
+    expect(state()).toBe('suspect')
+    heartbeat.configure({ ...settings, ...fixed, missesToDown: 1 })
+    expect(state()).toBe('suspect')
+    prober.play({ outcome: 'silence' })
+    await advance(13_000)
+    expect(state()).toBe('down')
+  })
+})
+
 describe('real traffic', () => {
   it('is a heartbeat: no probe while clients are answered, and one an interval after the last answer', async () => {
     const { t0, heartbeat, advance, probesAt, clock, state } = await settled({ settings: fixed })

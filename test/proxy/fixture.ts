@@ -117,7 +117,7 @@ export async function startProxy(options: ProxyOptions) {
   const ownsAuthorization = options.bearerToken !== undefined
   const sweep = new Sweep(clock)
   const { keepAliveMs = Infinity } = options
-  const streams = new Streams({ clock, sweep, instruments: observing.instruments, keepAliveMs })
+  const streams = new Streams({ clock, sweep, instruments: observing.instruments, keepAliveMs: () => keepAliveMs })
   const forwarding: ForwardDeps = {
     ...observing,
     directory,
@@ -160,6 +160,7 @@ export async function startProxy(options: ProxyOptions) {
     forwarding,
     sse: new SseForwarder(forwarding),
     bridge,
+    isLeaving: () => false,
     isStopping: () => isStopping,
   })
   const server = createServer(app)

@@ -21,7 +21,7 @@ type Labels = Readonly<Record<string, string>>
 export async function metricValue(
   vitals: Pick<RunningVitals, 'adminUrl'>,
   name: string,
-  labels: Labels,
+  labels: Labels = {},
 ): Promise<number | undefined> {
   const values = await metricValues(vitals, name, labels)
   if (values.length > 1) throw new Error(`${values.length} series match ${name} ${JSON.stringify(labels)}`)
@@ -32,17 +32,20 @@ export async function metricValue(
 export async function metricValues(
   { adminUrl }: Pick<RunningVitals, 'adminUrl'>,
   name: string,
-  labels: Labels,
+  labels: Labels = {},
 ): Promise<number[]> {
   const text = await (await fetch(`${adminUrl}/metrics`)).text()
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
   return text
     .split('\n')
-    .filter((line) => line.startsWith(`${name}{`) && wanted.every((pair) => hasLabel(line, pair)))
+    .filter(
+      (line) =>
+        (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) && wanted.every((pair) => hasLabel(line, pair)),
+    )
     .map((line) =>
       Number(
         line
-          .slice(line.lastIndexOf('}') + 1)
+          .slice(Math.max(line.lastIndexOf('}') + 1, name.length))
           .trim()
           .split(' ')[0],
       ),

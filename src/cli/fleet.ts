@@ -1,0 +1,95 @@
+import type { Config, HeartbeatConfig, UpstreamConfig } from '../config/config.ts'
+import type { Difference } from '../config/difference.ts'
+import type { Monitored } from '../heartbeat/monitored.ts'
+
+/** An upstream that runs: it is started once, and may be given another heartbeat at any time. */
+export interface LiveUpstream extends Monitored {
+  start(): void
+  configure(heartbeat: HeartbeatConfig): void
+}
+
+export interface FleetOptions {
+  readonly create: (upstream: UpstreamConfig) => LiveUpstream
+  /** Resolves when no request to this upstream is under way any more, or when it has been waited for long enough. */
+  readonly drained: (name: string) => Promise<void>
+  /** An upstream stops for good: its sessions go, and whatever else is kept under its name. */
+  readonly onLeaving: (name: string) => void
+  /** A new one has taken the place of one that had been started. */
+  readonly onReplaced: (upstream: LiveUpstream) => void
+}
+
+/** The upstreams that run now. A change to one of them touches no other. */
+export class Fleet {
+  readonly #options: FleetOptions
+  readonly #leaving = new Set<string>()
+  #upstreams: ReadonlyMap<string, LiveUpstream>
+
+  constructor(options: FleetOptions, { upstreams }: Config) {
+    this.#options = options
+    const running = upstreams.filter(({ disabled }) => !disabled)
+    this.#upstreams = new Map(running.map((upstream) => [upstream.name, options.create(upstream)]))
+  }
+
+  /** By name, in the order of the configuration. */
+  all(): ReadonlyMap<string, LiveUpstream> {
+    return this.#upstreams
+  }
+
+  get(name: string): LiveUpstream | undefined {
+    return this.#upstreams.get(name)
+  }
+
+  /** Whether it takes no more requests: it is being removed or replaced. */
+  isLeaving(name: string): boolean {
+    return this.#leaving.has(name)
+  }
+
+  start(): void {
+    for (const upstream of this.#upstreams.values()) upstream.start()
+  }
+
+  /** Follows a new configuration. Resolves when what had to stop has stopped, and what is new has been started. */
+  async follow(config: Config, { added, removed, replaced, retuned }: Difference): Promise<void> {
+    for (const { name, heartbeat } of retuned) this.#upstreams.get(name)?.configure(heartbeat)
+    const add = (upstream: UpstreamConfig) => {
+      const live = this.#options.create(upstream)
+      this.#upstreams = ordered(config, new Map([...this.#upstreams, [upstream.name, live]]))
+      live.start()
+      return live
+    }
+    for (const upstream of added) add(upstream)
+    await Promise.all([
+      ...removed.map((name) => this.#remove(name)),
+      ...replaced.map(async (upstream) => {
+        await this.#remove(upstream.name)
+        this.#options.onReplaced(add(upstream))
+      }),
+    ])
+    this.#upstreams = ordered(config, this.#upstreams)
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#upstreams.values()].map((upstream) => upstream.stop()))
+  }
+
+  /** It stays visible until it has gone, so that nobody takes a reload for an upstream that never was. */
+  async #remove(name: string): Promise<void> {
+    const upstream = this.#upstreams.get(name)
+    if (!upstream) return
+    this.#leaving.add(name)
+    try {
+      await this.#options.drained(name)
+      this.#options.onLeaving(name)
+      await upstream.stop()
+    } finally {
+      this.#leaving.delete(name)
+      this.#upstreams = new Map([...this.#upstreams].filter(([, other]) => other !== upstream))
+    }
+  }
+}
+
+function ordered({ upstreams }: Config, live: ReadonlyMap<string, LiveUpstream>): ReadonlyMap<string, LiveUpstream> {
+  const places = new Map(upstreams.map(({ name }, place) => [name, place]))
+  const placeOf = (name: string) => places.get(name) ?? upstreams.length
+  return new Map([...live].toSorted(([one], [other]) => placeOf(one) - placeOf(other)))
+}

@@ -1,0 +1,140 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
+import { everythingStdio } from '../peers/everything.ts'
+import { debugReport, debugUpstream, metricValue } from '../support/admin.ts'
+import { eventually } from '../support/eventually.ts'
+import { isRunning } from '../support/processes.ts'
+import { openSession, post } from '../support/rpc.ts'
+import { type RunningVitals, startVitals } from '../support/vitals.ts'
+
+let directory: string
+let file: string
+let vitals: RunningVitals
+
+interface Answer {
+  readonly status: number
+  readonly body: string
+}
+
+function reload(headers: Readonly<Record<string, string>> = {}, method = 'POST'): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(`${vitals.adminUrl}/-/reload`, { method, agent: false, headers }, (incoming) => {
+      let body = ''
+      incoming.setEncoding('utf8')
+      incoming.on('data', (text: string) => (body += text))
+      incoming.once('end', () => resolve({ status: incoming.statusCode ?? 0, body }))
+    })
+    outgoing.once('error', reject)
+    outgoing.end()
+  })
+}
+
+/** What the file holds from now on. */
+async function write(servers: Readonly<Record<string, unknown>>, rest: Readonly<Record<string, unknown>> = {}) {
+  const base = { listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', config_check_seconds: 0, ...rest }
+  await writeFile(file, stringify({ ...base, mcpServers: servers }))
+}
+
+const pidOf = async (name: string) => (await debugUpstream(vitals, name)).process?.pid ?? 0
+const healthy = (name: string) =>
+  eventually(async () => (await debugUpstream(vitals, name)).state === 'healthy', { what: `${name} is healthy` })
+const list = (name: string, headers: Readonly<Record<string, string>>) =>
+  post(`${vitals.dataUrl}/${name}/mcp`, { jsonrpc: '2.0', id: 1, method: 'tools/list' }, headers)
+
+const stays = everythingStdio
+const gone = { ...everythingStdio, env: { NAME: 'gone' } }
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-reload-'))
+  file = join(directory, 'config.yaml')
+  await write({ stays, gone })
+  vitals = await startVitals({ args: ['--config', file] })
+  await Promise.all([healthy('stays'), healthy('gone')])
+})
+
+afterAll(async () => {
+  await vitals.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+describe('a reload', () => {
+  it('touches only what changed: a session of another server goes on in the same process', async () => {
+    const session = await openSession(`${vitals.dataUrl}/stays/mcp`)
+    const pid = await pidOf('stays')
+    const goner = await pidOf('gone')
+    await write({ new: everythingStdio, stays: { ...stays, heartbeat: { heartbeat_interval_seconds: 7 } } })
+
+    const answer = await reload()
+    expect([answer.status, JSON.parse(answer.body)]).toEqual([
+      200,
+      { added: ['new'], removed: ['gone'], replaced: [], retuned: ['stays'], settings: [] },
+    ])
+    expect(Object.keys((await debugReport(vitals)).upstreams)).toEqual(['new', 'stays'])
+    await healthy('new')
+    expect((await list('stays', session)).status).toBe(200)
+    expect(await pidOf('stays')).toBe(pid)
+    expect((await list('gone', session)).status).toBe(404)
+    expect(isRunning(goner)).toBe(false)
+  })
+
+  it('of a faulty file changes nothing and says why, in the answer, in the metrics and to people', async () => {
+    const session = await openSession(`${vitals.dataUrl}/stays/mcp`)
+    const loadedAt = await metricValue(vitals, 'mcp_vitals_config_last_reload_success_timestamp_seconds')
+    await writeFile(file, 'mcpServers: {stays: {comand: node}}')
+    const answer = await reload()
+    expect(answer.status).toBe(500)
+    expect(answer.body).toContain('comand')
+    expect(await metricValue(vitals, 'mcp_vitals_config_last_reload_successful')).toBe(0)
+    expect(await metricValue(vitals, 'mcp_vitals_config_last_reload_success_timestamp_seconds')).toBe(loadedAt)
+    expect((await debugReport(vitals)).config.last_reload).toMatchObject({
+      successful: false,
+      problem: expect.stringContaining('comand'),
+    })
+    expect((await list('stays', session)).status).toBe(200)
+    expect(Object.keys((await debugReport(vitals)).upstreams)).toEqual(['new', 'stays'])
+  })
+
+  it('follows SIGHUP; a server that is started in another way is replaced, and its clients begin anew', async () => {
+    const session = await openSession(`${vitals.dataUrl}/stays/mcp`)
+    const pid = await pidOf('stays')
+    await write({ new: everythingStdio, stays: { ...stays, env: { NAME: 'changed' } } })
+    process.kill(vitals.pid, 'SIGHUP')
+    await eventually(async () => (await metricValue(vitals, 'mcp_vitals_config_last_reload_successful')) === 1, {
+      what: 'the configuration was loaded again',
+    })
+    await healthy('stays')
+    expect(await pidOf('stays')).not.toBe(pid)
+    expect(isRunning(pid)).toBe(false)
+    expect(await metricValue(vitals, 'mcp_upstream_restarts_total', { upstream: 'stays', reason: 'config' })).toBe(1)
+    expect(await metricValue(vitals, 'mcp_upstream_restarts_total', { upstream: 'new', reason: 'config' })).toBe(0)
+    expect((await list('stays', session)).status).toBe(404)
+    expect((await list('stays', await openSession(`${vitals.dataUrl}/stays/mcp`))).status).toBe(200)
+  })
+
+  it('is nothing that a web page or a GET can ask for', async () => {
+    expect((await reload({ origin: 'https://evil.example' })).status).toBe(403)
+    expect((await reload({}, 'GET')).status).toBe(405)
+  })
+})
+
+describe('a configuration that is watched', () => {
+  it('is loaded again when its file changes, and a token that it names is asked for from then on', async () => {
+    const watchedFile = join(directory, 'watched.yaml')
+    const base = { listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', config_check_seconds: 1 }
+    await writeFile(watchedFile, stringify(base))
+    await writeFile(join(directory, 'token'), 'a-token')
+    const running = await startVitals({ args: ['--config', watchedFile] })
+    try {
+      const status = async () => (await post(`${running.dataUrl}/nobody/mcp`, {})).status
+      expect(await status()).toBe(404)
+      await writeFile(watchedFile, stringify({ ...base, auth: { bearer_file: 'token' } }))
+      await eventually(async () => (await status()) === 401, { what: 'the token is asked for' })
+    } finally {
+      await running.stop()
+    }
+  })
+})

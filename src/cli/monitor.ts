@@ -19,6 +19,7 @@ import type { Instruments } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
+import { limited } from '../upstreams/queue.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
@@ -92,11 +93,12 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       onIdle: (why) => heartbeat.idle(why),
       onDropped: (reason) => instruments.countDropped(name, reason),
       onResidentMessage: (line, message, envelope) => {
-        if (!bridge.modern(name, upstream).hear(message, envelope)) prober.hear(line, envelope)
+        if (!bridge.modern(name, access).hear(message, envelope)) prober.hear(line, envelope)
       },
-      onResidentClosed: (line, why) => bridge.modern(name, upstream).closed(line, why),
+      onResidentClosed: (line, why) => bridge.modern(name, access).closed(line, why),
     },
   })
+  const access = { kind: 'stdio', upstream, ...limited(clock, target) } as const
   const prober: StdioProber = new StdioProber({
     upstream,
     clock,
@@ -109,7 +111,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   return {
     name,
     transport: 'stdio',
-    access: { kind: 'stdio', upstream },
+    access,
     heartbeat,
     prober,
     processes: () => {

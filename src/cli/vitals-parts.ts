@@ -9,7 +9,7 @@ import type { Config } from '../config/config.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
@@ -206,7 +206,7 @@ function upstreamGauges(upstream: Monitored): UpstreamGauges {
     processes: upstream.restarts() === undefined ? undefined : upstream.processes().length,
     connections: upstream.connections(),
     requestsInFlight: upstream.requestsInFlight(),
-    queueLength: upstream.access.kind === 'endpoint' ? upstream.access.endpoint.queue.length : undefined,
+    queueLength: upstream.access.kind === 'pipe' ? undefined : limitedOf(upstream.access).queue.length,
     tools: inventory?.size,
   }
 }

@@ -79,9 +79,11 @@ function targetOf(
   path: Path,
   fileOf: (path: Path) => string,
 ): Target {
+  const limits = limitsOf({ ...upstreamDefaults, ...entry })
   const address = entry.url ?? entry.httpUrl ?? entry.serverUrl
   if (address === undefined) {
-    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident: entry.resident ?? 'when_idle' }
+    const { resident = 'when_idle' } = entry
+    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident, limits }
   }
   const url = new URL(address)
   const target = {
@@ -89,7 +91,7 @@ function targetOf(
     url,
     headers: { ...entry.headers, ...(bearerToken !== undefined && { Authorization: `Bearer ${bearerToken}` }) },
     upstreamHost: entry.upstream_host ?? 'auto',
-    limits: limitsOf({ ...upstreamDefaults, ...entry }),
+    limits,
     ...(tls && { tls }),
   } as const
   return entry.launch ? { ...target, launch: commandOf(entry.launch, [...path, 'launch'], fileOf) } : target

@@ -1,12 +1,5 @@
 import { formatAddress, isLoopback, parseAddress } from './address.ts'
-import {
-  clientKeys,
-  fileDefaults,
-  type FileConfig,
-  type HeartbeatBlock,
-  limitKeys,
-  type UpstreamEntry,
-} from './schema.ts'
+import { clientKeys, fileDefaults, type FileConfig, type HeartbeatBlock, type UpstreamEntry } from './schema.ts'
 import { mergeHeartbeat } from './heartbeat.ts'
 import type { Path } from './tree.ts'
 
@@ -173,7 +166,7 @@ function addressFaults(entry: UpstreamEntry): readonly Fault[] {
 }
 
 function commandFaults(entry: UpstreamEntry): readonly Fault[] {
-  const misplaced = (['headers', 'auth', 'tls', 'upstream_host', 'launch', ...limitKeys] as const).filter(
+  const misplaced = (['headers', 'auth', 'tls', 'upstream_host', 'launch'] as const).filter(
     (key) => entry[key] !== undefined,
   )
   return [

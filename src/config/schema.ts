@@ -297,27 +297,27 @@ const upstream = z.strictObject({
   ),
   stall_timeout_seconds: setting(
     coarseSeconds(day),
-    'A request is given up when the server sends not a byte for this long; 0 waits for ever (url only).',
+    'A request is given up when the server gives no sign for this long: no byte of the answer when it is forwarded, no message when it is bridged; 0 waits for ever.',
     upstreamDefaults.stall_timeout_seconds,
   ),
   request_timeout_seconds: setting(
     coarseSeconds(week),
-    'A request is given up when its answer is not complete after this time; 0 waits for ever (url only).',
+    'A request is given up when its answer is not complete after this time; 0 waits for ever.',
     upstreamDefaults.request_timeout_seconds,
   ),
   max_in_flight: setting(
     z.int().min(1).max(100_000),
-    'How many requests the server works on at the same time (url only).',
+    'How many requests the server works on at the same time, those of all sessions together.',
     upstreamDefaults.max_in_flight,
   ),
   max_queue: setting(
     z.int().min(0).max(100_000),
-    'How many more requests wait for their turn (url only).',
+    'How many more requests wait for their turn.',
     upstreamDefaults.max_queue,
   ),
   queue_timeout_seconds: setting(
     seconds(600),
-    'How long a request waits for its turn before it is refused (url only).',
+    'How long a request waits for its turn before it is refused.',
     upstreamDefaults.queue_timeout_seconds,
   ),
   auth: setting(bearer, 'The token that we send to the server as Authorization, in place of the client’s (url only).'),
@@ -438,12 +438,6 @@ export type FileConfig = z.output<typeof fileSchema>
 export type UpstreamEntry = z.output<typeof upstream>
 export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>
 
-/** The keys of an upstream that bound what a url's server is asked at a time, and for how long. */
-export const limitKeys = [
-  'stall_timeout_seconds',
-  'request_timeout_seconds',
-  'max_in_flight',
-  'max_queue',
-  'queue_timeout_seconds',
-] as const
-export type LimitKey = (typeof limitKeys)[number]
+/** The keys of an upstream that bound what its server is asked at a time, and for how long. */
+export type LimitKey =
+  'stall_timeout_seconds' | 'request_timeout_seconds' | 'max_in_flight' | 'max_queue' | 'queue_timeout_seconds'

@@ -1,5 +1,6 @@
 import type { UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { PoolStats } from '../upstreams/http.ts'
+import type { Limited } from '../upstreams/queue.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import type { Heartbeat } from './loop.ts'
@@ -19,9 +20,16 @@ export interface ProcessView {
 /** How clients' requests reach an upstream. */
 export type Access =
   | { readonly kind: 'endpoint'; readonly endpoint: UpstreamEndpoint; readonly transport: 'http' | 'sse' }
-  | { readonly kind: 'stdio'; readonly upstream: StdioUpstream }
+  | ({ readonly kind: 'stdio'; readonly upstream: StdioUpstream } & Limited)
   /** The server's own client started it and talks to it by our pipe: nobody else reaches it. */
   | { readonly kind: 'pipe' }
+
+/** Where a server is reached through us. */
+export type Reached = Exclude<Access, { readonly kind: 'pipe' }>
+
+export function limitedOf(access: Reached): Limited {
+  return access.kind === 'stdio' ? access : access.endpoint
+}
 
 /** One upstream with all that belongs to it: what the proxy forwards to and what admin and metrics tell about. */
 export interface Monitored {

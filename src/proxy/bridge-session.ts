@@ -7,10 +7,12 @@ import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
+import { type Admission, claimOf, deliver } from './admission.ts'
 import type { Exchange } from './exchange.ts'
 import { namesIn } from './learn.ts'
 import type { Operation } from './observe.ts'
-import { type Reply, ReplyStream, batchReplies, openingReply, streamReply } from './reply-stream.ts'
+import { OpenRequests } from './open-requests.ts'
+import { type Reply, ReplyStream, batchReplies, openingReply, postedReply, streamReply } from './reply-stream.ts'
 import { accepted } from './replies.ts'
 import type { Streams } from './streams.ts'
 
@@ -25,7 +27,10 @@ export interface BridgeSessionOptions {
   readonly streams: Streams
   /** The connection to the server, made for this session. */
   readonly link: (listener: LinkListener) => Link
-  readonly onRequest: (inFlight: 1 | -1) => void
+  /** A new one for each message of the client. */
+  readonly admission: () => Admission
+  /** A limit of ours refused a request. */
+  readonly onRejected: (code: ErrorCode) => void
   readonly onDropped: (reason: 'client_gone' | 'no_request' | 'no_stream') => void
   readonly onNames: (kind: 'tool' | 'prompt', names: readonly string[]) => void
   readonly onEnd: () => void
@@ -38,17 +43,22 @@ export interface Posted {
   readonly headers: HeadersFor
 }
 
-/** A request of the client, and the measuring of it. */
+/** A request of the client; `begin` starts to measure it, which is done when it is its turn. */
 export interface Asked extends Posted {
-  readonly operation: Operation
+  readonly begin: () => Operation
 }
 
-interface Waiting {
-  readonly envelope: Envelope
-  readonly operation: Operation
+interface Waiting extends Asked {
   readonly reply: Reply
+  readonly admission: Admission
+  operation: Operation | undefined
+  /** Whether the server may have it. */
+  isSent: boolean
   isClientGone: boolean
 }
+
+/** Requests of the server that the client has not answered; more are passed on, yet excuse nobody's silence. */
+const maxAwaited = 1000
 
 /** What the server says while no stream is open waits for one, within these limits. */
 const maxBacklogMessages = 100
@@ -85,14 +95,16 @@ export class BridgeSession implements LinkListener {
   readonly client: SessionClient
   readonly #options: BridgeSessionOptions
   readonly #link: Link
-  /** By the raw text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
-  readonly #waiting = new Map<string, Waiting[]>()
+  readonly #open = new OpenRequests<Waiting>()
+  /** Ids of the requests that the server waits for the client's answer to. */
+  readonly #awaited = new Set<string>()
   #session: Session | undefined
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
   #backlogBytes = 0
   #fullStreams = 0
-  #isOpen = false
+  #isLinked = false
+  #isOpened = false
   #over = false
 
   constructor(options: BridgeSessionOptions) {
@@ -111,6 +123,7 @@ export class BridgeSession implements LinkListener {
   /** Connects to the server; rejects when that fails or the session ends meanwhile. */
   async open(headers: HeadersFor): Promise<void> {
     await this.#link.open(headers)
+    this.#isLinked = true
   }
 
   /** Sends a request to the server; its answer ends the exchange, whenever it comes. */
@@ -131,9 +144,7 @@ export class BridgeSession implements LinkListener {
   requestOnStream(exchange: Exchange, asked: Asked): void {
     const stream = this.#stream
     if (!stream) return
-    if (this.#isOpening(asked.envelope)) return this.#ask(asked, openingReply(stream, exchange))
-    this.#ask(asked, streamReply(stream))
-    accepted(exchange)
+    this.#ask(asked, this.#isOpening(asked.envelope) ? openingReply(stream, exchange) : postedReply(stream, exchange))
   }
 
   /** The same for all requests of a batch. */
@@ -147,40 +158,80 @@ export class BridgeSession implements LinkListener {
     return new ReplyStream({ exchange, transport, streams, headers, pressure: (isFull) => this.#hold(isFull) })
   }
 
-  #ask({ message, envelope, headers, operation }: Asked, reply: Reply): void {
-    if (this.#over) {
-      const error = new KnownError('session_not_found', 'the session ended')
-      operation.end({ kind: 'failure', error })
-      return reply.fail(error, envelope.id, { delivered: false })
-    }
-    const isOpening = this.#isOpening(envelope)
-    const waiting: Waiting = { envelope, operation, reply, isClientGone: false }
-    const id = envelope.id ?? 'null'
-    const others = this.#waiting.get(id)
-    if (others) others.push(waiting)
-    else this.#waiting.set(id, [waiting])
-    this.#count(1)
+  #ask(asked: Asked, reply: Reply): void {
+    const admission = this.#options.admission()
+    const waiting: Waiting = { ...asked, reply, admission, operation: undefined, isSent: false, isClientGone: false }
+    this.#open.queue(waiting)
+    this.#pend(1)
     if (this.#session) this.#session.messages += 1
-    reply.onGone(() => this.#clientGone(waiting, isOpening))
-    if (this.#over) return
-    this.#link.send(message, envelope, headers).catch((error: unknown) => this.#undelivered(waiting, known(error)))
+    if (this.#over) return this.#fail(waiting, new KnownError('session_not_found', 'the session ended'))
+    reply.onGone(() => this.#clientGone(waiting))
+    if (!this.#open.has(waiting)) return
+    admission.enter(claimOf(asked.envelope), (refusal) => {
+      if (refusal) this.#refuse(waiting, refusal)
+      else this.#send(waiting)
+    })
+  }
+
+  #refuse(waiting: Waiting, error: KnownError): void {
+    const isOpening = this.#isOpening(waiting.envelope)
+    this.#options.onRejected(error.code)
+    this.#fail(waiting, error)
+    if (isOpening && this.transport === 'http') this.end('refused')
+  }
+
+  #send(waiting: Waiting): void {
+    this.#open.ask(waiting)
+    waiting.operation = waiting.begin()
+    waiting.admission.sent({
+      isExcused: () => this.#awaited.size > 0 || this.#fullStreams > 0,
+      onOverdue: (error) => this.#overdue(waiting, error),
+    })
+    waiting.reply.asked()
+    this.#deliver(waiting).catch((error: unknown) => this.#undelivered(waiting, known(error)))
+  }
+
+  /** The first request of a session over HTTP opens it. */
+  async #deliver(waiting: Waiting): Promise<void> {
+    const { message, envelope, headers } = waiting
+    if (!this.#isLinked) await this.open(headers)
+    if (!this.#open.has(waiting)) return
+    waiting.isSent = true
+    await this.#link.send(message, envelope, headers)
   }
 
   #undelivered(waiting: Waiting, error: KnownError): void {
     const isOpening = this.#isOpening(waiting.envelope)
-    this.#fail(waiting, error, !undelivered.has(error.code))
+    if (undelivered.has(error.code)) waiting.isSent = false
+    this.#fail(waiting, error)
     if (error.code === 'upstream_session_gone') this.end('unknown')
     else if (isOpening && this.transport === 'http') this.end('refused')
   }
 
+  /**
+   * The server should stop (MCP 2025-11-25, Cancellation), but for `initialize`, which must not be cancelled: the
+   * session that it should have opened is given up.
+   */
+  #overdue(waiting: Waiting, error: KnownError): void {
+    const { envelope, headers } = waiting
+    const isOpening = this.#isOpening(envelope)
+    this.#fail(waiting, error)
+    if (isOpening) return this.end('refused')
+    if (envelope.method === 'initialize') return
+    this.#link.giveUp(envelope.id ?? 'null', error.message, headers)
+  }
+
   /** Sends a notification or an answer of the client to the server. */
   async tell({ message, envelope, headers }: Posted): Promise<void> {
-    await this.#link.send(message, envelope, headers)
+    const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
+    if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
+    if (envelope.kind === 'response' && envelope.id !== undefined) this.#awaited.delete(envelope.id)
+    await deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers))
     if (this.#session) {
       this.#session.messages += 1
       this.#options.directory.touch(this.#session)
     }
-    if (envelope.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
+    if (cancelled) this.#cancel(cancelled)
   }
 
   /** GET: where the server may speak unasked. A new stream takes the place of an older one. */
@@ -254,7 +305,7 @@ export class BridgeSession implements LinkListener {
 
   /** A later `initialize` inside the session is the server's to judge and opens nothing. */
   #isOpening({ method }: Envelope): boolean {
-    return method === 'initialize' && !this.#isOpen
+    return method === 'initialize' && !this.#isOpened
   }
 
   #idHeader(): Readonly<Record<string, string>> {
@@ -271,31 +322,39 @@ export class BridgeSession implements LinkListener {
 
   /**
    * In the legacy era a lost connection is no cancellation: the answer is still waited for, but it keeps neither the
-   * session nor a shutdown waiting. Only a client that never learns its session's id has given the session up.
+   * session nor a shutdown waiting. Only what the server has not got yet is given up, and a session whose id its client
+   * never learns.
    */
-  #clientGone(waiting: Waiting, isOpening: boolean): void {
-    if (waiting.isClientGone || !this.#isWaiting(waiting)) return
+  #clientGone(waiting: Waiting): void {
+    if (waiting.isClientGone || !this.#open.has(waiting)) return
+    const isOpening = this.#isOpening(waiting.envelope)
     waiting.isClientGone = true
-    this.#count(-1)
-    if (!isOpening) return
-    waiting.operation.end({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
-    this.end('refused')
+    this.#pend(-1)
+    if (!isOpening && !this.#open.isQueued(waiting)) return waiting.admission.abandon()
+    this.#fail(waiting, new KnownError('cancelled', 'the client closed the connection'))
+    if (isOpening) this.end('refused')
+  }
+
+  #cancelledBy({ requestId }: Envelope): Waiting | undefined {
+    const waiting = requestId === undefined ? undefined : this.#open.cancelledBy(requestId)
+    return waiting?.envelope.method === 'initialize' ? undefined : waiting
   }
 
   /**
    * The client gave a request up, and the server should not answer it (MCP 2025-11-25, Cancellation): its exchange ends
    * here, or it would stay open for ever.
    */
-  #cancelled(requestId: string | undefined): void {
-    const waiting = requestId === undefined ? undefined : this.#waiting.get(requestId)?.at(-1)
-    if (!waiting || waiting.envelope.method === 'initialize') return
-    this.#remove(waiting)
-    waiting.operation.end({ kind: 'failure', error: new KnownError('cancelled', 'the client cancelled the request') })
+  #cancel(waiting: Waiting): void {
+    if (!this.#remove(waiting)) return
+    measured(waiting).end({
+      kind: 'failure',
+      error: new KnownError('cancelled', 'the client cancelled the request'),
+    })
     if (!waiting.isClientGone) waiting.reply.end()
   }
 
   #answer(message: Buffer, envelope: Envelope): void {
-    const waiting = this.#waiting.get(envelope.id ?? 'null')?.[0]
+    const waiting = this.#open.answeredBy(envelope.id)
     if (!waiting) return this.#options.onDropped('no_request')
     const isOpening = this.#isOpening(waiting.envelope)
     const isOpened = isOpening && !envelope.error
@@ -306,13 +365,13 @@ export class BridgeSession implements LinkListener {
     if (method === 'prompts/list') this.#options.onNames('prompt', namesIn(message, 'prompts'))
     if (waiting.isClientGone) this.#options.onDropped('client_gone')
     else waiting.reply.answer(message, statusOfAnswer(envelope.error, 'legacy'), isOpened ? this.#idHeader() : {})
-    waiting.operation.end({ kind: 'answer', envelope })
+    measured(waiting).end({ kind: 'answer', envelope })
     // Without a session there is nothing that the client could come back to, but for a stream that it holds open.
     if (isOpening && envelope.error && this.transport === 'http') this.end('refused')
   }
 
   #opened({ protocolVersion }: Envelope): void {
-    this.#isOpen = true
+    this.#isOpened = true
     this.#register(protocolVersion)
   }
 
@@ -327,56 +386,74 @@ export class BridgeSession implements LinkListener {
    * the only one under way), else to the GET stream, else to the oldest request, else it waits for a stream.
    */
   #speak(message: Buffer, envelope: Envelope): void {
-    const target = this.#targetOf(envelope)
-    if (target) return target.message(message)
+    const owner = this.#ownerOf(envelope)
+    this.#heard(envelope, owner)
+    const target = this.#targetOf(owner)
+    if (!target && !this.#keep(message)) return this.#options.onDropped('no_stream')
+    target?.message(message)
+    const isQuestion = envelope.kind === 'request' && envelope.method !== 'ping' && envelope.id !== undefined
+    if (isQuestion && this.#awaited.size < maxAwaited) this.#awaited.add(envelope.id)
+    if (envelope.method === 'notifications/cancelled') this.#awaited.delete(envelope.requestId ?? '')
+  }
+
+  /** A sign of life for the request that it names, and for all when it names none. */
+  #heard({ kind, progressToken }: Envelope, owner: Waiting | undefined): void {
+    if (owner) return owner.admission.heard()
+    if (kind === 'notification' && progressToken !== undefined) return
+    for (const { admission } of this.#open.asked()) admission.heard()
+  }
+
+  #keep(message: Buffer): boolean {
     const bytes = this.#backlogBytes + message.length
-    if (this.#backlog.length >= maxBacklogMessages || bytes > maxBacklogBytes) {
-      return this.#options.onDropped('no_stream')
-    }
+    if (this.#backlog.length >= maxBacklogMessages || bytes > maxBacklogBytes) return false
     this.#backlog.push(message)
     this.#backlogBytes = bytes
+    return true
   }
 
-  #targetOf({ kind, progressToken }: Envelope): Reply | undefined {
-    const waiting = [...this.#waiting.values()].flat().filter((one) => !one.isClientGone)
-    const owner =
-      kind === 'notification' && progressToken !== undefined
-        ? waiting.find((one) => one.envelope.progressToken === progressToken)
-        : undefined
+  /** The request whose progress this is. */
+  #ownerOf({ kind, progressToken }: Envelope): Waiting | undefined {
+    if (kind !== 'notification' || progressToken === undefined) return undefined
+    return this.#open.asked().find((one) => one.envelope.progressToken === progressToken)
+  }
+
+  #targetOf(owner: Waiting | undefined): Reply | undefined {
+    if (owner && !owner.isClientGone) return owner.reply
+    const waiting = this.#open.asked().filter((one) => !one.isClientGone)
     const only = waiting.length === 1 ? waiting[0] : undefined
-    return owner?.reply ?? only?.reply ?? this.#stream ?? waiting[0]?.reply
+    return only?.reply ?? this.#stream ?? waiting[0]?.reply
   }
 
-  #isWaiting(waiting: Waiting): boolean {
-    return this.#waiting.get(waiting.envelope.id ?? 'null')?.includes(waiting) ?? false
-  }
-
-  #remove(waiting: Waiting): void {
-    const id = waiting.envelope.id ?? 'null'
-    const queue = this.#waiting.get(id)?.filter((one) => one !== waiting) ?? []
-    if (queue.length === 0) this.#waiting.delete(id)
-    else this.#waiting.set(id, queue)
-    if (!waiting.isClientGone) this.#count(-1)
+  /** False when it was over already. */
+  #remove(waiting: Waiting): boolean {
+    if (!this.#open.remove(waiting)) return false
+    waiting.admission.over()
+    if (!waiting.isClientGone) this.#pend(-1)
+    return true
   }
 
   #failAll(error: KnownError): void {
-    for (const waiting of [...this.#waiting.values()].flat()) this.#fail(waiting, error, true)
+    for (const waiting of this.#open.all()) this.#fail(waiting, error)
   }
 
-  #fail(waiting: Waiting, error: KnownError, delivered: boolean): void {
-    if (!this.#isWaiting(waiting)) return
-    this.#remove(waiting)
-    waiting.operation.end({ kind: 'failure', error })
-    if (!waiting.isClientGone) waiting.reply.fail(error, waiting.envelope.id, { delivered })
+  #fail(waiting: Waiting, error: KnownError): void {
+    if (!this.#remove(waiting)) return
+    measured(waiting).end({ kind: 'failure', error })
+    if (waiting.isClientGone) return
+    waiting.reply.fail(error, waiting.envelope.id, { delivered: waiting.isSent })
   }
 
-  /** Requests whose client waits: they hold up a shutdown, and keep the session from expiring. */
-  #count(change: 1 | -1): void {
-    this.#options.onRequest(change)
+  /** Requests whose client waits keep the session from expiring. */
+  #pend(change: 1 | -1): void {
     if (!this.#session) return
     this.#session.pending = Math.max(0, this.#session.pending + change)
     this.#options.directory.touch(this.#session)
   }
+}
+
+/** What was refused or given up before its turn is measured too. */
+function measured(waiting: Waiting): Operation {
+  return (waiting.operation ??= waiting.begin())
 }
 
 function endOf({ code }: KnownError): SessionEnd {

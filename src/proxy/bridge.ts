@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
-import type { Access } from '../heartbeat/monitored.ts'
+import { type Reached, limitedOf } from '../heartbeat/monitored.ts'
 import { type SessionLimits, refusalOf } from '../sessions/limits.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
-import type { StdioUpstream } from '../upstreams/stdio.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames, mirrorMismatch } from '../wire/headers.ts'
+import { Admission } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
 import { type Asked, BridgeSession, type Posted } from './bridge-session.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
@@ -26,9 +26,6 @@ export interface BridgeDeps extends ForwardDeps {
   readonly sessionLimits: SessionLimits
 }
 
-/** How a bridge reaches a server. */
-export type Reached = Exclude<Access, { readonly kind: 'pipe' }>
-
 /**
  * Clients in front of servers that speak another transport. Legacy clients get a connection or process each, for the
  * length of their session; the requests of modern clients, who have none, run on connections that are ours.
@@ -42,12 +39,8 @@ export class Bridge {
     this.#deps = deps
   }
 
-  /** The part of this bridge that serves modern clients of a stdio server; it hears what the resident process says. */
-  modern(name: string, upstream: StdioUpstream): ModernBridge {
-    return this.#modernOf(name, { kind: 'stdio', upstream })
-  }
-
-  #modernOf(name: string, access: Reached): ModernBridge {
+  /** The part of this bridge that serves modern clients; it hears what the resident process of a stdio server says. */
+  modern(name: string, access: Reached): ModernBridge {
     const known = this.#modern.get(name)
     if (known) return known
     const lines =
@@ -62,7 +55,8 @@ export class Bridge {
             headers: (exchange) => this.#headers(exchange),
             listener: () => made,
           })
-    const made: ModernBridge = new ModernBridge(this.#deps, peering(name, access), lines)
+    const server = { peering: peering(name, access), limits: limitedOf(access), lines }
+    const made: ModernBridge = new ModernBridge(this.#deps, server)
     this.#modern.set(name, made)
     return made
   }
@@ -120,11 +114,12 @@ export class Bridge {
   async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
     if (eraOf(exchange, envelope).era === 'modern') {
       checkMirror(exchange, envelope)
-      return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
+      return this.modern(exchange.upstream, access).handle(exchange, body, envelope)
     }
     const posted: Posted = { message: body, envelope, headers: this.#headers(exchange) }
     if (sessionIdOf(exchange) === undefined && envelope.kind === 'request' && envelope.method === 'initialize') {
-      return this.#openSession(exchange, access, posted)
+      const { session } = this.#newSession(exchange, access, 'http', envelope)
+      return session.request(exchange, this.#ask(exchange, access, session, posted))
     }
     const session = this.#sessionOf(exchange)
     if (envelope.kind === 'request') return session.request(exchange, this.#ask(exchange, access, session, posted))
@@ -156,16 +151,17 @@ export class Bridge {
     if (session.session && this.#deps.directory.isTooOld(session.session)) {
       throw new KnownError('session_not_found', 'the session has reached max_session_seconds; initialize again')
     }
-    const operation = beginOperation(this.#deps, {
-      peering: peering(exchange.upstream, access),
-      envelope,
-      protocolVersion: eraOf(exchange, envelope).version ?? session.session?.protocolVersion,
-      sessionId: session.key,
-      httpTraceparent: requestHeader(exchange, 'traceparent'),
-      httpTracestate: requestHeader(exchange, 'tracestate'),
-      arrivedAtMs: exchange.arrivedAtMs,
-    })
-    return { ...posted, operation }
+    const begin = () =>
+      beginOperation(this.#deps, {
+        peering: peering(exchange.upstream, access),
+        envelope,
+        protocolVersion: eraOf(exchange, envelope).version ?? session.session?.protocolVersion,
+        sessionId: session.key,
+        httpTraceparent: requestHeader(exchange, 'traceparent'),
+        httpTracestate: requestHeader(exchange, 'tracestate'),
+        arrivedAtMs: exchange.arrivedAtMs,
+      })
+    return { ...posted, begin }
   }
 
   #sessionOf(exchange: Exchange): BridgeSession {
@@ -214,32 +210,13 @@ export class Bridge {
     accepted(exchange)
   }
 
-  async #openSession(exchange: Exchange, access: Reached, posted: Posted): Promise<void> {
-    const { envelope, headers } = posted
-    const { session } = this.#newSession(exchange, access, 'http', envelope)
-    const asked = this.#ask(exchange, access, session, posted)
-    const leave = () => session.end('refused')
-    exchange.outgoing.once('close', leave)
-    try {
-      await session.open(headers)
-      exchange.outgoing.off('close', leave)
-      session.request(exchange, asked)
-    } catch (error) {
-      session.end('exited')
-      const failure = known(error)
-      asked.operation.end({ kind: 'failure', error: failure })
-      const details = { delivered: false }
-      replyError(exchange.incoming, exchange.outgoing, failure, { id: envelope.id, details })
-    }
-  }
-
   #newSession(
     exchange: Exchange,
     access: Reached,
     transport: BridgeSession['transport'],
     envelope: Envelope | undefined,
   ): { readonly id: string; readonly session: BridgeSession } {
-    const { sessionLimits, directory, streams, instruments, onRequest } = this.#deps
+    const { sessionLimits, directory, streams, instruments } = this.#deps
     const { upstream } = exchange
     const client = clientOf(exchange, envelope)
     const refusal = refusalOf({ upstream, client }, [...this.#sessions.values()], sessionLimits)
@@ -255,7 +232,8 @@ export class Bridge {
       streams,
       client,
       link: (listener) => this.#link(access, { key, upstream, transport }, listener),
-      onRequest: (inFlight) => onRequest(upstream, inFlight),
+      admission: () => new Admission(this.#deps, upstream, limitedOf(access)),
+      onRejected: (code) => instruments.countRejected(code),
       onDropped: (reason) => instruments.countDropped(upstream, reason),
       onNames: (kind, names) => instruments.labels.admit(upstream, kind, names),
       onEnd: () => this.#sessions.delete(id),

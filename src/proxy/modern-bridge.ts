@@ -1,17 +1,26 @@
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Channel } from '../upstreams/channel.ts'
+import type { Limited } from '../upstreams/queue.ts'
+import { cancellationOf } from '../wire/cancellation.ts'
 import { type ByteRange, type Envelope, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
+import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
 import { namesIn } from './learn.ts'
-import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
+import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
 import { ReplyStream } from './reply-stream.ts'
 import { accepted } from './replies.ts'
 import type { Streams } from './streams.ts'
 
-export interface ModernBridgeDeps extends ObserveDeps {
+export interface ModernBridgeDeps extends ObserveDeps, AdmissionDeps {
   readonly streams: Streams
-  readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
+}
+
+/** The server that a bridge leads to. */
+export interface ModernServer {
+  readonly peering: Peering
+  readonly limits: Limited
+  readonly lines: SharedLines
 }
 
 /** An opened connection that no client owns: the resident process, or one that is ours to an HTTP+SSE server. */
@@ -27,10 +36,16 @@ export interface SharedLines {
 
 interface Waiting {
   readonly exchange: Exchange
+  readonly body: Buffer
   readonly envelope: Envelope
-  readonly operation: Operation
   readonly reply: ReplyStream
+  readonly admission: Admission
+  /** Measured from its turn on. */
+  operation: Operation | undefined
   line: SharedLine | undefined
+  /** Once the server was asked: our own id, as raw JSON text. */
+  id: string | undefined
+  isOver: boolean
 }
 
 /**
@@ -47,37 +62,62 @@ const maxUnreadBytes = 16 * 1024 * 1024
 export class ModernBridge {
   readonly #deps: ModernBridgeDeps
   readonly #peering: Peering
+  readonly #limits: Limited
   readonly #lines: SharedLines
-  /** By our own id, as raw JSON text. */
+  /** What the server was asked, by our own id. */
   readonly #waiting = new Map<string, Waiting>()
   #lastId = 0
 
-  constructor(deps: ModernBridgeDeps, peering: Peering, lines: SharedLines) {
+  constructor(deps: ModernBridgeDeps, { peering, limits, lines }: ModernServer) {
     this.#deps = deps
     this.#peering = peering
+    this.#limits = limits
     this.#lines = lines
   }
 
   async handle(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
     if (envelope.kind !== 'request') return this.#tell(exchange, body, envelope)
-    const operation = beginOperation(this.#deps, {
-      peering: this.#peering,
-      envelope,
-      protocolVersion: eraOf(exchange, envelope).version,
-      httpTraceparent: requestHeader(exchange, 'traceparent'),
-      httpTracestate: requestHeader(exchange, 'tracestate'),
-      arrivedAtMs: exchange.arrivedAtMs,
-    })
-    this.#deps.onRequest(this.#peering.upstream, 1)
     const { streams } = this.#deps
-    const reply = new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined })
-    const waiting: Waiting = { exchange, envelope, operation, reply, line: undefined }
+    const waiting: Waiting = {
+      exchange,
+      body,
+      envelope,
+      reply: new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined }),
+      admission: this.#admission(),
+      operation: undefined,
+      line: undefined,
+      id: undefined,
+      isOver: false,
+    }
+    // In the modern era the end of the client's connection is the cancellation.
+    waiting.reply.onGone(() => this.#cancel(waiting))
+    if (waiting.isOver) return
+    waiting.admission.enter(claimOf(envelope), (refusal) => {
+      if (refusal) this.#refuse(waiting, refusal)
+      else void this.#serve(waiting)
+    })
+  }
+
+  #refuse(waiting: Waiting, error: KnownError): void {
+    this.#deps.instruments.countRejected(error.code)
+    this.#fail(waiting, error)
+  }
+
+  async #serve(waiting: Waiting): Promise<void> {
+    const { exchange } = waiting
+    waiting.operation = this.#measure(waiting)
+    waiting.admission.sent({
+      isExcused: () => exchange.outgoing.writableNeedDrain,
+      onOverdue: (error) => this.#overdue(waiting, error),
+    })
+    let line: SharedLine | undefined
     try {
-      waiting.line = await this.#lines.borrow(exchange)
-      if (exchange.outgoing.destroyed) throw clientGone()
-      this.#ask(body, waiting, waiting.line)
+      line = await this.#lines.borrow(exchange)
+      if (waiting.isOver) return this.#lines.release(line)
+      this.#ask(waiting, line)
     } catch (error) {
-      this.#fail(waiting, known(error), false)
+      if (!line) this.#lines.release(undefined)
+      this.#fail(waiting, known(error))
     }
   }
 
@@ -91,6 +131,7 @@ export class ModernBridge {
       if (key !== undefined) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return key !== undefined
     }
+    waiting.admission.heard()
     waiting.reply.message(translate(message, envelope, waiting.envelope))
     const { outgoing } = waiting.exchange
     if (outgoing.writableLength > maxUnreadBytes) outgoing.destroy()
@@ -104,60 +145,74 @@ export class ModernBridge {
 
   /** The same for any connection. */
   lost(line: SharedLine, error: KnownError): void {
-    for (const [id, waiting] of this.#waiting) {
+    for (const waiting of this.#waiting.values()) {
       if (waiting.line !== line) continue
-      this.#waiting.delete(id)
-      this.#fail(waiting, error, true)
+      this.#fail(waiting, error)
     }
   }
 
-  #ask(body: Buffer, waiting: Waiting, { channel }: SharedLine): void {
-    const { exchange, envelope } = waiting
+  #ask(waiting: Waiting, line: SharedLine): void {
+    const { body, envelope } = waiting
     this.#lastId += 1
     const id = `"vitals+${this.#lastId}"`
+    waiting.line = line
+    waiting.id = id
     this.#waiting.set(id, waiting)
-    // In the modern era the end of the client's connection is the cancellation.
-    exchange.outgoing.once('close', () => this.#cancel(id))
     const edits = [edit(envelope.ranges.id, id), edit(envelope.ranges.progressToken, id)].flat()
-    channel.send(splice(body, edits), {}).catch((error: unknown) => {
-      if (this.#waiting.delete(id)) this.#fail(waiting, known(error), false)
-    })
+    line.channel.send(splice(body, edits), {}).catch((error: unknown) => this.#fail(waiting, known(error), false))
   }
 
-  /** Gives the connection back and tells the client; `delivered` says whether the server got the request. */
-  #fail(waiting: Waiting, error: KnownError, delivered: boolean): void {
-    this.#release(waiting)
-    waiting.operation.end({ kind: 'failure', error })
+  /** `delivered` says whether the server got the request. */
+  #fail(waiting: Waiting, error: KnownError, delivered = waiting.id !== undefined): void {
+    if (!this.#end(waiting, { kind: 'failure', error })) return
     waiting.reply.fail(error, waiting.envelope.id, { delivered })
   }
 
-  #cancel(id: string): void {
-    const waiting = this.#waiting.get(id)
-    if (!waiting) return
-    this.#waiting.delete(id)
-    waiting.operation.end({ kind: 'failure', error: clientGone() })
-    const { line } = waiting
-    const params = `{"requestId":${id},"reason":"the client closed the connection"}`
-    const message = Buffer.from(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":${params}}`)
-    line?.channel.send(message, {}).catch(() => undefined) // The connection is gone, and the request with it.
-    this.#release(waiting)
+  #overdue(waiting: Waiting, error: KnownError): void {
+    this.#stop(waiting, error.message)
+    this.#fail(waiting, error)
+  }
+
+  #cancel(waiting: Waiting): void {
+    if (waiting.isOver) return
+    this.#stop(waiting, 'the client closed the connection')
+    this.#end(waiting, { kind: 'failure', error: clientGone() })
+  }
+
+  /** Tells the server that nobody waits any more. */
+  #stop({ id, line }: Waiting, reason: string): void {
+    if (id === undefined) return
+    line?.channel.send(cancellationOf(id, reason), {}).catch(() => undefined) // The connection is gone, and the request with it.
+  }
+
+  /** Gives everything back; false when that was done already. */
+  #end(waiting: Waiting, end: OperationEnd): boolean {
+    if (waiting.isOver) return false
+    waiting.isOver = true
+    waiting.admission.over()
+    if (waiting.id !== undefined) {
+      this.#waiting.delete(waiting.id)
+      this.#lines.release(waiting.line)
+    }
+    // What was refused or given up before its turn is measured too.
+    waiting.operation ??= this.#measure(waiting)
+    waiting.operation.end(end)
+    return true
   }
 
   #answer(message: Buffer, envelope: Envelope): boolean {
     const id = envelope.id ?? ''
     const waiting = this.#waiting.get(id)
     if (!waiting) {
-      if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'client_gone')
+      if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return id.startsWith('"vitals+')
     }
-    this.#waiting.delete(id)
-    this.#release(waiting)
     const { method } = waiting.envelope
     const { labels } = this.#deps.instruments
     if (method === 'tools/list') labels.admit(this.#peering.upstream, 'tool', namesIn(message, 'tools'))
     if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(message, 'prompts'))
     waiting.reply.answer(translate(message, envelope, waiting.envelope), statusOfAnswer(envelope.error, 'modern'))
-    waiting.operation.end({ kind: 'answer', envelope })
+    this.#end(waiting, { kind: 'answer', envelope })
     return true
   }
 
@@ -176,20 +231,34 @@ export class ModernBridge {
    */
   async #tell(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
     if (envelope.requestId === undefined && envelope.kind === 'notification') {
-      let line: SharedLine | undefined
-      try {
-        line = await this.#lines.borrow(exchange)
-        await line.channel.send(body, {})
-      } finally {
-        this.#lines.release(line)
-      }
+      await deliver(this.#admission(), () => this.#pass(exchange, body))
     }
     accepted(exchange)
   }
 
-  #release({ line }: Waiting): void {
-    this.#deps.onRequest(this.#peering.upstream, -1)
-    this.#lines.release(line)
+  async #pass(exchange: Exchange, body: Buffer): Promise<void> {
+    let line: SharedLine | undefined
+    try {
+      line = await this.#lines.borrow(exchange)
+      await line.channel.send(body, {})
+    } finally {
+      this.#lines.release(line)
+    }
+  }
+
+  #admission(): Admission {
+    return new Admission(this.#deps, this.#peering.upstream, this.#limits)
+  }
+
+  #measure({ exchange, envelope }: Waiting): Operation {
+    return beginOperation(this.#deps, {
+      peering: this.#peering,
+      envelope,
+      protocolVersion: eraOf(exchange, envelope).version,
+      httpTraceparent: requestHeader(exchange, 'traceparent'),
+      httpTracestate: requestHeader(exchange, 'tracestate'),
+      arrivedAtMs: exchange.arrivedAtMs,
+    })
   }
 }
 

@@ -3,11 +3,13 @@ import type { StreamEnd } from '../telemetry/instruments.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { sseEvent } from '../wire/sse.ts'
 import type { Exchange } from './exchange.ts'
-import { errorMessageFor, replyError } from './replies.ts'
+import { accepted, errorMessageFor, replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
 
 /** Where the answer to one bridged request goes, and what the server says before it. */
 export interface Reply {
+  /** The server is asked now: until then, a failure can have a status of its own. */
+  asked(): void
   message(message: Buffer): void
   /** Sends the answer and ends. `headers` go with it when nothing was sent before. */
   answer(message: Buffer, status: number, headers?: Readonly<Record<string, string>>): void
@@ -43,6 +45,10 @@ export class ReplyStream implements Reply {
   constructor(options: ReplyStreamOptions) {
     this.#options = options
     this.#exchange = options.exchange
+  }
+
+  asked(): void {
+    // The answer says it all.
   }
 
   onGone(listener: () => void): void {
@@ -89,8 +95,9 @@ export class ReplyStream implements Reply {
 
   fail(error: KnownError, id: string | undefined, details: Readonly<Record<string, unknown>> = {}): void {
     const { incoming, outgoing } = this.#exchange
-    if (outgoing.headersSent) this.answer(Buffer.from(errorMessageFor(error, id, details)), 200)
-    else replyError(incoming, outgoing, error, { id, details })
+    if (!this.#stream) return replyError(incoming, outgoing, error, { id, details })
+    this.message(Buffer.from(errorMessageFor(error, id, details)))
+    this.end(error.code === 'upstream_timeout' ? 'stalled' : 'upstream_ended')
   }
 
   /** Ends without an answer: as a stream, since that alone needs none. */
@@ -119,6 +126,7 @@ export class ReplyStream implements Reply {
 /** HTTP+SSE: every answer goes to the one stream of the session, which outlives them all. */
 export function streamReply(stream: ReplyStream): Reply {
   return {
+    asked: () => undefined,
     message: (message) => stream.message(message),
     answer: (message) => stream.message(message),
     fail: (error, id, details) => stream.message(Buffer.from(errorMessageFor(error, id, details))),
@@ -127,27 +135,42 @@ export function streamReply(stream: ReplyStream): Reply {
   }
 }
 
+/** HTTP+SSE: the same for one POST, which is accepted when the server is asked; what fails before fails the POST. */
+export function postedReply(stream: ReplyStream, exchange: Exchange): Reply {
+  const { incoming, outgoing } = exchange
+  const onStream = streamReply(stream)
+  const accept = () => {
+    if (!outgoing.headersSent) accepted(exchange)
+  }
+  return {
+    ...onStream,
+    asked: accept,
+    fail: (error, id, details) => {
+      if (outgoing.headersSent) onStream.fail(error, id, details)
+      else replyError(incoming, outgoing, error, { id, details })
+    },
+    end: accept,
+  }
+}
+
 /**
  * HTTP+SSE: the same for `initialize`, whose POST is left open until the server has said whether it wants other
  * credentials: that is the one answer that a client can only get by HTTP.
  */
-export function openingReply(stream: ReplyStream, { incoming, outgoing }: Exchange): Reply {
-  const onStream = streamReply(stream)
-  const accept = () => {
-    if (!outgoing.headersSent) outgoing.writeHead(202, { 'content-length': 0 }).end()
-  }
+export function openingReply(stream: ReplyStream, exchange: Exchange): Reply {
+  const posted = postedReply(stream, exchange)
+  let isAsked = false
   return {
-    ...onStream,
+    ...posted,
+    asked: () => void (isAsked = true),
     answer: (message, status) => {
-      accept()
-      onStream.answer(message, status)
+      posted.asked()
+      posted.answer(message, status)
     },
     fail: (error, id, details) => {
-      if (error instanceof Unauthorized) return replyError(incoming, outgoing, error, { id, details })
-      accept()
-      onStream.fail(error, id, details)
+      if (isAsked && !(error instanceof Unauthorized)) posted.asked()
+      posted.fail(error, id, details)
     },
-    end: accept,
   }
 }
 
@@ -166,6 +189,7 @@ export function batchReplies(stream: ReplyStream, count: number): Reply[] {
     if (left === 0) stream.end()
   }
   const reply: Reply = {
+    asked: () => undefined,
     message: (message) => stream.message(message),
     answer: (message) => last(message),
     fail: (error, id, details) => last(Buffer.from(errorMessageFor(error, id, details))),

@@ -261,7 +261,7 @@ export const metrics = {
     unit: '{request}',
     labels: [label.upstream],
     live: true,
-    help: 'Requests that the server has not answered yet.',
+    help: 'Requests whose clients wait for the server.',
   },
   upstreamQueueLength: {
     instrument: 'mcp.upstream.queue_length',

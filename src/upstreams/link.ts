@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.ts'
 import { KnownError, errorCode } from '../errors.ts'
+import { cancellationOf } from '../wire/cancellation.ts'
 import type { Envelope } from '../wire/envelope.ts'
-import type { Outgoing } from './channel.ts'
+import type { Channel, Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
 import { HttpChannel } from './http-channel.ts'
@@ -14,6 +15,8 @@ export interface Link {
   open(headers: HeadersFor): Promise<void>
   /** Sends one message of the client, with the headers that came with it. Rejects like `Channel.send`. */
   send(message: Buffer, envelope: Envelope, headers: HeadersFor): Promise<void>
+  /** Tells the server that nobody waits for the answer to this request any more, whether it hears that or not. */
+  giveUp(id: string, reason: string, headers: HeadersFor): void
   /** Back-pressure: while the client does not read, the server is not read either. */
   hold(isFull: boolean): void
   close(): Promise<void>
@@ -47,6 +50,9 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       await line.channel.send(message)
       if (method === 'notifications/initialized') line.opened = true
     },
+    giveUp: (id, reason) => {
+      line?.channel.send(cancellationOf(id, reason)).catch(() => undefined) // It has gone, and the request with it.
+    },
     hold: (isFull) => {
       if (isFull) line?.process.stdout.pause()
       else line?.process.stdout.resume()
@@ -66,32 +72,92 @@ export interface UrlLinkOptions {
   readonly listener: LinkListener
 }
 
+/** How long a server may take to hear that it should stop. */
+const giveUpMs = 5000
+
+interface OpenPost {
+  readonly end: AbortController
+  readonly isModern: boolean
+}
+
+/** The POSTs of requests, which end when the request is given up: a server that hangs may leave them open for ever. */
+class OpenPosts {
+  readonly #channel: Channel
+  readonly #clock: Clock
+  readonly #open = new Map<string, OpenPost>()
+
+  constructor(channel: Channel, clock: Clock) {
+    this.#channel = channel
+    this.#clock = clock
+  }
+
+  get(id: string | undefined): OpenPost | undefined {
+    return this.#open.get(id ?? '')
+  }
+
+  async send(message: Buffer, envelope: Envelope): Promise<void> {
+    const { kind, id, metaProtocolVersion } = envelope
+    const post = { end: new AbortController(), isModern: metaProtocolVersion !== undefined }
+    if (kind === 'request' && id !== undefined) this.#open.set(id, post)
+    try {
+      await this.#channel.send(message, outgoingOf(envelope), post.end.signal)
+    } finally {
+      if (id !== undefined && this.#open.get(id) === post) this.#open.delete(id)
+    }
+  }
+
+  /** The end of its connection is how a modern request is cancelled (MCP 2026-07-28, Streamable HTTP). */
+  giveUp(id: string, reason: string): void {
+    const post = this.get(id)
+    post?.end.abort()
+    if (post?.isModern) return
+    const expiry = new AbortController()
+    const timer = this.#clock.after(giveUpMs, () => expiry.abort())
+    this.#channel
+      .send(cancellationOf(id, reason), { method: 'notifications/cancelled' }, expiry.signal)
+      .catch(() => undefined) // It need not hear it.
+      .finally(() => timer.cancel())
+  }
+}
+
 /** An event stream of its own. */
 export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
+  let isOpen = false
+  let lost: KnownError | undefined
   const channel = new SseChannel({
     endpoint: own,
     clock,
     maxBodyBytes,
     events: {
       onMessage: (message, envelope) => listener.onMessage(message, envelope),
-      onClose: (why) => listener.onClose(new KnownError('upstream_closed', why)),
+      onClose: (why) => {
+        lost = new KnownError('upstream_closed', why)
+        if (isOpen) listener.onClose(lost)
+      },
     },
   })
+  const posts = new OpenPosts(channel, clock)
   return {
-    open: (headers) => {
+    open: async (headers) => {
       own.speakFor(headers)
-      return channel.open()
+      await channel.open()
+      if (lost) throw lost
+      isOpen = true
     },
-    send: async (message, _envelope, headers) => {
+    send: async (message, envelope, headers) => {
       own.speakFor(headers)
       try {
-        await channel.send(message, {})
+        await posts.send(message, envelope)
       } catch (error) {
         // Nothing can come on a stream that the server no longer knows.
         if (errorCode(error) === 'upstream_session_gone') await channel.close()
         throw error
       }
+    },
+    giveUp: (id, reason, headers) => {
+      own.speakFor(headers)
+      posts.giveUp(id, reason)
     },
     hold: (isFull) => own.hold(isFull),
     close: () => channel.close(),
@@ -102,7 +168,6 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
 export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
   let openingId: string | undefined
-  const requests = new Map<string, { readonly end: AbortController; readonly isModern: boolean }>()
   const channel = new HttpChannel({
     endpoint: own,
     clock,
@@ -116,25 +181,24 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
       },
     },
   })
+  const posts = new OpenPosts(channel, clock)
   return {
     open: () => Promise.resolve(),
     send: async (message, envelope, headers) => {
-      const { kind, id, method, requestId, metaProtocolVersion } = envelope
+      const { id, method, requestId } = envelope
       own.speakFor(headers)
       if (method === 'initialize') openingId = id
-      const cancelled = method === 'notifications/cancelled' ? requests.get(requestId ?? '') : undefined
+      const cancelled = method === 'notifications/cancelled' ? posts.get(requestId) : undefined
       // The end of its connection is how a modern request is cancelled (MCP 2026-07-28, Streamable HTTP).
       if (cancelled?.isModern) return cancelled.end.abort()
-      const request = { end: new AbortController(), isModern: metaProtocolVersion !== undefined }
-      if (kind === 'request' && id !== undefined) requests.set(id, request)
-      try {
-        await channel.send(message, outgoingOf(envelope), request.end.signal)
-      } finally {
-        if (id !== undefined && requests.get(id) === request) requests.delete(id)
-      }
+      await posts.send(message, envelope)
       if (method === 'notifications/initialized') channel.listen((error) => listener.onClose(error))
       // Its answer will not come, and servers then leave the stream open that it would have come on.
       cancelled?.end.abort()
+    },
+    giveUp: (id, reason, headers) => {
+      own.speakFor(headers)
+      posts.giveUp(id, reason)
     },
     hold: (isFull) => own.hold(isFull),
     close: () => channel.close(),

@@ -65,6 +65,7 @@ describe('a good file', () => {
               cwd: join(folder, 'work'),
             },
             resident: 'always',
+            limits: { ...limits, stallTimeoutMs: 600_000 },
           },
         },
         {

@@ -71,6 +71,7 @@ mcpServers:
         transport: 'stdio',
         launch: { command: 'npx', args: ['-v'], env: { ONE: '1', TWO: 'two' } },
         resident: 'never',
+        limits,
       },
       {
         transport: 'sse',
@@ -86,7 +87,7 @@ mcpServers:
     const { upstreams } = config(base, 'mcpServers: {files: {url: http://localhost:1/mcp}, web: {command: node}}')
     expect(upstreams.map(({ target }) => target)).toEqual([
       { transport: 'http', url: new URL('http://localhost:1/mcp'), headers: {}, upstreamHost: 'auto', limits },
-      { transport: 'stdio', launch: { command: 'node', args: [], env: {} }, resident: 'when_idle' },
+      { transport: 'stdio', launch: { command: 'node', args: [], env: {} }, resident: 'when_idle', limits },
     ])
   })
 

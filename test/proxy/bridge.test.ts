@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
 import { RawClient, type RawMessage, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { type ProxyOptions, type RunningProxy, startProxy, stdioOf } from './fixture.ts'
@@ -332,7 +333,7 @@ describe('sessions', () => {
     const proxy = await start({}, ['--mute'])
     const client = connectTo(proxy)
     client.send(rawRequest({ path, headers: json, body: initialize }))
-    await proxy.until(() => proxy.inFlight('p') === 1)
+    await eventually(() => stdioOf(proxy, 'p').sessionLines().length === 1, { what: 'a process' })
     const [line] = stdioOf(proxy, 'p').sessionLines()
     client.close()
     await line?.process.exited
@@ -403,9 +404,10 @@ describe('sessions', () => {
     const [client, stream] = [connectTo(proxy), connectTo(proxy)]
     stream.send(rawRequest({ method: 'GET', path, headers: session }))
     await stream.head()
+    await clock.advance(3_590_000)
     client.send(rawRequest({ path, headers: session, body: say('1', []) }))
     await proxy.until(() => proxy.inFlight('p') === 1)
-    await clock.advance(3_600_000)
+    await clock.advance(10_000)
     for (const body of [say('2', [ok]), `[${say('3', [ok])},${note}]`]) {
       const refused = await post(proxy, session, body)
       expect([statusOf(refused), reasonOf(refused)]).toEqual([404, 'session_not_found'])

@@ -18,6 +18,7 @@ import type { EndedStream, Instruments, Operation } from '../../src/telemetry/in
 import type { OperationResult, ServerSpanStart, Tracing } from '../../src/telemetry/tracing.ts'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
+import { limited } from '../../src/upstreams/queue.ts'
 import { StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
 import type { HostPolicy, RequestLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
@@ -31,7 +32,12 @@ export type TestUpstream =
       readonly upstreamHost?: HostPolicy
       readonly limits?: RequestLimits
     }
-  | { readonly script: string; readonly args?: readonly string[]; readonly resident?: ResidentPolicy }
+  | {
+      readonly script: string
+      readonly args?: readonly string[]
+      readonly resident?: ResidentPolicy
+      readonly limits?: RequestLimits
+    }
 
 export interface ProxyOptions extends Partial<GuardOptions> {
   readonly upstreams: Readonly<Record<string, TestUpstream>>
@@ -218,7 +224,7 @@ function urlAccess(upstream: Extract<TestUpstream, { url: string }>, clock: Cloc
 
 function stdioAccess(
   name: string,
-  { script, args = [], resident = 'never' }: Extract<TestUpstream, { script: string }>,
+  { script, args = [], resident = 'never', limits }: Extract<TestUpstream, { script: string }>,
   bridge: Bridge,
   told: Told,
   clock: Clock,
@@ -242,12 +248,13 @@ function stdioAccess(
       onCrashLoop: () => undefined,
       onIdle: () => undefined,
       onDropped: (reason) => void told.dropped.push(reason),
-      onResidentMessage: (_line, message, envelope) => void bridge.modern(name, upstream).hear(message, envelope),
-      onResidentClosed: (line, why) => bridge.modern(name, upstream).closed(line, why),
+      onResidentMessage: (_line, message, envelope) => void bridge.modern(name, access).hear(message, envelope),
+      onResidentClosed: (line, why) => bridge.modern(name, access).closed(line, why),
     },
   })
+  const access = { kind: 'stdio', upstream, ...limited(clock, { limits }) } as const
   upstream.start()
-  return { kind: 'stdio', upstream }
+  return access
 }
 
 function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void): Instruments {

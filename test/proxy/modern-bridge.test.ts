@@ -178,7 +178,7 @@ describe('when one side goes', () => {
       ),
     ).toBe(true)
     await post(proxy, say('2', [`{"id":${ours},"result":{"secret":1}}`, ok]))
-    expect(proxy.told.dropped).toEqual(['client_gone'])
+    expect(proxy.told.dropped).toEqual(['no_request'])
     expect(proxy.told.operations.find(({ method }) => method === 'tools/call')?.errorType).toBe('cancelled')
   })
 

@@ -1,0 +1,67 @@
+import type { Envelope } from '../wire/envelope.ts'
+
+/**
+ * The requests of one session that have no answer yet: those that wait for their turn, and those that the server was
+ * asked. By the raw text of the id; a client that uses an id twice at once gets its answers in the order it asked.
+ */
+export class OpenRequests<T extends { readonly envelope: Envelope }> {
+  readonly #queued = new Set<T>()
+  readonly #asked = new Map<string, readonly T[]>()
+
+  queue(request: T): void {
+    this.#queued.add(request)
+  }
+
+  /** It is its turn. */
+  ask(request: T): void {
+    const id = idOf(request)
+    this.#queued.delete(request)
+    this.#asked.set(id, [...(this.#asked.get(id) ?? []), request])
+  }
+
+  has(request: T): boolean {
+    return this.#queued.has(request) || this.#withId(idOf(request)).includes(request)
+  }
+
+  isQueued(request: T): boolean {
+    return this.#queued.has(request)
+  }
+
+  /** False when it was not open any more. */
+  remove(request: T): boolean {
+    if (this.#queued.delete(request)) return true
+    const id = idOf(request)
+    const before = this.#withId(id)
+    const left = before.filter((one) => one !== request)
+    if (left.length === 0) this.#asked.delete(id)
+    else this.#asked.set(id, left)
+    return left.length < before.length
+  }
+
+  /** The request that an answer with this id is for. */
+  answeredBy(id: string | undefined): T | undefined {
+    return this.#withId(id ?? 'null')[0]
+  }
+
+  /** The request that a cancellation of this id means: the latest, and rather one that the server has not got. */
+  cancelledBy(id: string): T | undefined {
+    return [...this.#queued].findLast((request) => idOf(request) === id) ?? this.#withId(id).at(-1)
+  }
+
+  /** Those that the server was asked. */
+  asked(): T[] {
+    return [...this.#asked.values()].flat()
+  }
+
+  all(): T[] {
+    return [...this.#queued, ...this.asked()]
+  }
+
+  #withId(id: string): readonly T[] {
+    return this.#asked.get(id) ?? []
+  }
+}
+
+function idOf({ envelope }: { readonly envelope: Envelope }): string {
+  return envelope.id ?? 'null'
+}

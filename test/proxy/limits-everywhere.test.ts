@@ -1,0 +1,101 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { limitedOf } from '../../src/heartbeat/monitored.ts'
+import { eventually } from '../support/eventually.ts'
+import {
+  type ClientKind,
+  type Got,
+  type Path,
+  type PathOptions,
+  type ServerKind,
+  heardOf,
+  openPath,
+  pairs,
+} from './paths.ts'
+
+const closers: (() => Promise<void> | void)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close()
+})
+
+const open = (client: ClientKind, server: ServerKind, options?: PathOptions) =>
+  openPath(client, server, closers, options)
+
+function errorOf({ message }: Got) {
+  const { id, error } = message as { id?: unknown; error?: { code: number; data?: { reason?: string } } }
+  return { id, code: error?.code, reason: error?.data?.reason }
+}
+
+function queueOf({ proxy }: Path) {
+  const access = proxy.access.get('u')
+  if (!access || access.kind === 'pipe') throw new Error('nobody reaches u')
+  return limitedOf(access).queue
+}
+
+async function waiting(path: Path, inFlight: number, queued: number): Promise<void> {
+  const now = () => `${path.proxy.inFlight('u')} in flight, ${queueOf(path).length} queued`
+  const wanted = `${inFlight} in flight, ${queued} queued`
+  await eventually(() => now() === wanted, { what: wanted })
+}
+
+/** An HTTP+SSE client has its POST accepted before the server is late. */
+const statusOf = (client: string, status: number) => (client === 'sse' ? 202 : status)
+
+describe.each(pairs)('%s client, %s server', (client, server) => {
+  it('a request that the server leaves unanswered is given up: 504, and the server hears so', async () => {
+    const path = await open(client, server)
+    const asked = path.ask(7, 'silent')
+    await waiting(path, 1, 0)
+    await heardOf(path, (text) => text.includes('"silent"'))
+    await path.clock.advance(58_000)
+    expect(path.proxy.inFlight('u')).toBe(1)
+    await path.clock.advance(3000)
+    const got = await asked
+    expect(got.status).toBe(statusOf(client, 504))
+    expect(errorOf(got)).toEqual({ id: 7, code: -32000, reason: 'upstream_timeout' })
+    await waiting(path, 0, 0)
+    expect(path.proxy.told.failed.map(({ code }) => code)).toContain('upstream_timeout')
+    const measured = path.proxy.told.operations.filter(({ method }) => method === 'silent')
+    expect(measured.map(({ errorType }) => errorType)).toEqual(['upstream_timeout', 'upstream_timeout'])
+    // Where the request had a connection or stream of its own, that was closed.
+    if (server === 'http' && client !== 'sse') return
+    if (client === 'modern' && server === 'sse') return
+    await heardOf(path, (text) => text.includes('notifications/cancelled') && text.includes('stall_timeout_seconds'))
+  })
+
+  it('beyond max_in_flight requests wait, and get 503 with Retry-After after queue_timeout_seconds', async () => {
+    const path = await open(client, server, { limits: { maxInFlight: 1 } })
+    const first = path.ask(1, 'silent')
+    await waiting(path, 1, 0)
+    const second = path.ask(2, 'ping')
+    await waiting(path, 1, 1)
+    await path.clock.advance(3000)
+    const got = await second
+    expect([got.status, got.headers['retry-after'], errorOf(got)]).toEqual([
+      503,
+      '1',
+      { id: 2, code: -32000, reason: 'queue_full' },
+    ])
+    expect(path.proxy.told.rejected).toEqual(['queue_full'])
+    await path.clock.advance(60_000)
+    await first
+    await waiting(path, 0, 0)
+    // The place is free again.
+    expect((await path.ask(3, 'ping')).message).toMatchObject({ id: 3, result: {} })
+    expect((await path.heard()).some((text) => text.includes('"id":2'))).toBe(false)
+  })
+
+  it('and 503 at once when the queue is full', async () => {
+    const path = await open(client, server, { limits: { maxInFlight: 1, maxQueue: 0 } })
+    void path.ask(1, 'silent').catch(() => undefined)
+    await waiting(path, 1, 0)
+    expect([(await path.ask(2, 'ping')).status, path.proxy.told.rejected]).toEqual([503, ['queue_full']])
+  })
+
+  it('a client that leaves gives back what it took, waiting or under way', async () => {
+    const path = await open(client, server, { limits: { maxInFlight: 1 } })
+    for (const id of [1, 2]) path.ask(id, 'silent').catch(() => undefined)
+    await waiting(path, 1, 1)
+    path.leave()
+    await waiting(path, 0, 0)
+  })
+})

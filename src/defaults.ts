@@ -49,6 +49,8 @@ export const defaults = {
     startsBeforeCrashLoop: 10,
     crashLoopRetryMs: 600_000,
     concurrentStarts: 4,
+    /** A start that nobody knows to be over holds its place among those for this long at most. */
+    startHoldMs: 2000,
     discoverPatienceMs: 20_000,
     stdinGraceMs: 3000,
     residentStdinGraceMs: 500,

@@ -81,6 +81,11 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
         heartbeat.processGone(reason, others)
       },
       onStartFailed: (why) => heartbeat.startFailed(why),
+      onSpareExited: (process, exit, decision) => {
+        const next = decision.kind === 'restart' ? decision.delayMs : decision.retryInMs
+        const fields = { upstream: name, stderr: lastLine(process), next_start_in_seconds: next / 1000 }
+        log.warn(fields, `spare process ${process.pid ?? '?'} ${describeExit(exit)}`)
+      },
       onRestart: (reason) => {
         restarts += 1
         instruments.countRestart(name, reason)
@@ -116,7 +121,10 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     prober,
     processes: () => {
       const lines = [upstream.residentLine(), ...upstream.sessionLines()]
-      return lines.flatMap((line) => (line ? processView(line.process, line.role, line.session) : []))
+      return [
+        ...lines.flatMap((line) => (line ? processView(line.process, line.role, line.session) : [])),
+        ...upstream.spareProcesses().flatMap((process) => processView(process, 'spare', undefined)),
+      ]
     },
     restarts: () => restarts,
     connections: () => undefined,

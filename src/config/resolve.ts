@@ -82,8 +82,8 @@ function targetOf(
   const limits = limitsOf({ ...upstreamDefaults, ...entry })
   const address = entry.url ?? entry.httpUrl ?? entry.serverUrl
   if (address === undefined) {
-    const { resident = 'when_idle' } = entry
-    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident, limits }
+    const { resident, spare_processes: spareProcesses } = { ...upstreamDefaults, ...entry }
+    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident, spareProcesses, limits }
   }
   const url = new URL(address)
   const target = {

@@ -187,7 +187,9 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
     ...headerFaults(entry.headers ?? {}),
     ...credentialFaults(entry, new URL(entry[key] ?? '')),
   ]
-  if (entry.resident !== undefined) faults.push(['resident', 'is for a server with a command; this one has a url'])
+  for (const name of ['resident', 'spare_processes'] as const) {
+    if (entry[name] !== undefined) faults.push([name, 'is for a server with a command; this one has a url'])
+  }
   if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])
   return faults
 }

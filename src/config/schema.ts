@@ -41,6 +41,7 @@ export const fileDefaults = {
 
 export const upstreamDefaults = {
   resident: 'when_idle',
+  spare_processes: 0,
   upstream_host: 'auto',
   stall_timeout_seconds: defaults.requests.stallTimeoutMs / 1000,
   request_timeout_seconds: defaults.requests.requestTimeoutMs / 1000,
@@ -281,6 +282,11 @@ const upstream = z.strictObject({
     z.enum(['always', 'when_idle', 'never']),
     'When a process of our own, for heartbeats and modern requests, runs beside the sessions (command only).',
     upstreamDefaults.resident,
+  ),
+  spare_processes: setting(
+    z.int().min(0).max(16),
+    'How many processes to start ahead, so that a client’s initialize need not wait for one (command only).',
+    upstreamDefaults.spare_processes,
   ),
   max_sessions: setting(
     z.int().min(1).max(100_000),

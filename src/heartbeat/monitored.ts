@@ -9,8 +9,8 @@ import type { Prober } from './probe.ts'
 /** One process of an upstream, as `/debug` and the metrics show it. */
 export interface ProcessView {
   readonly pid: number
-  /** `server` serves a URL; the others are those of a stdio upstream. */
-  readonly role: 'resident' | 'session' | 'server'
+  /** `server` serves a URL; the others are those of a stdio upstream, of which a `spare` waits for its session. */
+  readonly role: 'resident' | 'session' | 'spare' | 'server'
   readonly session: string | undefined
   readonly startedAtWallMs: number
   /** The end of what it wrote to stderr. */

@@ -32,14 +32,15 @@ export interface LinkListener {
 /** A process of its own. Its opening exchange is the client's, so heartbeats wait until that is over. */
 export function stdioLink(upstream: StdioUpstream, session: string, listener: LinkListener): Link {
   let line: Line | undefined
-  let isClosed = false
+  const closed = new AbortController()
   return {
     open: async () => {
-      const opened = await upstream.openSession(session, {
-        onMessage: (message, envelope) => listener.onMessage(message, envelope),
-        onClose: (why) => listener.onClose(new KnownError('upstream_exited', why)),
-      })
-      if (isClosed) {
+      const hears = {
+        onMessage: (message: Buffer, envelope: Envelope) => listener.onMessage(message, envelope),
+        onClose: (why: string) => listener.onClose(new KnownError('upstream_exited', why)),
+      }
+      const opened = await upstream.openSession(session, hears, closed.signal)
+      if (closed.signal.aborted) {
         await upstream.closeSession(opened)
         throw new KnownError('cancelled', 'the session ended while its process started')
       }
@@ -58,7 +59,7 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       else line?.process.stdout.resume()
     },
     close: async () => {
-      isClosed = true
+      closed.abort()
       if (line) await upstream.closeSession(line)
     },
   }

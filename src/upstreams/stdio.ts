@@ -3,6 +3,7 @@ import { KnownError } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
 import { type ExitReason, type ServerProcess, describeExit } from './process.ts'
+import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
 import { type StartGate, Supervisor } from './supervisor.ts'
 import type { RestartReason, StdioTarget } from './upstream.ts'
@@ -31,7 +32,7 @@ export interface Line {
   listener: LineListener | undefined
 }
 
-export interface StdioUpstreamEvents {
+export interface StdioUpstreamEvents extends SpareEvents {
   /** A resident process runs and waits for its handshake. */
   onResidentStarted(line: Line): void
   /** A process ended that we did not end; `others` still run. */
@@ -70,6 +71,7 @@ const residentLingerMs = 60_000
 export class StdioUpstream {
   readonly #options: StdioUpstreamOptions
   readonly #supervisor: Supervisor
+  readonly #spares: SparePool
   readonly #sessions = new Set<Line>()
   /** Those of sessions that are over: a shutdown waits for them too. */
   readonly #closing = new Set<Line>()
@@ -82,7 +84,15 @@ export class StdioUpstream {
 
   constructor(options: StdioUpstreamOptions) {
     this.#options = options
-    const { clock, random, startProcess, starts, startDeadlineMs, events } = options
+    const { target, clock, random, startProcess, starts, startDeadlineMs, events } = options
+    this.#spares = new SparePool({
+      clock,
+      random,
+      start: () => startProcess('session'),
+      starts,
+      count: target.spareProcesses ?? 0,
+      events,
+    })
     this.#supervisor = new Supervisor({
       clock,
       random,
@@ -119,6 +129,7 @@ export class StdioUpstream {
   start(): void {
     this.#running = true
     this.#wakeResident()
+    this.#spares.start()
   }
 
   /** The handshake with the resident process succeeded: it may serve. */
@@ -134,6 +145,11 @@ export class StdioUpstream {
     return [...this.#sessions]
   }
 
+  /** Every process that waits for a session. */
+  spareProcesses(): readonly ServerProcess[] {
+    return this.#spares.all()
+  }
+
   residentLine(): Line | undefined {
     return this.#resident
   }
@@ -143,34 +159,49 @@ export class StdioUpstream {
   }
 
   /**
-   * A process of its own for one client session. Rejects with `upstream_exited` when it cannot be started, and with
-   * `shutting_down` after `stop()`.
+   * A process of its own for one client session: a spare one, or a new one. Rejects with `upstream_exited` when it
+   * cannot be started, with `shutting_down` after `stop()`, and with `cancelled` when `signal` aborts before its start.
    */
-  async openSession(session: string, listener: LineListener): Promise<Line> {
-    const { target, starts } = this.#options
+  async openSession(session: string, listener: LineListener, signal?: AbortSignal): Promise<Line> {
+    const { target } = this.#options
     this.#opening += 1
     try {
-      if (target.resident === 'when_idle' && this.#residentUsers === 0) await this.#sendResidentAway()
-      const release = await starts.acquire()
-      try {
-        return await this.#startSession(session, listener)
-      } finally {
-        release()
-      }
+      const isLeaving = target.resident === 'when_idle' && this.#residentUsers === 0
+      const left = isLeaving ? this.#sendResidentAway() : undefined
+      // Who wants spare processes says that several may run side by side.
+      if (!target.spareProcesses) await left
+      if (!this.#running) throw shuttingDown()
+      const spare = this.#spares.take()
+      return spare ? this.#serve(spare, session, listener) : await this.#startSession(session, listener, signal)
     } finally {
       this.#opening -= 1
       this.#wakeResident()
     }
   }
 
-  async #startSession(session: string, listener: LineListener): Promise<Line> {
-    if (!this.#running) throw new KnownError('shutting_down', 'mcp-vitals is shutting down')
-    const process = this.#options.startProcess('session')
+  /** The start counts as one until the server has said its first word. */
+  async #startSession(session: string, listener: LineListener, signal: AbortSignal | undefined): Promise<Line> {
+    const { starts, startProcess, clock } = this.#options
+    const release = await starts.acquire(signal)
+    if (signal?.aborted || !this.#running) {
+      release()
+      throw this.#running ? new KnownError('cancelled', 'the session ended before its process started') : shuttingDown()
+    }
+    const process = startProcess('session')
     if (process.pid === undefined) {
+      release()
       const why = `the process ${describeExit(await process.exited)}`
       if (this.#others() === 0) this.#options.events.onStartFailed(why)
       throw new KnownError('upstream_exited', why)
     }
+    const firstWord = new AbortController()
+    void startedUp(process, clock, firstWord.signal).then(release)
+    const line = this.#serve(process, session, listener)
+    process.stdout.once('data', () => firstWord.abort())
+    return line
+  }
+
+  #serve(process: ServerProcess, session: string, listener: LineListener): Line {
     const line = this.#line(process, 'session', session)
     line.listener = listener
     this.#sessions.add(line)
@@ -196,7 +227,7 @@ export class StdioUpstream {
     this.#linger?.cancel()
     const line = this.#resident
     if (line?.opened) return Promise.resolve(line)
-    if (!this.#running) return Promise.reject(new KnownError('shutting_down', 'mcp-vitals is shutting down'))
+    if (!this.#running) return Promise.reject(shuttingDown())
     const state = this.#supervisor.state()
     if (state === 'crash_loop' || state === 'waiting') {
       const why = 'the server process is not running: it waits for its next restart'
@@ -228,7 +259,7 @@ export class StdioUpstream {
     this.#refuseWaiters('mcp-vitals is shutting down')
     const lines = [...this.#sessions, ...this.#closing]
     this.#sessions.clear()
-    await Promise.all([this.#sendResidentAway(), ...lines.map(endLine)])
+    await Promise.all([this.#sendResidentAway(), this.#spares.stop(), ...lines.map(endLine)])
   }
 
   #line(process: ServerProcess, role: Line['role'], session: string | undefined): Line {
@@ -311,6 +342,10 @@ export class StdioUpstream {
 async function endLine({ peer, process }: Line): Promise<void> {
   peer.fail(stoppedByUs())
   await process.stop()
+}
+
+function shuttingDown(): KnownError {
+  return new KnownError('shutting_down', 'mcp-vitals is shutting down')
 }
 
 function stoppedByUs(): KnownError {

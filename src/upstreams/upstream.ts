@@ -49,6 +49,8 @@ export interface StdioTarget {
   readonly transport: 'stdio'
   readonly launch: Command
   readonly resident: ResidentPolicy
+  /** How many processes to start ahead of the sessions that will need them; none unless given. */
+  readonly spareProcesses?: number
   /** Those of `defaults.ts` unless given. */
   readonly limits?: RequestLimits | undefined
 }

@@ -66,6 +66,7 @@ describe('a good file', () => {
             },
             resident: 'always',
             limits: { ...limits, stallTimeoutMs: 600_000 },
+            spareProcesses: 2,
           },
         },
         {

@@ -72,6 +72,7 @@ mcpServers:
         launch: { command: 'npx', args: ['-v'], env: { ONE: '1', TWO: 'two' } },
         resident: 'never',
         limits,
+        spareProcesses: 0,
       },
       {
         transport: 'sse',
@@ -87,7 +88,13 @@ mcpServers:
     const { upstreams } = config(base, 'mcpServers: {files: {url: http://localhost:1/mcp}, web: {command: node}}')
     expect(upstreams.map(({ target }) => target)).toEqual([
       { transport: 'http', url: new URL('http://localhost:1/mcp'), headers: {}, upstreamHost: 'auto', limits },
-      { transport: 'stdio', launch: { command: 'node', args: [], env: {} }, resident: 'when_idle', limits },
+      {
+        transport: 'stdio',
+        launch: { command: 'node', args: [], env: {} },
+        resident: 'when_idle',
+        spareProcesses: 0,
+        limits,
+      },
     ])
   })
 

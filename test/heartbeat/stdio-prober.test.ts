@@ -39,6 +39,7 @@ async function proberOf({ resident = 'when_idle', script = () => legacyScript() 
     },
     events: {
       onResidentStarted: () => {},
+      onSpareExited: () => {},
       onCrash: () => {},
       onStartFailed: () => {},
       onRestart: () => {},
@@ -355,6 +356,7 @@ describe('real servers', () => {
         startProcess({ command: process.execPath, args, env: {}, cwd: repoRoot }, { stderrTailBytes: 1024 }),
       events: {
         onResidentStarted: () => {},
+        onSpareExited: () => {},
         onCrash: () => {},
         onStartFailed: () => {},
         onRestart: () => {},

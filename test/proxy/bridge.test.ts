@@ -437,6 +437,32 @@ describe('sessions', () => {
   })
 })
 
+describe('a spare process', () => {
+  const upstreams = { p: { script: 'scripted-stdio.mjs', spareProcesses: 1 } }
+
+  const spareOf = (proxy: RunningProxy) =>
+    eventually(() => stdioOf(proxy, 'p').spareProcesses()[0], { what: 'a spare process runs' })
+
+  it('becomes the process of the next session, as new, and is replaced', async () => {
+    const proxy = await start({ upstreams })
+    const spare = await spareOf(proxy)
+    const session = await openSession(proxy)
+    const lines = stdioOf(proxy, 'p').sessionLines()
+    expect(lines.map(({ process }) => process.pid)).toEqual([spare.pid])
+    expect(await received(proxy, session)).toEqual([initialize, '{"jsonrpc":"2.0","id":"r","method":"received"}'])
+    expect((await spareOf(proxy)).pid).not.toBe(spare.pid)
+  })
+
+  it('that was killed costs its session nothing: another is started', async () => {
+    const proxy = await start({ upstreams })
+    const spare = await spareOf(proxy)
+    spare.kill('SIGKILL')
+    await spare.exited
+    const session = await openSession(proxy)
+    expect(statusOf(await post(proxy, session, say('1', [ok])))).toBe(200)
+  })
+})
+
 describe('what is no message', () => {
   it.each([
     ['no JSON', 'hello'],

@@ -37,6 +37,7 @@ export type TestUpstream =
       readonly args?: readonly string[]
       readonly resident?: ResidentPolicy
       readonly limits?: RequestLimits
+      readonly spareProcesses?: number
     }
 
 export interface ProxyOptions extends Partial<GuardOptions> {
@@ -224,7 +225,7 @@ function urlAccess(upstream: Extract<TestUpstream, { url: string }>, clock: Cloc
 
 function stdioAccess(
   name: string,
-  { script, args = [], resident = 'never', limits }: Extract<TestUpstream, { script: string }>,
+  { script, args = [], resident = 'never', spareProcesses = 0, limits }: Extract<TestUpstream, { script: string }>,
   bridge: Bridge,
   told: Told,
   clock: Clock,
@@ -233,7 +234,7 @@ function stdioAccess(
   const launch = { command: process.execPath, args: [path, ...args], env: {} }
   const start = processStarter({ clock })
   const upstream: StdioUpstream = new StdioUpstream({
-    target: { transport: 'stdio', launch, resident },
+    target: { transport: 'stdio', launch, resident, spareProcesses },
     clock,
     random: () => 0.5,
     starts: new StartGate(4),
@@ -242,6 +243,7 @@ function stdioAccess(
     maxLineBytes: 16 * 1024 * 1024,
     events: {
       onResidentStarted: (line) => setImmediate(() => upstream.residentReady(line)),
+      onSpareExited: () => undefined,
       onCrash: () => undefined,
       onStartFailed: () => undefined,
       onRestart: () => undefined,

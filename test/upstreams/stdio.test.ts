@@ -3,7 +3,7 @@ import { errorCode } from '../../src/errors.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
 import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
-import { fakeClock } from '../support/fake-clock.ts'
+import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type FakeProcess, type FakeProcessOptions, fakeProcess, unstartable } from '../support/fake-process.ts'
 
 const crash = { kind: 'exit', code: 1 } as const
@@ -11,11 +11,14 @@ const nobody: LineListener = { onMessage: () => {}, onClose: () => {} }
 
 interface Options {
   readonly resident?: ResidentPolicy
+  readonly spareProcesses?: number
+  readonly starts?: StartGate
   readonly process?: (pid: number) => FakeProcessOptions | 'unstartable'
 }
 
 /** A stdio upstream in virtual time whose resident processes are ready at once unless `handshake` is off. */
-function upstreamOf({ resident = 'when_idle', process = () => ({}) }: Options = {}) {
+function upstreamOf(options: Options = {}) {
+  const { resident = 'when_idle', spareProcesses = 0, starts = new StartGate(4), process = () => ({}) } = options
   const clock = fakeClock()
   const processes: FakeProcess[] = []
   const log: string[] = []
@@ -24,10 +27,10 @@ function upstreamOf({ resident = 'when_idle', process = () => ({}) }: Options = 
   const test = { handshake: true }
   const say = (text: string) => void log.push(text)
   const upstream: StdioUpstream = new StdioUpstream({
-    target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident },
+    target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident, spareProcesses },
     clock,
     random: () => 1,
-    starts: new StartGate(4),
+    starts,
     startDeadlineMs: 60_000,
     maxLineBytes: 1000,
     startProcess: () => {
@@ -45,6 +48,7 @@ function upstreamOf({ resident = 'when_idle', process = () => ({}) }: Options = 
         say(`resident ${line.process.pid}`)
         if (test.handshake) upstream.residentReady(line)
       },
+      onSpareExited: (process, _exit, { kind }) => say(`spare ${process.pid} exited: ${kind}`),
       onCrash: (line, _exit, others) => say(`crash ${line.process.pid} (${others} others)`),
       onStartFailed: (why) => say(`start failed: ${why}`),
       onRestart: (reason) => say(`restart: ${reason}`),
@@ -322,6 +326,123 @@ describe('a session', () => {
     const { upstream, news } = await started({ process: (pid) => (pid === 2 ? 'unstartable' : {}) })
     await expect(upstream.openSession('a', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
     expect(news()).toContain("start failed: the process could not be started: ENOENT (there is no 'x' in PATH)")
+  })
+})
+
+describe('a start for a session', () => {
+  const mute = { script: () => undefined }
+
+  it('holds its place until the server has said its first word', async () => {
+    const { upstream, at, settle } = await started({
+      resident: 'never',
+      starts: new StartGate(1),
+      process: () => mute,
+    })
+    await upstream.openSession('a', nobody)
+    const second = outcomeOf(upstream.openSession('b', nobody))
+    await settle()
+    expect(second.value()).toBe('pending')
+    at(1).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await settle()
+    expect(second.value()).toBe('line 2')
+  })
+
+  it.each([
+    ['for two seconds at most', (clock: FakeClock) => clock.advance(2000)],
+    ['until its process ends', (_clock: FakeClock, first: FakeProcess) => Promise.resolve(first.end(crash))],
+  ])('holds its place %s', async (_title, end) => {
+    const { upstream, clock, at, settle } = await started({
+      resident: 'never',
+      starts: new StartGate(1),
+      process: () => mute,
+    })
+    await upstream.openSession('a', nobody)
+    const second = outcomeOf(upstream.openSession('b', nobody))
+    await clock.advance(1999)
+    expect(second.value()).toBe('pending')
+    await end(clock, at(1))
+    await settle()
+    expect(second.value()).toBe('line 2')
+  })
+
+  it('is not made for a client that left while it waited for its place', async () => {
+    const gate = new StartGate(1)
+    const { upstream, processes, settle } = await started({ resident: 'never', starts: gate })
+    const release = await gate.acquire()
+    const leaving = new AbortController()
+    const opening = outcomeOf(upstream.openSession('a', nobody, leaving.signal))
+    await settle()
+    leaving.abort()
+    release()
+    await settle()
+    expect([opening.value(), processes.length]).toEqual(['cancelled', 0])
+  })
+
+  it('that cannot be made gives its place back', async () => {
+    const { upstream } = await started({
+      resident: 'never',
+      starts: new StartGate(1),
+      process: (pid) => (pid === 1 ? 'unstartable' : {}),
+    })
+    await expect(upstream.openSession('a', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
+    await expect(upstream.openSession('b', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
+  })
+})
+
+describe('a spare process (spare.ts)', () => {
+  it('is a session’s at once, and hears nothing before', async () => {
+    const heard: string[] = []
+    const { upstream, clock, at, settle } = await started({ resident: 'never', spareProcesses: 1 })
+    at(1).say({ jsonrpc: '2.0', method: 'notifications/message' })
+    await clock.advance(10_000)
+    expect(upstream.spareProcesses().map(({ pid }) => pid)).toEqual([1])
+    const line = await upstream.openSession('a', { ...nobody, onMessage: (message) => heard.push(message.toString()) })
+    await settle()
+    expect([line.process.pid, line.session, at(1).heard]).toEqual([1, 'a', []])
+    // What it said before it was taken is for its session.
+    expect(heard).toEqual(['{"jsonrpc":"2.0","method":"notifications/message"}'])
+  })
+
+  it('needs no place among the starts, and nobody to leave first', async () => {
+    const gate = new StartGate(1)
+    const { upstream, clock, news, running } = await started({
+      spareProcesses: 1,
+      starts: gate,
+      process: (pid) => ({ isStubborn: pid === 1 }),
+    })
+    await clock.advance(10_000)
+    await gate.acquire()
+    expect(news()).toEqual(['start 1', 'resident 1', 'start 2'])
+    expect((await upstream.openSession('a', nobody)).process.pid).toBe(2)
+    expect(running()).toEqual([1, 2])
+  })
+
+  it('is no session until it is one: its end is no crash of the server', async () => {
+    const { upstream, at, settle, news } = await started({ resident: 'never', spareProcesses: 1 })
+    news()
+    expect(upstream.sessionLines()).toEqual([])
+    at(1).end(crash)
+    await settle()
+    expect(news()).toEqual(['end 1', 'spare 1 exited: restart', 'start 2', 'restart: exit'])
+  })
+
+  it('that is taken and crashes is a crash like any other', async () => {
+    const { upstream, at, settle, news, clock } = await started({ resident: 'never', spareProcesses: 1 })
+    await clock.advance(10_000)
+    await upstream.openSession('a', nobody)
+    news()
+    at(1).end(crash)
+    await settle()
+    expect(news()).toEqual(['end 1', 'crash 1 (0 others)', 'idle'])
+  })
+
+  it('ends with the upstream', async () => {
+    const { upstream, clock, running, settle } = await started({ spareProcesses: 2 })
+    await clock.advance(10_000)
+    expect(running()).toEqual([1, 2, 3])
+    await upstream.stop()
+    await settle()
+    expect([running(), clock.pending()]).toEqual([[], 0])
   })
 })
 

@@ -14,6 +14,7 @@ const usage = `mcp-vitals: the vital signs of MCP servers
   mcp-vitals --url [NAME=]URL [--url …]              run in front of servers that listen already
   mcp-vitals [--name NAME] -- COMMAND ARGS…          run in front of a stdio server
   mcp-vitals stdio [OPTIONS] -- COMMAND ARGS…        be that stdio server, for the client that starts us in its place
+  mcp-vitals stdio [OPTIONS] --url URL               be a stdio server that is really behind that URL
   mcp-vitals check --config FILE                     say whether a configuration is valid, and what it comes to
   mcp-vitals selftest                                try everything out on a temporary instance
   mcp-vitals --version | --help
@@ -26,12 +27,15 @@ Options of serve, which is also what runs when no command is named:
       --admin-listen ADDR the admin listener (127.0.0.1:9464)
 
 Options of stdio:
+      --type http|sse     of the URL; else sse if it ends in /sse
+      --header 'N: VALUE' sent to the URL with every request; \${VAR} comes from the environment
+      --upstream NAME     a server of the --config files, in place of a command or a URL
       --name NAME         what the server is called in metrics
       --admin-listen ADDR where its metrics are (127.0.0.1:0, a free port); --no-admin: nowhere
       --targets-dir DIR   where a file tells Prometheus that address (file_sd_configs)
       --log-file FILE     where our log goes; else warnings and errors go to stderr
       --log-level LEVEL   debug, info, warn or error
-  -c, --config FILE       its heartbeat, log and admin_auth settings count
+  -c, --config FILE       its heartbeat, log and admin_auth settings count, and its servers for --upstream
 `
 
 /** Runs one command; resolves with the exit code: 0, 1 when it failed, 2 when it was called wrongly. */

@@ -5,7 +5,6 @@ import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
-import type { KnownError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
@@ -21,6 +20,7 @@ import { processStarter } from '../upstreams/process.ts'
 import { StartGate } from '../upstreams/supervisor.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
+import { trafficEvidence } from './evidence.ts'
 import { Fleet } from './fleet.ts'
 import { close, listen, urlOf } from './listener.ts'
 import { monitor } from './monitor.ts'
@@ -259,13 +259,6 @@ function dataNames(config: Config) {
   const names = guardNames(config, config.listen)
   const { publicUrl } = config
   return publicUrl ? { ...names, allowedHosts: [...names.allowedHosts, publicUrl.hostname] } : names
-}
-
-/** What a failed request proves about the upstream; a process's end is heard from the process itself. */
-function trafficEvidence({ code }: KnownError): 'missed' | 'gone' | undefined {
-  if (code === 'upstream_refused') return 'gone'
-  const missed = ['upstream_reset', 'upstream_closed', 'upstream_http_error', 'upstream_invalid', 'upstream_timeout']
-  return missed.includes(code) ? 'missed' : undefined
 }
 
 const drainPollMs = 50

@@ -206,7 +206,7 @@ function upstreamGauges(upstream: Monitored): UpstreamGauges {
     processes: upstream.restarts() === undefined ? undefined : upstream.processes().length,
     connections: upstream.connections(),
     requestsInFlight: upstream.requestsInFlight(),
-    queueLength: upstream.access.kind === 'pipe' ? undefined : limitedOf(upstream.access).queue.length,
+    queueLength: limitedOf(upstream.access)?.queue.length,
     tools: inventory?.size,
   }
 }

@@ -39,7 +39,7 @@ function unusedName(name: string, taken: ReadonlyMap<string, unknown>): string {
 }
 
 /** `http://localhost:3000/mcp` is called localhost-3000. */
-function nameOfUrl(url: string): string {
+export function nameOfUrl(url: string): string {
   return cleanName(URL.canParse(url) ? new URL(url).host : '')
 }
 

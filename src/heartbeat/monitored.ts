@@ -21,13 +21,16 @@ export interface ProcessView {
 export type Access =
   | { readonly kind: 'endpoint'; readonly endpoint: UpstreamEndpoint; readonly transport: 'http' | 'sse' }
   | ({ readonly kind: 'stdio'; readonly upstream: StdioUpstream } & Limited)
-  /** The server's own client started it and talks to it by our pipe: nobody else reaches it. */
-  | { readonly kind: 'pipe' }
+  /** The client that started us talks to it by our pipe, and nobody else: a process, or an endpoint. */
+  | { readonly kind: 'pipe'; readonly endpoint?: UpstreamEndpoint }
 
 /** Where a server is reached through us. */
 export type Reached = Exclude<Access, { readonly kind: 'pipe' }>
 
-export function limitedOf(access: Reached): Limited {
+/** What bounds the requests to a server; undefined where nothing of ours does. */
+export function limitedOf(access: Reached): Limited
+export function limitedOf(access: Access): Limited | undefined
+export function limitedOf(access: Access): Limited | undefined {
   return access.kind === 'stdio' ? access : access.endpoint
 }
 

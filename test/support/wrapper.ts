@@ -62,6 +62,7 @@ export function wrapperFolder() {
   const targets = join(folder, 'targets')
   const files = () => readdirSync(targets).filter((name) => name.endsWith('.json'))
   return {
+    folder,
     targets,
     options: ['--config', config, '--targets-dir', targets],
     files,

@@ -1,0 +1,307 @@
+import type { Readable, Writable } from 'node:stream'
+import { type Clock, sleep } from '../clock.ts'
+import { KnownError, errorMessage } from '../errors.ts'
+import type { HeadersFor } from '../upstreams/client-endpoint.ts'
+import type { Link, LinkListener } from '../upstreams/link.ts'
+import type { Limited } from '../upstreams/queue.ts'
+import { batchItems } from '../wire/batch.ts'
+import { type Envelope, onOneLine, readEnvelope, splice } from '../wire/envelope.ts'
+import { LineReader } from '../wire/lines.ts'
+import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
+import { batchMessages } from './batch-messages.ts'
+import { errorMessageFor } from './replies.ts'
+
+export interface PipeBridgeOptions {
+  /** Where the client writes to, and reads from. */
+  readonly client: { readonly input: Readable; readonly output: Writable }
+  readonly clock: Clock
+  readonly upstream: string
+  /** Makes the connection to the server. */
+  readonly link: (listener: LinkListener) => Link
+  readonly limits: Limited
+  readonly admission: AdmissionDeps
+  /** The longest message of the client that is carried. */
+  readonly maxLineBytes: number
+  readonly events: PipeBridgeEvents
+}
+
+export interface PipeBridgeEvents {
+  onClientMessage(envelope: Envelope): void
+  onServerMessage(envelope: Envelope, text: Buffer): void
+  /** A request of the client got an error of ours in place of its answer. */
+  onFailed(id: string | undefined, error: KnownError): void
+  /** A message that nothing answers did not reach the server. */
+  onUndelivered(error: KnownError): void
+}
+
+interface Line {
+  readonly message: Buffer
+  readonly envelope: Envelope
+}
+
+interface Waiting {
+  readonly envelope: Envelope
+  readonly admission: Admission
+  /** It is answered, or never will be. */
+  readonly over: () => void
+}
+
+/** While this much of the client's waits to be sent, no more is read of it. */
+const maxWaitingBytes = 1024 * 1024
+
+/** Requests of the server that are remembered at the same time; more still pass. */
+const maxServerAsks = 1000
+
+const drainPollMs = 20
+
+/**
+ * A client that speaks stdio to us, in front of a server behind a URL: each line is a message to the server, each
+ * message of the server a line. A pipe keeps its messages in order and HTTP does not, so what follows an `initialize`
+ * waits until that is answered, and what follows a notification until the server has taken it; requests run side by
+ * side. Every request gets its answer, or one error.
+ */
+export class PipeBridge implements LinkListener {
+  /** Why nothing more comes from the client, or can be told to it. */
+  readonly ended: Promise<'input_over' | 'client_gone'>
+  readonly #options: PipeBridgeOptions
+  readonly #link: Link
+  readonly #lines: LineReader
+  /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
+  readonly #waiting = new Map<string, Waiting[]>()
+  /** What the server asked of the client, by id: until the client answers, the server waits for it. */
+  readonly #serverAsks = new Set<string>()
+  #unsent: Line[] = []
+  #unsentBytes = 0
+  #isSending = false
+  #isHeld = false
+  #isClosed = false
+
+  constructor(options: PipeBridgeOptions) {
+    this.#options = options
+    const { client, maxLineBytes, link } = options
+    this.#link = link(this)
+    this.#lines = new LineReader({
+      maxBytes: maxLineBytes,
+      onLine: (line) => this.#read(line),
+      onTooLong: (bytes) => {
+        this.#refuse(new KnownError('body_too_large', `a line of ${bytes} bytes; the limit is ${maxLineBytes}`))
+      },
+    })
+    client.input.on('data', (chunk: Buffer) => this.#hearClient(chunk))
+    this.ended = new Promise((resolve) => {
+      client.input.once('end', () => {
+        this.#lines.end()
+        resolve('input_over')
+      })
+      for (const end of ['error', 'close']) client.input.once(end, () => resolve('input_over'))
+      for (const end of ['error', 'close']) client.output.on(end, () => resolve('client_gone'))
+    })
+  }
+
+  requestsInFlight(): number {
+    return [...this.#waiting.values()].reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** Waits until everything is sent and answered, `maxMs` at most; streams that only listen do not count. */
+  async drain(maxMs: number): Promise<void> {
+    const { clock } = this.#options
+    const endsMs = clock.now() + maxMs
+    const isBusy = () => this.#isSending || this.#all().some(({ envelope }) => claimOf(envelope) !== 'stream')
+    while (isBusy() && clock.now() < endsMs) await sleep(clock, drainPollMs)
+  }
+
+  /** Fails what is still under way, and ends the session at the server. */
+  async close(error: KnownError): Promise<void> {
+    this.#isClosed = true
+    this.#unsent = []
+    for (const waiting of this.#all()) this.#fail(waiting, error)
+    await this.#link.close()
+  }
+
+  /** Resolves once the client has everything, or will not take it. */
+  async flush(): Promise<void> {
+    const { output } = this.#options.client
+    if (output.destroyed || !output.writable) return
+    await new Promise<void>((resolve) => {
+      output.once('close', resolve)
+      output.write('', () => resolve())
+    })
+  }
+
+  #all(): Waiting[] {
+    return [...this.#waiting.values()].flat()
+  }
+
+  #hearClient(chunk: Buffer): void {
+    this.#lines.push(chunk)
+    if (this.#unsentBytes > maxWaitingBytes) this.#options.client.input.pause()
+  }
+
+  #read(line: Buffer): void {
+    const envelope = readEnvelope(line)
+    if (!envelope) {
+      if (line.toString().trim() !== '')
+        this.#refuse(new KnownError('invalid_message', 'the line is no JSON-RPC message'))
+      return
+    }
+    if (envelope.kind !== 'batch') return this.#take({ message: line, envelope })
+    try {
+      for (const one of batchMessages(line)) this.#take(one)
+    } catch (error) {
+      this.#refuse(known(error))
+    }
+  }
+
+  #take(line: Line): void {
+    const { message, envelope } = line
+    this.#options.events.onClientMessage(envelope)
+    if (envelope.kind === 'response') {
+      // The server waits for it, maybe before it answers what everything else waits for.
+      this.#serverAsks.delete(envelope.id ?? 'null')
+      void this.#tell(line)
+      return
+    }
+    this.#unsent.push(line)
+    this.#unsentBytes += message.length
+    void this.#sendAll()
+  }
+
+  async #sendAll(): Promise<void> {
+    if (this.#isSending) return
+    this.#isSending = true
+    for (let line = this.#unsent.shift(); line; line = this.#unsent.shift()) {
+      const { envelope, message } = line
+      this.#unsentBytes -= message.length
+      if (envelope.kind !== 'request') await this.#tell(line)
+      else if (envelope.method === 'initialize') await this.#ask(line)
+      else void this.#ask(line)
+      if (this.#unsentBytes <= maxWaitingBytes) this.#options.client.input.resume()
+    }
+    this.#isSending = false
+  }
+
+  /** Resolves when the request is answered, or never will be. */
+  #ask({ message, envelope }: Line): Promise<void> {
+    const { admission: deps, upstream, limits } = this.#options
+    return new Promise((over) => {
+      const admission = new Admission(deps, upstream, limits)
+      const waiting: Waiting = { envelope, admission, over }
+      const id = envelope.id ?? 'null'
+      this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), waiting])
+      admission.enter(claimOf(envelope), (refusal) => {
+        if (refusal) return this.#fail(waiting, refusal)
+        admission.sent({
+          isExcused: () => this.#isHeld || this.#serverAsks.size > 0,
+          onOverdue: (error) => this.#giveUp(waiting, error),
+        })
+        this.#link.send(message, envelope, noHeaders).catch((error: unknown) => this.#fail(waiting, known(error)))
+      })
+    })
+  }
+
+  async #tell({ message, envelope }: Line): Promise<void> {
+    const { admission: deps, upstream, limits, events } = this.#options
+    if (envelope.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
+    try {
+      await deliver(new Admission(deps, upstream, limits), () => this.#link.send(message, envelope, noHeaders))
+    } catch (error) {
+      if (!this.#isClosed) events.onUndelivered(known(error))
+    }
+  }
+
+  /** The client expects no answer any more (MCP 2025-11-25, Cancellation). */
+  #cancelled(requestId: string | undefined): void {
+    const waiting = requestId === undefined ? undefined : this.#waiting.get(requestId)?.at(-1)
+    if (waiting && waiting.envelope.method !== 'initialize') this.#remove(waiting)
+  }
+
+  /** The server is told, too, so that it stops its work and nothing is left open for it. */
+  #giveUp(waiting: Waiting, error: KnownError): void {
+    this.#fail(waiting, error)
+    this.#link.giveUp(waiting.envelope.id ?? 'null', error.message, noHeaders)
+  }
+
+  /** A line that cannot be sent: which request it was, if any, is not known. */
+  #refuse(error: KnownError): void {
+    this.#options.events.onUndelivered(error)
+    this.#write(Buffer.from(errorMessageFor(error, undefined)))
+  }
+
+  onMessage(message: Buffer, envelope: Envelope): void {
+    for (const { admission } of this.#all()) admission.heard()
+    for (const one of envelope.kind === 'batch' ? itemsOf(message) : [{ message, envelope }]) this.#hearServer(one)
+    this.#write(withId(message, envelope))
+  }
+
+  #hearServer({ message, envelope }: Line): void {
+    this.#options.events.onServerMessage(envelope, message)
+    if (envelope.kind === 'request' && this.#serverAsks.size < maxServerAsks)
+      this.#serverAsks.add(envelope.id ?? 'null')
+    if (envelope.method === 'notifications/cancelled') this.#serverAsks.delete(envelope.requestId ?? '')
+    if (envelope.kind !== 'response') return
+    const waiting = this.#waiting.get(envelope.id ?? 'null')?.[0]
+    if (waiting) this.#remove(waiting)
+  }
+
+  /** An event stream is lost, and with it the answers that would have come on it; over HTTP each has its own. */
+  onClose(error: KnownError): void {
+    this.#serverAsks.clear()
+    if (error.code === 'upstream_session_gone') return
+    for (const waiting of this.#all()) this.#fail(waiting, error)
+  }
+
+  #fail(waiting: Waiting, error: KnownError): void {
+    const { id } = waiting.envelope
+    if (!this.#waiting.get(id ?? 'null')?.includes(waiting)) return
+    this.#remove(waiting)
+    this.#options.events.onFailed(id, error)
+    this.#write(Buffer.from(errorMessageFor(error, id)))
+  }
+
+  #remove(waiting: Waiting): void {
+    const id = waiting.envelope.id ?? 'null'
+    const others = this.#waiting.get(id)?.filter((one) => one !== waiting) ?? []
+    if (others.length === 0) this.#waiting.delete(id)
+    else this.#waiting.set(id, others)
+    waiting.admission.over()
+    waiting.over()
+  }
+
+  /** Back-pressure: while the client does not read, the server is not read either. */
+  #write(message: Buffer): void {
+    const { output } = this.#options.client
+    if (output.destroyed || output.writableEnded) return
+    output.write(Buffer.concat([onOneLine(message), lineFeed]))
+    if (!output.writableNeedDrain || this.#isHeld) return
+    this.#isHeld = true
+    this.#link.hold(true)
+    output.once('drain', () => {
+      this.#isHeld = false
+      this.#link.hold(false)
+    })
+  }
+}
+
+const lineFeed = Buffer.from('\n')
+
+/** What a client says on a pipe has no headers. */
+const noHeaders: HeadersFor = () => new Map()
+
+function itemsOf(batch: Buffer): Line[] {
+  return (batchItems(batch) ?? []).flatMap((message) => {
+    const envelope = readEnvelope(message)
+    return envelope ? [{ message, envelope }] : []
+  })
+}
+
+/** A server that refused a POST unread names no request; on a pipe the id alone tells which one it means. */
+function withId(message: Buffer, { kind, id, ranges }: Envelope): Buffer {
+  if (kind !== 'response' || id === undefined) return message
+  if (!ranges.id) return Buffer.concat([Buffer.from(`{"id":${id},`), message.subarray(message.indexOf('{') + 1)])
+  const isNameless = id !== 'null' && message.toString('latin1', ranges.id.start, ranges.id.end) === 'null'
+  return isNameless ? splice(message, [{ range: ranges.id, text: id }]) : message
+}
+
+function known(error: unknown): KnownError {
+  return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
+}

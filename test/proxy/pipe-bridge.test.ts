@@ -1,0 +1,437 @@
+import { PassThrough } from 'node:stream'
+import * as fc from 'fast-check'
+import { afterEach, describe, expect, it } from 'vitest'
+import { type Clock, systemClock } from '../../src/clock.ts'
+import { defaults } from '../../src/defaults.ts'
+import { KnownError } from '../../src/errors.ts'
+import { PipeBridge } from '../../src/proxy/pipe-bridge.ts'
+import { Sweep } from '../../src/proxy/sweep.ts'
+import { endpoint } from '../../src/upstreams/endpoint.ts'
+import { LastingLink } from '../../src/upstreams/lasting-link.ts'
+import { type Link, type LinkListener, httpLink, sseLink } from '../../src/upstreams/link.ts'
+import { RequestQueue } from '../../src/upstreams/queue.ts'
+import { readEnvelope } from '../../src/wire/envelope.ts'
+import { eventually } from '../support/eventually.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+import { type McpServer, type McpServerOptions, mcpServer, rpcError, sendJson } from '../support/mcp-server.ts'
+import { legacySdkServer } from '../support/sdk-servers.ts'
+
+const closing: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close()
+})
+
+const initialize =
+  '{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}'
+const initialized = '{"jsonrpc":"2.0","method":"notifications/initialized"}'
+const limits = { ...defaults.requests, maxInFlight: 3, maxQueue: 2 }
+
+interface Made {
+  readonly link: (listener: LinkListener) => Link
+  readonly clock: Clock
+  readonly highWaterMark?: number
+}
+
+/** A bridge between a client of strings and whatever the link leads to. */
+function bridged({ link, clock, highWaterMark = 1 << 20 }: Made) {
+  const [input, output] = [new PassThrough(), new PassThrough({ highWaterMark })]
+  const failed: string[] = []
+  const undelivered: string[] = []
+  let inFlight = 0
+  const bridge = new PipeBridge({
+    client: { input, output },
+    clock,
+    upstream: 'u',
+    link,
+    limits: { limits, queue: new RequestQueue(clock, limits) },
+    admission: { clock, sweep: new Sweep(clock), onRequest: (_name, change) => void (inFlight += change) },
+    maxLineBytes: 1000,
+    events: {
+      onClientMessage: () => {},
+      onServerMessage: () => {},
+      onFailed: (id, { code }) => failed.push(`${id} ${code}`),
+      onUndelivered: ({ code }) => undelivered.push(code),
+    },
+  })
+  const chunks: Buffer[] = []
+  const read = () => void output.on('data', (chunk: Buffer) => chunks.push(chunk))
+  if (highWaterMark > 1000) read()
+  const lines = () => Buffer.concat(chunks).toString().split('\n').slice(0, -1)
+  const say = (...texts: readonly string[]) => input.write(texts.map((text) => `${text}\n`).join(''))
+  const hears = (what: string) => eventually(() => lines().find((line) => line.includes(what)), { what })
+  return { bridge, input, output, lines, say, hears, read, failed, undelivered, inFlight: () => inFlight }
+}
+
+/** A link that keeps what it is given, and does with it what the test says. */
+function scripted() {
+  const sent: string[] = []
+  const held: boolean[] = []
+  const waiting = new Map<string, { resolve: () => void; reject: (error: Error) => void }>()
+  const heard: { listener?: LinkListener } = {}
+  let isClosed = false
+  return {
+    sent,
+    held,
+    isClosed: () => isClosed,
+    /** The server takes what it was sent under this name: an id, or a method. */
+    take: (what: string) => waiting.get(what)?.resolve(),
+    refuse: (what: string, error: KnownError) => waiting.get(what)?.reject(error),
+    tell: (text: string) => {
+      const message = Buffer.from(text)
+      const envelope = readEnvelope(message)
+      if (envelope) heard.listener?.onMessage(message, envelope)
+    },
+    lose: (error: KnownError) => heard.listener?.onClose(error),
+    link: (listener: LinkListener): Link => {
+      heard.listener = listener
+      return {
+        open: () => Promise.resolve(),
+        send: (message, { id, method = 'answer' }) => {
+          sent.push(message.toString())
+          return new Promise((resolve, reject) => waiting.set(id ?? method, { resolve, reject }))
+        },
+        giveUp: (id, reason) => sent.push(`give up ${id}: ${reason}`),
+        hold: (isFull) => held.push(isFull),
+        close: () => {
+          isClosed = true
+          return Promise.resolve()
+        },
+      }
+    },
+  }
+}
+
+function request(id: number | string, method = 'tools/call'): string {
+  return JSON.stringify({ jsonrpc: '2.0', id, method })
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+}
+
+describe('a pipe keeps its order', () => {
+  it('what follows an initialize waits for its answer, but for an answer of the client', async () => {
+    const server = scripted()
+    const { say, lines } = bridged({ ...server, clock: fakeClock() })
+    const pong = '{"jsonrpc":"2.0","id":1,"result":{}}'
+    say(initialize, initialized, request(2), pong)
+    await settled()
+    expect(server.sent).toEqual([initialize, pong])
+    server.tell('{"jsonrpc":"2.0","id":"i","result":{}}')
+    await settled()
+    expect(server.sent.slice(2)).toEqual([initialized])
+    server.take('notifications/initialized')
+    await settled()
+    expect(server.sent.slice(3)).toEqual([request(2)])
+    expect(lines()).toHaveLength(1)
+  })
+
+  it('requests run side by side, up to max_in_flight, and what does not fit into the queue gets queue_full', async () => {
+    const server = scripted()
+    const { say, lines, inFlight, failed } = bridged({ ...server, clock: fakeClock() })
+    say(...[1, 2, 3, 4, 5, 6].map((id) => request(id)))
+    await settled()
+    expect([server.sent.length, inFlight(), failed]).toEqual([3, 3, ['6 queue_full']])
+    expect(JSON.parse(lines()[0] ?? '')).toMatchObject({
+      id: 6,
+      error: { code: -32_000, data: { reason: 'queue_full' } },
+    })
+    server.tell('{"jsonrpc":"2.0","id":2,"result":{}}')
+    await settled()
+    expect([server.sent.length, inFlight()]).toEqual([4, 3])
+  })
+})
+
+describe('what the server says', () => {
+  it('is a line each, byte for byte but for line breaks between tokens', async () => {
+    const server = scripted()
+    const { lines } = bridged({ ...server, clock: fakeClock() })
+    server.tell('{"jsonrpc":"2.0",\r\n "method":"n","params":{"n":12345678901234567890,"n":1e400,"t":"\\u2028é\\n"}}')
+    expect(lines()).toEqual([
+      '{"jsonrpc":"2.0",   "method":"n","params":{"n":12345678901234567890,"n":1e400,"t":"\\u2028é\\n"}}',
+    ])
+  })
+
+  it('is the same JSON on one line, whatever it is', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.jsonValue(), fc.integer({ min: 0, max: 4 }), async (params, indent) => {
+        const link = scripted()
+        const { lines } = bridged({ ...link, clock: fakeClock() })
+        const text = JSON.stringify({ jsonrpc: '2.0', method: 'n', params }, undefined, indent)
+        link.tell(text)
+        await settled()
+        expect(lines()).toEqual([text.replaceAll('\n', ' ')])
+      }),
+    )
+  })
+
+  it('bears the id of its request when it names none', async () => {
+    const mcp = await server()
+    const { say, hears } = mcp.client
+    mcp.reactions.set('a', (_message, response) => sendJson(response, 400, rpcError(null, -32_022)))
+    mcp.reactions.set('b', (_message, response) =>
+      sendJson(response, 400, { jsonrpc: '2.0', error: { code: -32_022, message: 'no' } }),
+    )
+    say(initialize, initialized, request('x', 'a'), request('y', 'b'))
+    expect(JSON.parse(await hears('"x"'))).toEqual(rpcError('x', -32_022))
+    expect(JSON.parse(await hears('"y"'))).toEqual(rpcError('y', -32_022))
+  })
+})
+
+describe('failures', () => {
+  it('are one error for their request, which may be the only thing that is said', async () => {
+    const link = scripted()
+    const { say, lines, failed, inFlight } = bridged({ ...link, clock: fakeClock() })
+    say(request(7))
+    await settled()
+    link.refuse('7', new KnownError('upstream_refused', 'nobody listens'))
+    await settled()
+    link.refuse('7', new KnownError('upstream_refused', 'nobody listens'))
+    expect(lines().map((line) => JSON.parse(line) as unknown)).toEqual([
+      {
+        jsonrpc: '2.0',
+        id: 7,
+        error: { code: -32_000, message: 'mcp-vitals: nobody listens', data: { reason: 'upstream_refused' } },
+      },
+    ])
+    expect([failed, inFlight()]).toEqual([['7 upstream_refused'], 0])
+  })
+
+  it('of a request that is not answered in time are told to the server, too', async () => {
+    const clock = fakeClock()
+    const link = scripted()
+    const { say, failed } = bridged({ ...link, clock })
+    say(request(7))
+    await clock.advance(defaults.requests.stallTimeoutMs + 1000)
+    expect(failed).toEqual(['7 upstream_timeout'])
+    expect(link.sent.at(-1)).toMatch(/^give up 7: .*stall_timeout_seconds/)
+  })
+
+  it('are not the server’s while it waits for the client', async () => {
+    const clock = fakeClock()
+    const link = scripted()
+    const { say, failed } = bridged({ ...link, clock })
+    say(request(7))
+    await clock.advance(0)
+    link.tell(request('s', 'elicitation/create'))
+    await clock.advance(5 * defaults.requests.stallTimeoutMs)
+    expect(failed).toEqual([])
+    say('{"jsonrpc":"2.0","id":"s","result":{}}')
+    await clock.advance(defaults.requests.stallTimeoutMs + 1000)
+    expect(failed).toEqual(['7 upstream_timeout'])
+  })
+
+  it.each([
+    ['no JSON-RPC', 'banner', 'invalid_message', -32_700],
+    ['an empty batch', '[]', 'invalid_message', -32_700],
+    ['a batch with an initialize', `[${initialize}]`, 'invalid_message', -32_700],
+    ['too long', `{"x":"${'y'.repeat(1000)}"}`, 'body_too_large', -32_000],
+  ])('a line that is %s is refused', async (_what, line, code, rpcCode) => {
+    const link = scripted()
+    const { say, lines, undelivered } = bridged({ ...link, clock: fakeClock() })
+    say(line, '', '\t')
+    await settled()
+    expect(lines().map((one) => JSON.parse(one) as unknown)).toMatchObject([{ id: null, error: { code: rpcCode } }])
+    expect([undelivered, link.sent]).toEqual([[code], []])
+  })
+
+  it('of the stream fail what would have come on it', async () => {
+    const link = scripted()
+    const { say, failed } = bridged({ ...link, clock: fakeClock() })
+    say(request(1), request(2))
+    await settled()
+    link.take('1')
+    link.lose(new KnownError('upstream_closed', 'the server ended the event stream'))
+    expect(failed).toEqual(['1 upstream_closed', '2 upstream_closed'])
+  })
+
+  it('of a request that the client cancelled are not told (MCP 2025-11-25, Cancellation)', async () => {
+    const link = scripted()
+    const { say, lines, inFlight } = bridged({ ...link, clock: fakeClock() })
+    const cancel = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+    say(request(1), cancel)
+    await settled()
+    expect(link.sent).toEqual([request(1), cancel])
+    link.refuse('1', new KnownError('cancelled', 'closed by us'))
+    link.take('notifications/cancelled')
+    await settled()
+    expect([lines(), inFlight()]).toEqual([[], 0])
+  })
+})
+
+describe('its end', () => {
+  it('waits for what is under way, but not for streams, and fails the rest', async () => {
+    const clock = fakeClock()
+    const link = scripted()
+    const { bridge, say, input, lines, failed } = bridged({ ...link, clock })
+    say(request(1), request(2, 'subscriptions/listen'))
+    input.end()
+    expect(await bridge.ended).toBe('input_over')
+    let isDrained = false
+    const drained = bridge.drain(1000).then(() => (isDrained = true))
+    await clock.advance(500)
+    expect(isDrained).toBe(false)
+    link.tell('{"jsonrpc":"2.0","id":1,"result":{}}')
+    await clock.advance(100)
+    await drained
+    await bridge.close(new KnownError('shutting_down', 'the client has left'))
+    expect([link.isClosed(), lines().length, failed]).toEqual([true, 2, ['2 shutting_down']])
+  })
+
+  it('does not wait for ever, and comes when the client does not listen any more', async () => {
+    const clock = fakeClock()
+    const { bridge, say, output } = bridged({ ...scripted(), clock })
+    say(request(1))
+    const drained = bridge.drain(1000)
+    await clock.advance(1100)
+    await drained
+    output.destroy()
+    expect(await bridge.ended).toBe('client_gone')
+  })
+})
+
+it('a client that does not read holds the server, and gets everything when it reads on', async () => {
+  const link = scripted()
+  const { lines, read } = bridged({ ...link, clock: fakeClock(), highWaterMark: 200 })
+  for (let n = 0; n < 20; n++) link.tell(`{"jsonrpc":"2.0","method":"n","params":${n}}`)
+  expect(link.held).toEqual([true])
+  read()
+  await settled()
+  expect([link.held, lines().length]).toEqual([[true, false], 20])
+})
+
+/** A Streamable HTTP server in this process, with a client of it that speaks stdio. */
+async function server(options: McpServerOptions = {}) {
+  const mcp = await mcpServer(options)
+  closing.push(mcp.stop)
+  return { ...mcp, client: clientOf(mcp.url, 'http') }
+}
+
+function clientOf(url: string, transport: 'http' | 'sse') {
+  const target = { transport, url: new URL(url), headers: { 'x-key': 'k' }, upstreamHost: 'auto' } as const
+  const to = endpoint(target, { connectTimeoutMs: 2000, idleConnectionMs: 4000 })
+  const connect = (listener: LinkListener) => {
+    const link = { endpoint: to, clock: systemClock, maxBodyBytes: 100_000, listener }
+    return transport === 'sse' ? sseLink(link) : httpLink(link)
+  }
+  const client = bridged({
+    clock: systemClock,
+    link: (listener) => new LastingLink({ clock: systemClock, listener, connect }),
+  })
+  closing.push(async () => {
+    await client.bridge.close(new KnownError('shutting_down', 'the test is over'))
+    await to.close()
+  })
+  return client
+}
+
+const modernMeta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' }
+
+describe('a Streamable HTTP server', () => {
+  it('has a session of this client, which ends by DELETE, with the configured headers', async () => {
+    const { client, heard, log } = await server()
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    await client.bridge.close(new KnownError('shutting_down', 'bye'))
+    expect(log()).toEqual(['POST initialize', 'POST notifications/initialized', 'GET', 'POST ping', 'DELETE'])
+    const [, ...later] = heard.map(({ headers }) => [headers['mcp-protocol-version'], headers['x-key']])
+    for (const headers of later) expect(headers).toEqual(['2025-11-25', 'k'])
+  })
+
+  it('gets a modern request by itself, with the headers that mirror it (MCP 2026-07-28, Streamable HTTP)', async () => {
+    const { client, heard } = await server({ era: 'modern' })
+    const params = { name: 'read', _meta: modernMeta }
+    client.say(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params }))
+    await client.hears('"id":1')
+    expect(heard[0]?.headers).toMatchObject({
+      'mcp-protocol-version': '2026-07-28',
+      'mcp-method': 'tools/call',
+      'mcp-name': 'read',
+    })
+  })
+
+  it('learns of the cancellation of a modern request by the end of its connection, and of no other', async () => {
+    const { client, reactions, log } = await server({ era: 'modern' })
+    const closed = new Promise((resolve) => {
+      reactions.set('subscriptions/listen', (_message, response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+        response.on('close', resolve)
+        response.write('data: {"jsonrpc":"2.0","method":"notifications/x"}\n\n')
+      })
+    })
+    const params = { _meta: modernMeta }
+    client.say(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'subscriptions/listen', params }))
+    await client.hears('notifications/x')
+    client.say('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
+    await closed
+    expect(log()).toEqual(['POST subscriptions/listen'])
+    expect(client.lines()).toHaveLength(1)
+  })
+
+  it('that forgot the session gets the opening exchange anew, unseen, and the request that it refused', async () => {
+    const { client, sessions, heard } = await server()
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    sessions.clear()
+    client.say(request(2, 'ping'), request(3, 'tools/list'))
+    await Promise.all([client.hears('"id":2'), client.hears('"id":3')])
+    expect(client.lines()).toHaveLength(4)
+    expect(client.failed).toEqual([])
+    const openings = heard.filter(({ message }) => message.method === 'initialize').map(({ message }) => message)
+    expect(openings).toHaveLength(2)
+    expect(openings[1]).toEqual({ ...openings[0], id: expect.stringMatching(/^vitals-/) })
+  })
+
+  it('may go away and come back', async () => {
+    const first = await server()
+    const { client } = first
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    await first.stop()
+    client.say(request(2, 'ping'))
+    expect(JSON.parse(await client.hears('"id":2'))).toMatchObject({ error: { code: -32_000 } })
+    const again: McpServer = await mcpServer({ port: Number(new URL(first.url).port) })
+    closing.push(again.stop)
+    client.say(request(3, 'ping'))
+    expect(JSON.parse(await client.hears('"id":3'))).toEqual({ jsonrpc: '2.0', id: 3, result: {} })
+  })
+
+  it('that comes back with another revision is not spoken to', async () => {
+    const { client, sessions, reactions } = await server()
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    sessions.clear()
+    reactions.set('initialize', ({ id }, response) => {
+      response.setHeader('mcp-session-id', 'new')
+      sendJson(response, 200, { jsonrpc: '2.0', id, result: { protocolVersion: '2025-06-18', capabilities: {} } })
+    })
+    client.say(request(2, 'ping'))
+    const answer = await client.hears('"id":2')
+    expect(JSON.parse(answer)).toMatchObject({ error: { data: { reason: 'upstream_session_gone' } } })
+    expect(answer).toContain('2025-06-18')
+  })
+})
+
+describe('an HTTP+SSE server', () => {
+  it('has a stream of this client, and another one after that was lost', async () => {
+    const sdk = await legacySdkServer()
+    closing.push(sdk.stop)
+    const client = clientOf(sdk.sseUrl, 'sse')
+    const echo = (id: number) =>
+      `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"name":"echo","arguments":{"it":"é"}}}`
+    client.say(initialize, initialized, echo(1))
+    expect(await client.hears('"id":1')).toContain('é')
+    sdk.cutStreams()
+    await eventually(() => sdk.streams() === 0, { what: 'the stream is lost' })
+    await eventually(
+      async () => {
+        client.say(echo(2))
+        return (await client.hears('"id":2')).includes('é')
+      },
+      { what: 'the server answers again' },
+    )
+    expect(sdk.streams()).toBe(1)
+    await client.bridge.close(new KnownError('shutting_down', 'bye'))
+    await eventually(() => sdk.streams() === 0, { what: 'the stream is closed' })
+  })
+})

@@ -90,7 +90,10 @@ export class ReplyStream implements Reply {
       return this.end()
     }
     outgoing.writeHead(status, { 'content-type': 'application/json', 'content-length': message.length, ...headers })
-    outgoing.end(message)
+    // A short answer is one write; a long one that the client leaves unread is back-pressure like a stream's.
+    if (message.length < outgoing.writableHighWaterMark) return void outgoing.end(message)
+    this.#write(message)
+    outgoing.end()
   }
 
   fail(error: KnownError, id: string | undefined, details: Readonly<Record<string, unknown>> = {}): void {

@@ -4,7 +4,7 @@
  * the whole message as a JSON string. Without it, a request is answered with an empty result.
  *
  * Methods: `initialize` answers in the requested revision, or refuses with `params.refuse`; `received` tells all lines
- * so far; `silent` is never answered; `flood` writes `params.lines` notifications of `params.bytes` each, then answers;
+ * so far; `silent` is never answered; `flood` writes `params.lines` notifications of `params.bytes` each, then answers if that is asked;
  * `die` exits with code 3. `--last-words` has it say something when its stdin ends; `--mute` never answers initialize.
  */
 import { createInterface } from 'node:readline'
@@ -27,7 +27,7 @@ async function flood(id, { lines, bytes }) {
     const isOpen = write(`{"jsonrpc":"2.0","method":"notifications/message","params":{"n":${line},"x":"${filler}"}}`)
     if (!isOpen) await new Promise((resolve) => process.stdout.once('drain', resolve))
   }
-  write(`{"jsonrpc":"2.0","id":${id},"result":{}}`)
+  if (id !== 'null') write(`{"jsonrpc":"2.0","id":${id},"result":{}}`)
 }
 
 function hear(line) {
@@ -43,8 +43,8 @@ function hear(line) {
     }
     return
   }
-  if (method === undefined || message.id === undefined || method === 'silent') return
   if (method === 'flood') return void flood(id, params)
+  if (method === undefined || message.id === undefined || method === 'silent') return
   if (method === 'initialize') {
     if (flags.has('--mute')) return
     if (params.refuse) return write(`{"jsonrpc":"2.0","id":${id},"error":{"code":-32602,"message":"no"}}`)

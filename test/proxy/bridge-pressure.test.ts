@@ -1,0 +1,178 @@
+import type { Readable } from 'node:stream'
+import { afterEach, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
+import { RawClient, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import { initializeMessage } from '../support/rpc.ts'
+import { openSse } from '../support/sse-client.ts'
+import { type RunningProxy, startProxy, stdioOf } from './fixture.ts'
+
+/** What a bridge to a stdio server does when one side is slow, or says a lot at once. */
+
+const MiB = 1024 * 1024
+const path = '/p/mcp'
+const json = ['Content-Type', 'application/json', 'Accept', 'application/json, text/event-stream']
+const initialize = JSON.stringify(initializeMessage)
+
+const closers: (() => Promise<void> | void)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close()
+})
+
+async function start(): Promise<RunningProxy> {
+  const proxy = await startProxy({
+    upstreams: { p: { script: 'scripted-stdio.mjs' } },
+    maxBodyBytes: 16 * MiB,
+  })
+  closers.push(() => proxy.close())
+  return proxy
+}
+
+function connectTo(proxy: RunningProxy): RawClient {
+  const client = new RawClient(proxy.port)
+  closers.push(() => client.close())
+  return client
+}
+
+async function openSession(proxy: RunningProxy): Promise<string[]> {
+  const response = await rawFetch(proxy.port, { path, headers: json, body: initialize })
+  expect(statusOf(response)).toBe(200)
+  return ['Mcp-Session-Id', headerOf(response, 'mcp-session-id') ?? 'none', ...json]
+}
+
+async function openSseClient(proxy: RunningProxy) {
+  const client = await openSse(`${proxy.url}/p/sse`)
+  closers.push(() => client.close())
+  await client.ask(initializeMessage)
+  return client
+}
+
+/** The process of the only session. */
+function processOf(proxy: RunningProxy) {
+  const [line] = stdioOf(proxy, 'p').sessionLines()
+  if (!line) throw new Error('no session is open')
+  return line.process
+}
+
+/** How much was read of it from now on. */
+function bytesOf(stream: Readable): () => number {
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => (bytes += chunk.length))
+  return () => bytes
+}
+
+describe('a message of 10 MiB', () => {
+  const long = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"x":"${'é'.repeat(5 * MiB)}","say":["{\\"id\\":$ID,\\"result\\":{\\"line\\":$LINE}}"]}}`
+  const lineIn = (answer: string) => (JSON.parse(answer) as { result: { line: string } }).result.line
+
+  it('passes to the server and back, byte for byte, over Streamable HTTP', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const response = await rawFetch(proxy.port, { path, headers: session, body: long })
+    expect(statusOf(response)).toBe(200)
+    expect(lineIn(textOf(response)) === long).toBe(true)
+  })
+
+  it('passes to the server and back, byte for byte, over HTTP+SSE', async () => {
+    const proxy = await start()
+    const client = await openSseClient(proxy)
+    expect((await client.post(long)).status).toBe(202)
+    const answer = await client.until(() => client.texts.find((text) => text.length > 5 * MiB))
+    expect(lineIn(answer) === long).toBe(true)
+  })
+
+  it('is the limit’s business only above 16 MiB: then it is dropped and counted, and the next ones come', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const flood = `{"jsonrpc":"2.0","id":2,"method":"flood","params":{"lines":1,"bytes":${17 * MiB}}}`
+    const response = await rawFetch(proxy.port, { path, headers: session, body: flood })
+    expect(textOf(response)).toBe('{"jsonrpc":"2.0","id":2,"result":{}}')
+    expect(proxy.told.dropped).toEqual(['line_too_long'])
+  })
+})
+
+describe('a client that does not read', () => {
+  const lines = 400
+  const bytes = 100_000
+  const flood = `{"jsonrpc":"2.0","method":"flood","params":{"lines":${lines},"bytes":${bytes}}}`
+  const numbersIn = (text: string) => [...text.matchAll(/"params":\{"n":(\d+)/g)].map(([, n]) => Number(n))
+  const all = Array.from({ length: lines }, (_, n) => n)
+
+  /** Waits until the server is not read any more; by then the rest of the flood is still the server's. */
+  async function held(proxy: RunningProxy, read: () => number): Promise<void> {
+    const { stdout } = processOf(proxy)
+    await eventually(() => stdout.isPaused(), { what: 'stdout is paused' })
+    expect(read()).toBeLessThan((lines * bytes) / 2)
+  }
+
+  it('its GET stream holds the server back, and loses nothing', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const read = bytesOf(processOf(proxy).stdout)
+    const stream = connectTo(proxy)
+    stream.send(rawRequest({ method: 'GET', path, headers: session }))
+    await stream.head()
+    stream.socket.pause()
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: flood }))).toBe(202)
+    await held(proxy, read)
+    stream.socket.resume()
+    await eventually(() => read() > lines * bytes, { what: 'the whole flood was read' })
+    await rawFetch(proxy.port, { method: 'DELETE', path, headers: session })
+    const streamed = await stream.response()
+    expect(streamed.isComplete).toBe(true)
+    expect(numbersIn(textOf(streamed))).toEqual(all)
+  })
+
+  it('its HTTP+SSE stream holds the server back, and loses nothing', async () => {
+    const proxy = await start()
+    const client = await openSseClient(proxy)
+    const read = bytesOf(processOf(proxy).stdout)
+    client.pause()
+    expect((await client.post(flood)).status).toBe(202)
+    await held(proxy, read)
+    client.resume()
+    await client.until(() => client.texts.length === lines + 1)
+    expect(client.texts.slice(1).flatMap((text) => numbersIn(text))).toEqual(all)
+  })
+
+  it('an answer that it leaves unread holds the server back, too', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const { stdout } = processOf(proxy)
+    const client = connectTo(proxy)
+    client.socket.pause()
+    const long = `{"jsonrpc":"2.0","id":1,"method":"x","params":{"x":"${'x'.repeat(12 * MiB)}","say":["{\\"id\\":$ID,\\"result\\":$LINE}"]}}`
+    client.send(rawRequest({ path, headers: session, body: long }))
+    await eventually(() => stdout.isPaused(), { what: 'stdout is paused' })
+    client.socket.resume()
+    const response = await client.response()
+    expect([statusOf(response), response.isComplete]).toEqual([200, true])
+    expect((JSON.parse(textOf(response)) as { result: string }).result === long).toBe(true)
+    await eventually(() => !stdout.isPaused(), { what: 'stdout is read again' })
+  })
+})
+
+describe('a server that does not read its stdin', () => {
+  it('makes its clients wait, and nobody else', async () => {
+    const proxy = await start()
+    const slow = await openSession(proxy)
+    const server = processOf(proxy)
+    closers.push(() => server.kill('SIGCONT'))
+    server.kill('SIGSTOP')
+    const client = connectTo(proxy)
+    const note = `{"jsonrpc":"2.0","method":"note","params":{"x":"${'x'.repeat(4 * MiB)}"}}`
+    client.send(rawRequest({ path, headers: slow, body: note }))
+    await eventually(() => server.stdin.writableLength > 0, { what: 'the pipe is full' })
+    const other = await openSession(proxy)
+    const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: other, body: ping }))).toBe(200)
+    // A notification is accepted when the server has it: a client that waits for that cannot run ahead of it.
+    expect([server.stdin.writableLength > 0, client.responses.length]).toEqual([true, 0])
+    server.kill('SIGCONT')
+    expect(statusOf(await client.response())).toBe(202)
+    const asked = '{"jsonrpc":"2.0","id":2,"method":"received"}'
+    const { result } = JSON.parse(textOf(await rawFetch(proxy.port, { path, headers: slow, body: asked }))) as {
+      result: { received: string[] }
+    }
+    expect(result.received.includes(note)).toBe(true)
+  })
+})

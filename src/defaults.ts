@@ -59,6 +59,8 @@ export const defaults = {
   http: {
     connectTimeoutMs: 5000,
     idleConnectionMs: 4000,
+    /** How long a server may take to hear that it should stop. */
+    cancellationMs: 5000,
     /** For a document about tokens, such as protected resource metadata, and how long it may be. */
     metadataTimeoutMs: 10_000,
     maxMetadataBytes: 256 * 1024,

@@ -1,5 +1,6 @@
 import { type ErrorCode, KnownError, errorMessage } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
+import { Questions } from '../sessions/questions.ts'
 import type { Session, SessionClient, SessionEnd } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
@@ -57,9 +58,6 @@ interface Waiting extends Asked {
   isClientGone: boolean
 }
 
-/** Requests of the server that the client has not answered; more are passed on, yet excuse nobody's silence. */
-const maxAwaited = 1000
-
 /** What the server says while no stream is open waits for one, within these limits. */
 const maxBacklogMessages = 100
 const maxBacklogBytes = 4 * 1024 * 1024
@@ -96,8 +94,7 @@ export class BridgeSession implements LinkListener {
   readonly #options: BridgeSessionOptions
   readonly #link: Link
   readonly #open = new OpenRequests<Waiting>()
-  /** Ids of the requests that the server waits for the client's answer to. */
-  readonly #awaited = new Set<string>()
+  readonly #questions = new Questions()
   #session: Session | undefined
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
@@ -184,7 +181,7 @@ export class BridgeSession implements LinkListener {
     this.#open.ask(waiting)
     waiting.operation = waiting.begin()
     waiting.admission.sent({
-      isExcused: () => this.#awaited.size > 0 || this.#fullStreams > 0,
+      isExcused: () => this.#questions.isOpen || this.#fullStreams > 0,
       onOverdue: (error) => this.#overdue(waiting, error),
     })
     waiting.reply.asked()
@@ -225,7 +222,7 @@ export class BridgeSession implements LinkListener {
   async tell({ message, envelope, headers }: Posted): Promise<void> {
     const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
     if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
-    if (envelope.kind === 'response' && envelope.id !== undefined) this.#awaited.delete(envelope.id)
+    this.#questions.heardClient(envelope)
     await deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers))
     if (this.#session) {
       this.#session.messages += 1
@@ -391,9 +388,7 @@ export class BridgeSession implements LinkListener {
     const target = this.#targetOf(owner)
     if (!target && !this.#keep(message)) return this.#options.onDropped('no_stream')
     target?.message(message)
-    const isQuestion = envelope.kind === 'request' && envelope.method !== 'ping' && envelope.id !== undefined
-    if (isQuestion && this.#awaited.size < maxAwaited) this.#awaited.add(envelope.id)
-    if (envelope.method === 'notifications/cancelled') this.#awaited.delete(envelope.requestId ?? '')
+    this.#questions.heardServer(envelope)
   }
 
   /** A sign of life for the request that it names, and for all when it names none. */

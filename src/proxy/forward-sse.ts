@@ -1,34 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import { KnownError, errorMessage } from '../errors.ts'
-import type { Session } from '../sessions/session.ts'
+import { Questions } from '../sessions/questions.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import type { Envelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
+import { sseEvent } from '../wire/sse.ts'
 import { unreadIn } from './batch-operation.ts'
-import { DeadlineWatch } from './deadlines.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
-import { type Exchange, clientOf, receiveBody, requestHeader, searchOf } from './exchange.ts'
+import { type Exchange, clientOf, receiveBody, searchOf } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, forwardedPath } from './forward.ts'
-import { type InventoryReader, inventoryReader } from './learn.ts'
-import { BodyObserver, type Operation, type OperationEnd, beginOperation, peeringOf, tellTraffic } from './observe.ts'
+import { BodyObserver, tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
 import { replyError } from './replies.ts'
+import { SsePost, type SseStream } from './sse-post.ts'
 import type { OpenStream as ClientStream } from './streams.ts'
-
-/** Requests of one stream that wait for their answer; more are passed on unmeasured. */
-const maxPending = 1000
-
-interface OpenStream {
-  readonly upstream: string
-  readonly messages: URL
-  readonly session: Session | undefined
-  /** By the raw text of the JSON-RPC id. */
-  readonly pending: Map<string, Operation>
-  /** Reads the list that a pending request asked for. */
-  learner: InventoryReader | undefined
-}
 
 /**
  * HTTP+SSE (2024-11-05) to HTTP+SSE: the stream passes as it is, but for its `endpoint` event, which names our own
@@ -36,7 +23,7 @@ interface OpenStream {
  */
 export class SseForwarder {
   readonly #deps: ForwardDeps
-  readonly #streams = new Map<string, OpenStream>()
+  readonly #streams = new Map<string, SseStream>()
 
   constructor(deps: ForwardDeps) {
     this.#deps = deps
@@ -70,7 +57,7 @@ export class SseForwarder {
       instruments.countRejected(error.code)
       replyError(incoming, outgoing, error)
     }
-    const withStream = (use: (stream: OpenStream) => void) => {
+    const withStream = (use: (stream: SseStream) => void) => {
       if (id === null) return refuse(new KnownError('session_missing', 'the query has no session_id'))
       const stream = this.#streams.get(id)
       if (stream?.upstream === exchange.upstream) return use(stream)
@@ -78,110 +65,11 @@ export class SseForwarder {
     }
     // The stream may end while the body still comes.
     withStream(() => {
-      const deliver = (body: Buffer) => withStream((stream) => this.#deliver(exchange, endpoint, stream, body))
-      receiveBody(exchange, maxBodyBytes, deliver, refuse)
+      const deps = this.#deps
+      const post = (body: Buffer) =>
+        withStream((stream) => new SsePost({ deps, exchange, endpoint, stream, body }).start())
+      receiveBody(exchange, maxBodyBytes, post, refuse)
     })
-  }
-
-  #deliver(exchange: Exchange, endpoint: UpstreamEndpoint, stream: OpenStream, body: Buffer): void {
-    const { incoming, outgoing, upstream } = exchange
-    const envelope = readEnvelope(body)
-    for (let left = unreadIn(envelope); left > 0; left--) this.#deps.instruments.countUnparsed(upstream)
-    const requests = envelope?.messages ?? [envelope]
-    const operations = requests.flatMap((request) => this.#begin(exchange, endpoint, stream, request) ?? [])
-    if (stream.session) {
-      stream.session.messages += 1
-      this.#deps.directory.touch(stream.session)
-    }
-    const undelivered = (end: OperationEnd) => {
-      for (const operation of operations) operation.end(end)
-      if (operations.length === 0) tellTraffic(this.#deps.traffic, upstream, end)
-    }
-    const relay = new Relay(outgoing)
-    const fail = (error: KnownError) => {
-      watch.stop()
-      replyError(incoming, outgoing, error, { id: envelope?.kind === 'request' ? envelope.id : undefined })
-      undelivered({ kind: 'failure', error })
-    }
-    const watch = new DeadlineWatch({
-      clock: this.#deps.clock,
-      sweep: this.#deps.sweep,
-      deadlines: endpoint.limits,
-      isExcused: () => relay.isPaused,
-      onOverdue: (error) => {
-        posted.abort()
-        fail(error)
-      },
-    })
-    const posted = endpoint.send(
-      {
-        method: 'POST',
-        path: stream.messages.pathname + stream.messages.search,
-        headers: forwardedHeaders(this.#deps, exchange, endpoint),
-        body,
-      },
-      {
-        onStart: (answered) => {
-          const head = this.#deps.protectedResources?.asPublic(answered, upstream, 'sse', endpoint) ?? answered
-          watch.heard()
-          relay.start(head)
-          if (head.status >= 400) undelivered({ kind: 'status', status: head.status })
-        },
-        onData: (chunk) => {
-          watch.heard()
-          relay.data(chunk)
-        },
-        onEnd: () => {
-          watch.stop()
-          relay.end()
-        },
-        onError: fail,
-      },
-    )
-    relay.attach(posted)
-    // The message is under way and its answer comes on the stream; only a reply that nobody reads must not block.
-    outgoing.once('close', () => posted.resume())
-  }
-
-  /** An id that is in use already cannot be told apart in the answers, so its second request goes unmeasured. */
-  #begin(
-    exchange: Exchange,
-    endpoint: Endpoint,
-    stream: OpenStream,
-    envelope: Envelope | undefined,
-  ): Operation | undefined {
-    if (envelope?.kind !== 'request' || envelope.id === undefined) return undefined
-    const { pending, session } = stream
-    const { id, method } = envelope
-    const { upstream, arrivedAtMs } = exchange
-    if (pending.size >= maxPending || pending.has(id)) return undefined
-    const measured = beginOperation(this.#deps, {
-      peering: peeringOf(upstream, endpoint),
-      envelope,
-      protocolVersion: envelope.protocolVersion ?? session?.protocolVersion,
-      sessionId: session?.key,
-      httpTraceparent: requestHeader(exchange, 'traceparent'),
-      httpTracestate: requestHeader(exchange, 'tracestate'),
-      arrivedAtMs,
-    })
-    const operation: Operation = {
-      envelope,
-      end: (end) => {
-        if (!pending.delete(id)) return
-        if (session) session.pending -= 1
-        this.#deps.onRequest(upstream, -1)
-        measured.end(end)
-      },
-    }
-    pending.set(id, operation)
-    if (session) session.pending += 1
-    this.#deps.onRequest(upstream, 1)
-    if (method === 'tools/list' || method === 'prompts/list') {
-      const { labels } = this.#deps.instruments
-      const kind = method === 'tools/list' ? 'tool' : 'prompt'
-      stream.learner = inventoryReader('events', method, (names) => labels.admit(upstream, kind, names))
-    }
-    return operation
   }
 }
 
@@ -198,19 +86,21 @@ class StreamPassage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
   readonly #endpoint: Endpoint
-  readonly #streams: Map<string, OpenStream>
+  readonly #streams: Map<string, SseStream>
   readonly #id = randomUUID()
   readonly #relay: Relay
   readonly #observer: BodyObserver
   readonly #rewriter: EndpointRewriter
   #upstream: HttpExchange | undefined
   #client: ClientStream | undefined
-  #stream: OpenStream | undefined
+  #stream: SseStream | undefined
+  /** Messages of ours that wait for the end of the event that is passing. */
+  #untold: Buffer[] = []
   #status = 0
   #isEventStream = false
   #over = false
 
-  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint, streams: Map<string, OpenStream>) {
+  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint, streams: Map<string, SseStream>) {
     this.#deps = deps
     this.#exchange = exchange
     this.#endpoint = endpoint
@@ -241,8 +131,25 @@ class StreamPassage {
   /** Before the endpoint event is through, some of what was read may still be held back. */
   #openClient(): void {
     const { upstream, outgoing } = this.#exchange
-    const isBetweenEvents = () => this.#stream !== undefined && this.#observer.isBetweenEvents
+    const isBetweenEvents = () => this.#isBetweenEvents()
     this.#client = this.#deps.streams.open({ upstream, transport: 'sse', outgoing, isBetweenEvents })
+  }
+
+  #isBetweenEvents(): boolean {
+    return this.#stream !== undefined && this.#observer.isBetweenEvents
+  }
+
+  #tell(message: Buffer): void {
+    this.#untold.push(message)
+    this.#tellAll()
+  }
+
+  #tellAll(): void {
+    if (this.#untold.length === 0 || !this.#isBetweenEvents()) return
+    for (const data of this.#untold.splice(0)) {
+      this.#client?.event()
+      this.#relay.data(sseEvent({ type: 'message', data }))
+    }
   }
 
   onData(chunk: Buffer): void {
@@ -256,6 +163,7 @@ class StreamPassage {
     if (bytes.length > 0) this.#relay.data(bytes)
     this.#stream?.learner?.push(chunk)
     this.#observer.push(chunk)
+    this.#tellAll()
   }
 
   onEnd(): void {
@@ -280,7 +188,7 @@ class StreamPassage {
     this.#client?.end(error.code === 'cancelled' ? 'client_gone' : 'upstream_error')
     this.#upstream?.abort()
     this.#streams.delete(this.#id)
-    for (const operation of this.#stream?.pending.values() ?? []) operation.end({ kind: 'failure', error })
+    for (const post of this.#stream?.posts ?? []) post.streamEnded(error)
     const session = this.#stream?.session
     if (!session) return
     session.openStreams = 0
@@ -298,7 +206,17 @@ class StreamPassage {
       client: clientOf(this.#exchange, undefined),
     })
     if (session) session.openStreams = 1
-    this.#stream = { upstream, messages, session, pending: new Map(), learner: undefined }
+    this.#stream = {
+      upstream,
+      messages,
+      session,
+      questions: new Questions(),
+      posts: new Set(),
+      pending: new Map(),
+      learner: undefined,
+      isPaused: () => this.#relay.isPaused,
+      tell: (message) => this.#tell(message),
+    }
     this.#streams.set(this.#id, this.#stream)
     this.#deps.traffic.onAnswered(upstream)
     return `/${upstream}/messages?session_id=${this.#id}`
@@ -307,17 +225,17 @@ class StreamPassage {
   #heard(envelope: Envelope | undefined): void {
     const { instruments } = this.#deps
     for (let left = unreadIn(envelope); left > 0; left--) instruments.countUnparsed(this.#exchange.upstream)
-    for (const message of envelope?.messages ?? [envelope]) if (message) this.#answered(message)
+    for (const message of envelope?.messages ?? [envelope]) if (message) this.#message(message)
   }
 
-  #answered(envelope: Envelope): void {
+  /** A sign of life for the request that it names, and for all when it names none. */
+  #message(envelope: Envelope): void {
     const stream = this.#stream
-    if (!stream || envelope.kind !== 'response' || envelope.id === undefined) return
-    const operation = stream.pending.get(envelope.id)
-    if (!operation) return
-    const { method } = operation.envelope
-    if (method === 'initialize' && stream.session) stream.session.protocolVersion = envelope.protocolVersion
-    if (method === 'tools/list' || method === 'prompts/list') stream.learner = undefined
-    operation.end({ kind: 'answer', envelope })
+    if (!stream) return
+    stream.questions.heardServer(envelope)
+    const { kind, id, progressToken } = envelope
+    if (kind === 'response') return stream.pending.get(id ?? '')?.answered(envelope)
+    const isProgress = kind === 'notification' && progressToken !== undefined
+    for (const post of stream.posts) if (!isProgress || post.owns(progressToken)) post.heard()
   }
 }

@@ -157,6 +157,7 @@ class Passage {
     if (this.#exchange.incoming.method === 'POST') this.#countUnread(envelope)
     if (!envelope) return
     this.#request = envelope
+    this.#session?.questions.heardClient(envelope)
     this.#admission.turnsOut(claimOf(envelope))
     if (this.#over) return
     if (envelope.kind === 'request') this.#operation = this.#begin(envelope)
@@ -196,8 +197,8 @@ class Passage {
   send(body: Buffer | ObservedBody | null): void {
     const { incoming } = this.#exchange
     this.#admission.sent({
-      // A client that is slow to send or to read is not the server's fault.
-      isExcused: () => this.#relay.isPaused || !incoming.complete,
+      // A client that is slow to send, to read or to answer is not the server's fault.
+      isExcused: () => this.#relay.isPaused || !incoming.complete || this.#session?.questions.isOpen === true,
       onOverdue: (error) => {
         this.#upstream?.abort()
         this.#fail(error, 'stalled')
@@ -278,7 +279,7 @@ class Passage {
   }
 
   #answered(envelope: Envelope): void {
-    if (envelope.kind !== 'response') return
+    if (envelope.kind !== 'response') return this.#session?.questions.heardServer(envelope)
     const request = this.#request
     this.#batch?.hear(envelope)
     // A server that refuses before it has read an id names none; only so is a batch answered as a whole.

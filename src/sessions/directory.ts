@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type LifeLimits, fateOf } from './limits.ts'
+import { Questions } from './questions.ts'
 import { type Session, type SessionClient, type SessionEnd, isExpired, sessionKey } from './session.ts'
 
 export interface DirectoryOptions {
@@ -65,6 +66,7 @@ export class SessionDirectory {
       lastActiveMs: clock.now(),
       pending: 0,
       openStreams: 0,
+      questions: new Questions(),
       messages: 0,
     }
     this.#sessions.set(keyOf(upstream, id), session)

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Transport } from '../upstreams/upstream.ts'
+import type { Questions } from './questions.ts'
 
 /** Why a session ended; what the client or server did, never what an operation did. */
 export const sessionEnds = [
@@ -42,6 +43,7 @@ export interface Session {
   /** Streams that the client holds open; a session with one never expires. */
   openStreams: number
   messages: number
+  readonly questions: Questions
 }
 
 export function sessionKey(id: string): string {

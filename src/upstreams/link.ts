@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { KnownError, errorCode } from '../errors.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import type { Envelope } from '../wire/envelope.ts'
@@ -73,9 +74,6 @@ export interface UrlLinkOptions {
   readonly listener: LinkListener
 }
 
-/** How long a server may take to hear that it should stop. */
-const giveUpMs = 5000
-
 interface OpenPost {
   readonly end: AbortController
   readonly isModern: boolean
@@ -113,7 +111,7 @@ class OpenPosts {
     post?.end.abort()
     if (post?.isModern) return
     const expiry = new AbortController()
-    const timer = this.#clock.after(giveUpMs, () => expiry.abort())
+    const timer = this.#clock.after(defaults.http.cancellationMs, () => expiry.abort())
     this.#channel
       .send(cancellationOf(id, reason), { method: 'notifications/cancelled' }, expiry.signal)
       .catch(() => undefined) // It need not hear it.

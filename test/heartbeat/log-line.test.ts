@@ -4,6 +4,7 @@ import { firstDecision } from '../../src/heartbeat/interval.ts'
 import { type LogLineInput, LogPacer, heartbeatFields, shortened } from '../../src/heartbeat/log-line.ts'
 import type { ProbeResult } from '../../src/heartbeat/probe.ts'
 import { newVerdict } from '../../src/heartbeat/verdict.ts'
+import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
 
 const interval = firstDecision({
@@ -30,6 +31,7 @@ const session: Session = {
   lastActiveMs: 70_000,
   pending: 2,
   openStreams: 0,
+  questions: new Questions(),
   messages: 9,
 }
 

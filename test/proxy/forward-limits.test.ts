@@ -1,9 +1,9 @@
 import { gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
 import { eventually } from '../support/eventually.ts'
-import { RawClient, headerOf, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import { RawClient, type RawMessage, headerOf, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
-import { type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
+import { type Arrived, type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { type ProxyOptions, type RunningProxy, startProxy } from './fixture.ts'
 
 const json = ['Content-Type', 'application/json']
@@ -389,34 +389,160 @@ describe('a silent event stream towards the client', () => {
     await proxy.until(() => proxy.told.streams.length > 0)
     expect(proxy.told.streams).toMatchObject([{ transport: 'sse', reason: 'client_gone' }])
   })
+})
 
-  it('of HTTP+SSE leaves a POST without answer to stall_timeout_seconds', async () => {
-    const clock = fakeClock()
-    const upstream = await scriptedUpstream(() => undefined)
-    closers.push(() => upstream.close())
-    const url = `http://127.0.0.1:${upstream.port}/sse`
-    const proxy = await startProxy({ clock, upstreams: { u: { url, transport: 'sse', limits } } })
-    closers.push(() => proxy.close())
-    const stream = new RawClient(proxy.port)
-    closers.push(() => Promise.resolve(stream.close()))
-    stream.send(rawRequest({ method: 'GET', path: '/u/sse' }))
-    const arrived = await upstream.request(0)
-    arrived.openStream()
-    arrived.chunk('event: endpoint\ndata: /messages?s=1\n\n')
-    const path = await stream.until(
-      () => /data: (\S+)\n\n/.exec(stream.responses[0] ? textOf(stream.responses[0]) : '')?.[1],
-    )
+interface SseSetting extends Omit<Setting, 'send'> {
+  readonly client: RawClient
+  /** The server's end of the stream. */
+  readonly stream: Arrived
+  /** POSTs a message; the second is what the server got. */
+  readonly post: (body: string) => Promise<readonly [client: RawClient, server: Arrived]>
+  /** The data of each event after the first. */
+  readonly events: () => readonly string[]
+}
+
+async function startSse(): Promise<SseSetting> {
+  const clock = fakeClock()
+  const upstream = await scriptedUpstream(() => undefined)
+  closers.push(() => upstream.close())
+  const url = `http://127.0.0.1:${upstream.port}/sse`
+  const proxy = await startProxy({ clock, upstreams: { u: { url, transport: 'sse', limits } } })
+  closers.push(() => proxy.close())
+  const connect = () => {
     const client = new RawClient(proxy.port)
     closers.push(() => Promise.resolve(client.close()))
-    client.send(rawRequest({ path, headers: json, body: call(4) }))
-    const posted = await upstream.request(1)
+    return client
+  }
+  const client = connect()
+  client.send(rawRequest({ method: 'GET', path: '/u/sse' }))
+  const stream = await upstream.request(0)
+  stream.openStream()
+  stream.chunk('event: endpoint\ndata: /messages?s=1\n\n')
+  const text = () => (client.responses[0] ? textOf(client.responses[0]) : '')
+  const path = await client.until(() => /data: (\S+)\n\n/.exec(text())?.[1])
+  return {
+    clock,
+    upstream,
+    proxy,
+    client,
+    stream,
+    events: () => [...text().matchAll(/^data: (\{.*)\n\n/gm)].map(([, data = '']) => data),
+    post: async (body) => {
+      const posting = connect()
+      const index = upstream.arrived.length
+      posting.send(rawRequest({ path, headers: json, body }))
+      return [posting, await upstream.request(index)]
+    },
+  }
+}
+
+describe('forwarded HTTP+SSE', () => {
+  it('a POST without an answer gets 504 after stall_timeout_seconds', async () => {
+    const { clock, upstream, proxy, client, post, events } = await startSse()
+    const [posting, posted] = await post(call(4))
     await clock.advance(61_000)
-    const response = await client.response()
+    const response = await posting.response()
     expect(statusOf(response)).toBe(504)
     expect(errorOf(textOf(response))).toEqual({ id: 4, code: -32000, reason: 'upstream_timeout' })
     await upstream.until(() => posted.isClosed())
-    expect(stream.isClosed).toBe(false)
+    expect([client.isClosed, events()]).toEqual([false, []])
     expect(proxy.inFlight('u')).toBe(0)
+  })
+
+  it('an accepted request gets its error on the stream, between two events, and the server a cancellation', async () => {
+    const { clock, upstream, client, stream, post, events } = await startSse()
+    const [posting, posted] = await post(call(4))
+    posted.answer(202)
+    await posting.response()
+    stream.chunk('data: {"jsonrpc":"2.0",\n')
+    await client.until(() => textOf(client.responses[0] as RawMessage).endsWith(',\n'))
+    await clock.advance(61_000)
+    const cancelled = await upstream.request(2)
+    expect(JSON.parse(textOf(await cancelled.whole()))).toMatchObject({
+      method: 'notifications/cancelled',
+      params: { requestId: 4 },
+    })
+    expect(events()).toEqual([])
+    stream.chunk('data: "method":"x"}\n\n')
+    await client.until(() => events().length === 1)
+    expect(textOf(await client.head())).toContain(
+      'data: {"jsonrpc":"2.0",\ndata: "method":"x"}\n\nevent: message\ndata: ',
+    )
+    expect(errorOf(events()[0] ?? '')).toEqual({ id: 4, code: -32000, reason: 'upstream_timeout' })
+    // The bytes of the stream are the server's: an answer that comes late passes.
+    stream.chunk('data: {"jsonrpc":"2.0","id":4,"result":{}}\n\n')
+    await client.until(() => events().length === 2)
+  })
+
+  it('gives the place back with the answer, though the POST itself lasts', async () => {
+    const { proxy, stream, post, client, events } = await startSse()
+    const [, posted] = await post(call(1))
+    stream.chunk(`data: ${answer}\n\n`)
+    await client.until(() => events().length === 1)
+    const access = proxy.access.get('u')
+    await eventually(() => proxy.told.operations.length === 2, { what: 'the answer is heard' })
+    expect([access?.kind === 'endpoint' && access.endpoint.queue.length, proxy.inFlight('u')]).toEqual([0, 1])
+    posted.answer(202)
+    await eventually(() => proxy.inFlight('u') === 0, { what: 'the POST is over' })
+  })
+
+  it.each([
+    ['a message that names no request', '{"jsonrpc":"2.0","method":"notifications/message"}', 60_000],
+    ['a question to the client', '{"jsonrpc":"2.0","id":1,"method":"roots/list"}', 600_000],
+  ])('%s is a sign of the server', async (_title, message, moreMs) => {
+    const { clock, client, stream, post, events } = await startSse()
+    const [posting, posted] = await post(call(4))
+    posted.answer(202)
+    await posting.response()
+    await clock.advance(50_000)
+    stream.chunk(`data: ${message}\n\n`)
+    await client.until(() => events().length === 1)
+    await clock.advance(moreMs - 52_000)
+    expect(events()).toHaveLength(1)
+    await clock.advance(55_000)
+    await client.until(() => events().length === 2)
+    expect(errorOf(events()[1] ?? '').reason).toBe('upstream_timeout')
+  })
+
+  it('a comment is none: it is for the connection', async () => {
+    const { clock, client, stream, post, events } = await startSse()
+    const [posting, posted] = await post(call(4))
+    posted.answer(202)
+    await posting.response()
+    await clock.advance(50_000)
+    stream.chunk(': ping\n\n')
+    await client.until(() => textOf(client.responses[0] as RawMessage).endsWith(': ping\n\n'))
+    await clock.advance(12_000)
+    await client.until(() => events().length === 1)
+  })
+})
+
+describe('a question of the server to its client', () => {
+  it('excuses its silence until the client has answered, though the request is forwarded', async () => {
+    const { clock, upstream, proxy } = await start()
+    const session = ['Mcp-Session-Id', 's1', ...json]
+    const send = (body: string) => {
+      const client = new RawClient(proxy.port)
+      closers.push(() => Promise.resolve(client.close()))
+      client.send(rawRequest({ path: '/u/mcp', headers: session, body }))
+      return client
+    }
+    const opening = send('{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}')
+    ;(await upstream.request(0)).answer(200, '{"jsonrpc":"2.0","id":0,"result":{}}', ['Mcp-Session-Id', 's1', ...json])
+    await opening.response()
+    const client = send(call(1))
+    const arrived = await upstream.request(1)
+    arrived.openStream()
+    const question = 'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n'
+    arrived.chunk(question)
+    await bodyIs(client, question)
+    await clock.advance(300_000)
+    expect(client.isClosed).toBe(false)
+    const reply = send('{"jsonrpc":"2.0","id":"q","result":{}}')
+    ;(await upstream.request(2)).answer(202)
+    await reply.response()
+    await clock.advance(62_000)
+    await client.until(() => client.isClosed)
   })
 })
 

@@ -159,6 +159,7 @@ export const pairs: readonly (readonly [client: ClientKind, server: ServerKind])
   ['sse', 'http'],
   ['http', 'http'],
   ['modern', 'http'],
+  ['sse', 'sse'],
 ]
 
 export interface PathOptions extends Omit<Partial<ProxyOptions>, 'upstreams' | 'clock'> {

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type SessionParties, fateOf, refusalOf } from '../../src/sessions/limits.ts'
+import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
 
 const between = (upstream: string, ip: string): SessionParties => ({ upstream, client: { ip } })
@@ -57,6 +58,7 @@ const session = (change: Partial<Session> = {}): Session => ({
   lastActiveMs: 0,
   pending: 0,
   openStreams: 0,
+  questions: new Questions(),
   messages: 0,
   ...change,
 })

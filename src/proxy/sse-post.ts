@@ -1,0 +1,264 @@
+import { defaults } from '../defaults.ts'
+import { KnownError } from '../errors.ts'
+import type { Questions } from '../sessions/questions.ts'
+import type { Session } from '../sessions/session.ts'
+import type { UpstreamEndpoint } from '../upstreams/endpoint.ts'
+import type { HttpExchange } from '../upstreams/http.ts'
+import { cancellationOf } from '../wire/cancellation.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { Admission, claimOf } from './admission.ts'
+import { unreadIn } from './batch-operation.ts'
+import { type Exchange, requestHeader } from './exchange.ts'
+import { type ForwardDeps, forwardedHeaders } from './forward.ts'
+import { type InventoryReader, inventoryReader } from './learn.ts'
+import { type Operation, type OperationEnd, beginOperation, peeringOf, tellTraffic } from './observe.ts'
+import { Relay } from './relay.ts'
+import { errorMessageFor, replyError } from './replies.ts'
+
+/** Requests of one stream that wait for their answer; more are passed on unmeasured. */
+const maxPending = 1000
+
+/** The stream of one HTTP+SSE client, as its POSTs know it. */
+export interface SseStream {
+  readonly upstream: string
+  /** Where the server wants the client to POST. */
+  readonly messages: URL
+  readonly session: Session | undefined
+  readonly questions: Questions
+  /** Those that are not over. */
+  readonly posts: Set<SsePost>
+  /** Which of them an answer is for, by the raw text of the JSON-RPC id. */
+  readonly pending: Map<string, SsePost>
+  /** Reads the list that a pending request asked for. */
+  learner: InventoryReader | undefined
+  /** Whether the server is kept waiting because the client reads too slowly. */
+  readonly isPaused: () => boolean
+  /** Adds a message of ours. */
+  readonly tell: (message: Buffer) => void
+}
+
+export interface SsePostOptions {
+  readonly deps: ForwardDeps
+  readonly exchange: Exchange
+  readonly endpoint: UpstreamEndpoint
+  readonly stream: SseStream
+  readonly body: Buffer
+}
+
+/** One message of a client on its way to an HTTP+SSE server, until the answers to its requests passed on the stream. */
+export class SsePost {
+  readonly #options: SsePostOptions
+  readonly #envelope: Envelope | undefined
+  readonly #admission: Admission
+  /** Requests without an answer, by the raw text of their ids. */
+  readonly #waiting = new Map<string, Operation>()
+  #posted: HttpExchange | undefined
+  #status = 0
+  #isPosted = false
+  #isOver = false
+
+  constructor(options: SsePostOptions) {
+    this.#options = options
+    this.#envelope = readEnvelope(options.body)
+    this.#admission = new Admission(options.deps, options.exchange.upstream, options.endpoint)
+  }
+
+  /** Sends the message when it is its turn. */
+  start(): void {
+    const { deps, exchange, stream } = this.#options
+    for (let left = unreadIn(this.#envelope); left > 0; left--) deps.instruments.countUnparsed(exchange.upstream)
+    stream.posts.add(this)
+    stream.questions.heardClient(this.#envelope)
+    if (stream.session) {
+      stream.session.messages += 1
+      deps.directory.touch(stream.session)
+    }
+    exchange.outgoing.once('close', () => this.#clientGone())
+    this.#admission.enter(claimOf(this.#envelope), (refusal) => {
+      this.#beginAll()
+      if (refusal) this.#refuse(refusal)
+      else this.#send()
+    })
+  }
+
+  /** Whether this token is that of one of its requests. */
+  owns(progressToken: string): boolean {
+    return [...this.#waiting.values()].some(({ envelope }) => envelope.progressToken === progressToken)
+  }
+
+  heard(): void {
+    this.#admission.heard()
+  }
+
+  answered(envelope: Envelope): void {
+    const { stream } = this.#options
+    const { method } = this.#waiting.get(envelope.id ?? '')?.envelope ?? {}
+    if (method === 'initialize' && stream.session) stream.session.protocolVersion = envelope.protocolVersion
+    if (method === 'tools/list' || method === 'prompts/list') stream.learner = undefined
+    this.#end(envelope.id ?? '', { kind: 'answer', envelope })
+    this.#settle()
+  }
+
+  /** The stream has ended, and no answer will come. */
+  streamEnded(error: KnownError): void {
+    if (!this.#posted) {
+      this.#beginAll()
+      return this.#fail(new KnownError('session_not_found', 'the stream has ended', { cause: error }))
+    }
+    for (const id of this.#waiting.keys()) this.#end(id, { kind: 'failure', error })
+    this.#settle()
+  }
+
+  #send(): void {
+    const { deps, exchange, endpoint, stream, body } = this.#options
+    const relay = new Relay(exchange.outgoing)
+    this.#admission.sent({
+      isExcused: () => relay.isPaused || stream.isPaused() || stream.questions.isOpen,
+      onOverdue: (error) => this.#overdue(error),
+    })
+    this.#posted = endpoint.send(
+      { method: 'POST', path: this.#path(), headers: forwardedHeaders(deps, exchange, endpoint), body },
+      {
+        onStart: (answered) => {
+          const head = deps.protectedResources?.asPublic(answered, exchange.upstream, 'sse', endpoint) ?? answered
+          this.#status = head.status
+          this.#admission.heard()
+          relay.start(head)
+          if (head.status >= 400) this.#endAll({ kind: 'status', status: head.status })
+        },
+        onData: (chunk) => {
+          this.#admission.heard()
+          relay.data(chunk)
+        },
+        onEnd: () => {
+          relay.end()
+          this.#isPosted = true
+          this.#settle()
+        },
+        onError: (error) => this.#fail(error),
+      },
+    )
+    relay.attach(this.#posted)
+  }
+
+  #path(): string {
+    const { messages } = this.#options.stream
+    return messages.pathname + messages.search
+  }
+
+  #beginAll(): void {
+    for (const request of this.#envelope?.messages ?? [this.#envelope]) if (request) this.#begin(request)
+  }
+
+  /** An id that is in use already cannot be told apart in the answers, so its second request goes unmeasured. */
+  #begin(envelope: Envelope): void {
+    const { deps, exchange, endpoint, stream } = this.#options
+    const { kind, id, method } = envelope
+    if (kind !== 'request' || id === undefined || stream.pending.has(id) || stream.pending.size >= maxPending) return
+    stream.pending.set(id, this)
+    if (stream.session) stream.session.pending += 1
+    const operation = beginOperation(deps, {
+      peering: peeringOf(exchange.upstream, endpoint),
+      envelope,
+      protocolVersion: envelope.protocolVersion ?? stream.session?.protocolVersion,
+      sessionId: stream.session?.key,
+      httpTraceparent: requestHeader(exchange, 'traceparent'),
+      httpTracestate: requestHeader(exchange, 'tracestate'),
+      arrivedAtMs: exchange.arrivedAtMs,
+    })
+    this.#waiting.set(id, operation)
+    if (method !== 'tools/list' && method !== 'prompts/list') return
+    const { labels } = deps.instruments
+    const named = method === 'tools/list' ? 'tool' : 'prompt'
+    stream.learner = inventoryReader('events', method, (names) => labels.admit(exchange.upstream, named, names))
+  }
+
+  #refuse(error: KnownError): void {
+    this.#options.deps.instruments.countRejected(error.code)
+    this.#fail(error)
+  }
+
+  #fail(error: KnownError): void {
+    this.#reply(error)
+    this.#endAll({ kind: 'failure', error })
+    this.#over()
+  }
+
+  /** What was accepted is answered on the stream, and so is its error. */
+  #overdue(error: KnownError): void {
+    const isAccepted = this.#status >= 200 && this.#status < 300
+    if (!this.#isPosted) {
+      this.#posted?.abort()
+      this.#reply(error)
+    }
+    for (const [id, { envelope }] of this.#waiting) {
+      if (isAccepted) this.#options.stream.tell(Buffer.from(errorMessageFor(error, id)))
+      // Which must not be cancelled (MCP 2025-11-25, Cancellation).
+      if (envelope.method !== 'initialize') this.#giveUp(id, error.message)
+    }
+    this.#endAll({ kind: 'failure', error })
+    this.#over()
+  }
+
+  /** Tells the server that nobody waits any more; it need not hear it. */
+  #giveUp(id: string, reason: string): void {
+    const { deps, exchange, endpoint } = this.#options
+    const body = cancellationOf(id, reason)
+    const headers = withoutLength(forwardedHeaders(deps, exchange, endpoint))
+    const done = () => timer.cancel()
+    const sent = endpoint.send(
+      { method: 'POST', path: this.#path(), headers, body },
+      { onStart: () => undefined, onData: () => undefined, onEnd: done, onError: done },
+    )
+    const timer = deps.clock.after(defaults.http.cancellationMs, () => sent.abort())
+  }
+
+  /** What the server has got is answered on the stream, whether or not its POST is read. */
+  #clientGone(): void {
+    if (this.#posted) return this.#posted.resume()
+    if (this.#isOver) return
+    this.#beginAll()
+    this.#endAll({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
+    this.#over()
+  }
+
+  #reply(error: KnownError): void {
+    const { incoming, outgoing } = this.#options.exchange
+    const id = this.#envelope?.kind === 'request' ? this.#envelope.id : undefined
+    replyError(incoming, outgoing, error, { id })
+  }
+
+  #end(id: string, end: OperationEnd): void {
+    const { session, pending } = this.#options.stream
+    const operation = this.#waiting.get(id)
+    if (!operation) return
+    this.#waiting.delete(id)
+    pending.delete(id)
+    if (session) session.pending -= 1
+    operation.end(end)
+  }
+
+  #endAll(end: OperationEnd): void {
+    const { deps, exchange } = this.#options
+    if (this.#waiting.size === 0) return tellTraffic(deps.traffic, exchange.upstream, end)
+    for (const id of this.#waiting.keys()) this.#end(id, end)
+  }
+
+  /** The place is the next one's as soon as all is answered, though the POST itself may last. */
+  #settle(): void {
+    if (this.#waiting.size > 0) return
+    if (this.#isPosted) this.#over()
+    else this.#admission.turnsOut('delivery')
+  }
+
+  #over(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#admission.over()
+    this.#options.stream.posts.delete(this)
+  }
+}
+
+function withoutLength(headers: readonly string[]): string[] {
+  return headers.filter((_part, index) => headers[index - (index % 2)]?.toLowerCase() !== 'content-length')
+}

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { adminApp } from '../src/admin/app.ts'
+import { systemClock } from '../src/clock.ts'
 import type { Config } from '../src/config/config.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { fileSchema } from '../src/config/schema.ts'
@@ -94,6 +95,7 @@ describe('the section on endpoints', () => {
 
   it('names every path of the admin listener', () => {
     const app = adminApp({
+      clock: systemClock,
       version: '0',
       guards: { open: () => undefined, closed: () => undefined },
       exposition: { scrape: () => Promise.reject(new Error('not asked here')) },
@@ -195,6 +197,8 @@ describe('the section on the log', () => {
       lastSuccessWallMs: undefined,
       inventory: undefined,
       unavailableSeconds: 0,
+      probe: 'active',
+      pausedUntilWallMs: undefined,
     },
     totals: { heartbeats: 1, answered: 1, failures: 0 },
     session: undefined,

@@ -1,6 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { KnownError } from '../errors.ts'
+import { type Clock, sleep } from '../clock.ts'
 import type { Monitored } from '../heartbeat/monitored.ts'
 import { isUp } from '../heartbeat/verdict.ts'
 import type { Guard } from '../proxy/guard.ts'
@@ -10,6 +11,7 @@ import type { DebugReport } from './debug.ts'
 import { indexPage } from './page.ts'
 
 export interface AdminOptions {
+  readonly clock: Clock
   readonly version: string
   /** What everything needs, and what all but the open paths need besides. */
   readonly guards: { readonly open: Guard; readonly closed: Guard }
@@ -33,8 +35,20 @@ type Env = { Bindings: HttpBindings }
 /** Paths that scrapers and orchestrators reach without a token. */
 const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
 
+/** What is there to be asked for, and nothing else. */
+const postPaths = [
+  '/debug/heartbeat/:upstream',
+  '/debug/heartbeat/:upstream/pause',
+  '/debug/heartbeat/:upstream/resume',
+] as const
+
 /** What is there to be read, and nothing else. */
 const getPaths = ['/', '/metrics', '/debug/heartbeat', '/-/healthy', '/-/ready', '/-/ready/:upstream'] as const
+
+/** How long the answer to a probe by request may take; it goes on behind it. */
+const probePatienceMs = 15_000
+
+const longestPauseMinutes = 7 * 24 * 60
 
 /** What every answer says to browsers and caches: this is now, and nothing in it may run, load or be framed. */
 const answerHeaders = [
@@ -49,7 +63,19 @@ const answerHeaders = [
  * the healthy ones; `/-/ready/<upstream>` is there for those who want to know.
  */
 export function adminApp(options: AdminOptions): Hono<Env> {
+  const { clock, upstreams } = options
   const app = new Hono<Env>()
+  const withUpstream = (c: Context, answer: (upstream: Monitored) => Promise<Response> | Response) => {
+    const name = c.req.param('upstream') ?? ''
+    const upstream = upstreams().find((one) => one.name === name)
+    const names = upstreams().map((one) => one.name)
+    return upstream ? answer(upstream) : unknown(c, name, names)
+  }
+  /** What `/debug/heartbeat` says of one upstream. */
+  const shown = async (c: Context, name: string, status: 200 | 202) => {
+    const report = await options.report()
+    return c.json({ upstream: name, ...report.upstreams[name] }, status)
+  }
   app.use(async (c, next) => {
     const check = openPaths.has(c.req.path) ? options.guards.open : options.guards.closed
     const error = check(requestHeaders(c))
@@ -73,22 +99,48 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     if (!upstream) return unknown(c, name, Object.keys(report.upstreams))
     return c.json({ ...report, upstreams: { [name]: upstream }, sessions: sessionsOf(report, name) })
   })
+  app.post('/debug/heartbeat/:upstream', (c) =>
+    withUpstream(c, async ({ name, heartbeat }) => {
+      const { pausedUntilWallMs } = heartbeat.status()
+      if (pausedUntilWallMs !== undefined) {
+        const until = new Date(pausedUntilWallMs).toISOString()
+        return c.json({ error: `"${name}" is paused until ${until}; resume it first` }, 409)
+      }
+      const patience = new AbortController()
+      const over = heartbeat.probeOnce().then(() => true)
+      const isOver = await Promise.race([over, sleep(clock, probePatienceMs, patience.signal).then(() => false)])
+      patience.abort()
+      return shown(c, name, isOver ? 200 : 202)
+    }),
+  )
+  app.post('/debug/heartbeat/:upstream/pause', (c) =>
+    withUpstream(c, ({ name, heartbeat }) => {
+      const text = c.req.query('minutes') ?? ''
+      const minutes = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
+      if (!(minutes > 0 && minutes <= longestPauseMinutes)) {
+        const error = `minutes is "${text}": it must be a number above 0 and up to ${longestPauseMinutes}`
+        return Promise.resolve(c.json({ error }, 400))
+      }
+      heartbeat.pause(minutes * 60_000)
+      return shown(c, name, 200)
+    }),
+  )
+  app.post('/debug/heartbeat/:upstream/resume', (c) =>
+    withUpstream(c, ({ name, heartbeat }) => {
+      heartbeat.resume('resumed by request')
+      return shown(c, name, 200)
+    }),
+  )
+  for (const path of postPaths) app.all(path, (c) => notAllowed(c, 'POST'))
   app.get('/-/healthy', (c) => c.text('mcp-vitals is healthy\n'))
   app.get('/-/ready', (c) =>
     options.isReady() ? c.text('mcp-vitals is ready\n') : c.text('mcp-vitals is starting or stopping\n', 503),
   )
   app.get('/-/ready/:upstream', (c) => {
-    const name = c.req.param('upstream')
-    const upstream = options.upstreams().find((one) => one.name === name)
-    if (!upstream) {
-      return unknown(
-        c,
-        name,
-        options.upstreams().map((one) => one.name),
-      )
-    }
-    const { state, reason } = upstream.heartbeat.status().verdict
-    return c.json({ upstream: name, state, reason }, isUp(state) === true ? 200 : 503)
+    return withUpstream(c, ({ name, heartbeat }) => {
+      const { state, reason } = heartbeat.status().verdict
+      return c.json({ upstream: name, state, reason }, isUp(state) === true ? 200 : 503)
+    })
   })
   const { reload } = options
   if (reload) {

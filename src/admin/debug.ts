@@ -3,7 +3,8 @@ import { z } from 'zod'
 import { legs, outcomes } from '../heartbeat/classify.ts'
 import type { HistoryEntry } from '../heartbeat/history.ts'
 import type { Monitored } from '../heartbeat/monitored.ts'
-import { isUnavailable, states } from '../heartbeat/verdict.ts'
+import { probeModes } from '../heartbeat/probe.ts'
+import { flapPenalty, isUnavailable, states } from '../heartbeat/verdict.ts'
 import type { Session } from '../sessions/session.ts'
 import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
 import { transports } from '../upstreams/upstream.ts'
@@ -29,6 +30,9 @@ const upstreamSchema = z.strictObject({
   era: z.enum(['legacy', 'modern']).nullable().describe('null until the opening exchange was answered'),
   protocol_version: z.string().nullable(),
   probe: z.string().describe('the request that the next heartbeat asks'),
+  probe_mode: z.enum(probeModes),
+  paused_until: z.iso.datetime().nullable().describe('when its maintenance ends; null while there is none'),
+  flap_penalty: z.number().nonnegative().describe('1 for each outage, halved every five minutes'),
   interval_seconds: seconds,
   next_probe_in_seconds: seconds.nullable().describe('null while nothing is planned, or a probe is under way'),
   why_this_interval: z.string().min(1),
@@ -168,6 +172,9 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, nowMs: num
     era: era ?? null,
     protocol_version: protocolVersion ?? null,
     probe,
+    probe_mode: status.probe,
+    paused_until: status.pausedUntilWallMs === undefined ? null : isoTime(status.pausedUntilWallMs),
+    flap_penalty: rounded(flapPenalty(verdict, nowMs)),
     interval_seconds: rounded(interval.intervalMs / 1000),
     next_probe_in_seconds: status.nextProbeInMs === undefined ? null : rounded(status.nextProbeInMs / 1000),
     why_this_interval: interval.why,

@@ -8,10 +8,10 @@ import type { OwnLoad } from '../heartbeat/load.ts'
 import { LogPacer, heartbeatFields } from '../heartbeat/log-line.ts'
 import { Heartbeat, type HeartbeatEvents, type HeartbeatReport, type HeartbeatSettings } from '../heartbeat/loop.ts'
 import type { ProcessView } from '../heartbeat/monitored.ts'
-import type { Prober } from '../heartbeat/probe.ts'
+import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
 import { StdioProber } from '../heartbeat/stdio-prober.ts'
-import { isUnavailable } from '../heartbeat/verdict.ts'
+import { type State, isUnavailable } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import type { Bridge } from '../proxy/bridge.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
@@ -110,8 +110,9 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
+    method: () => probeMethod(),
   })
-  const { heartbeat, configure } = tunableHeartbeat(deps, config, prober, () => undefined)
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, () => undefined)
   let restarts = 0
   return {
     name,
@@ -156,8 +157,11 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => launched?.supervisor.state() === 'starting',
+    method: () => probeMethod(),
   })
-  const { heartbeat, configure } = tunableHeartbeat(deps, config, prober, () => launched?.supervisor.ready())
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, () =>
+    launched?.supervisor.ready(),
+  )
   return {
     name,
     transport: target.transport,
@@ -232,6 +236,8 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
 export interface TunableHeartbeat {
   readonly heartbeat: Heartbeat
   readonly configure: (config: HeartbeatConfig) => void
+  /** What is to be asked, as configured now. */
+  readonly probeMethod: () => ProbeMethod
 }
 
 /** The heartbeat of one upstream, with all that it tells metrics, traces and log; `onOpened` hears of its openings. */
@@ -275,6 +281,7 @@ export function tunableHeartbeat(
       else if (to.state === 'suspect' || to.state === 'degraded') log.warn(fields, 'upstream state changed')
       else log.info(fields, 'upstream state changed')
     },
+    onNewFailure: (cause) => log.warn({ upstream: name, transport, cause }, 'a new kind of failure'),
     onInventory: (inventory, changed) => {
       instruments.labels.admit(name, 'tool', [...inventory.keys()])
       if (!changed) return
@@ -299,12 +306,13 @@ export function tunableHeartbeat(
     config = next
     heartbeat.configure(heartbeatSettings(next))
   }
-  return { heartbeat, configure }
+  return { heartbeat, configure, probeMethod: () => config.probeMethod }
 }
 
-function heartbeatSettings({ intervalMs, adaptive, performanceMonitoring }: HeartbeatConfig): HeartbeatSettings {
+function heartbeatSettings({ probe, intervalMs, adaptive, performanceMonitoring }: HeartbeatConfig): HeartbeatSettings {
   const { minTimeoutMs, maxTimeoutMs, lateAnswerMs, missesToDown, goodsToHealthy } = defaults.heartbeat
   return {
+    probe,
     adaptive: adaptive.enabled,
     initialMs: intervalMs,
     minMs: adaptive.minIntervalMs,
@@ -343,6 +351,9 @@ function differences({ clock, readings }: HeartbeatDeps, upstream: string): () =
   }
 }
 
+/** Where an answered heartbeat is nothing to write home about. */
+const calmStates: ReadonlySet<State> = new Set(['healthy', 'busy', 'idle', 'paused', 'disabled'])
+
 /** Writes the heartbeat log line: every failure, slow answer and restless state, and routine successes now and then. */
 function reporter(
   { clock, directory, log }: HeartbeatDeps,
@@ -357,7 +368,7 @@ function reporter(
     const config = upstream.config()
     const status = heartbeat().status()
     const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
-    const isRoutine = result.outcome === 'ok' && !isSlow && status.verdict.state === 'healthy'
+    const isRoutine = result.outcome === 'ok' && !isSlow && calmStates.has(status.verdict.state)
     if (isRoutine && !config.logging.enhanced) return
     const target = result.session ?? ''
     if (!pacer.isDue({ target, isRoutine, nowMs: clock.now(), intervalMs: config.logIntervalMs })) return

@@ -92,8 +92,9 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => false,
+    method: () => probeMethod(),
   })
-  const { heartbeat } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
+  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
   watched.push({
     name,
     transport: target.transport,

@@ -146,8 +146,9 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     canAsk: () => relay.canAsk(),
     // The interval has its jitter, and is no reason to skip a heartbeat.
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
+    method: () => probeMethod(),
   })
-  const { heartbeat } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
+  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
   const { pid = 0, startedAtWallMs } = server
   watched.push({
     name,

@@ -122,6 +122,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     )
   const admin: VitalsParts['admin'] = ({ isReady }) => {
     const app = adminApp({
+      clock,
       version,
       guards: { open: adminGuard(false), closed: adminGuard(true) },
       exposition: exposition({ mode: config().exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
@@ -199,6 +200,7 @@ function upstreamGauges(upstream: Monitored): UpstreamGauges {
     transport: upstream.transport,
     state: verdict.state,
     up: up === undefined ? undefined : up ? 1 : 0,
+    probe: upstream.prober.describe().probe,
     intervalSeconds: interval.intervalMs / 1000,
     timeoutSeconds: timeoutMs / 1000,
     lastSuccessTimestampSeconds: lastSuccessWallMs === undefined ? undefined : lastSuccessWallMs / 1000,

@@ -1,8 +1,11 @@
+import type { ProbeMethod, ProbeMode } from '../heartbeat/probe.ts'
 import type { Target } from '../upstreams/upstream.ts'
 import type { Address } from './address.ts'
 
 /** How one upstream is heartbeated; the predecessor's block, with durations in milliseconds. */
 export interface HeartbeatConfig {
+  readonly probe: ProbeMode
+  readonly probeMethod: ProbeMethod
   readonly intervalMs: number
   readonly sessionTimeoutMs: number
   readonly cleanupIntervalMs: number

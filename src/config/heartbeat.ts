@@ -32,6 +32,8 @@ export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig 
   const block = mergeHeartbeat(layers)
   const { performance_monitoring: performance, adaptive_heartbeat: adaptive, logging } = block
   return {
+    probe: block.probe,
+    probeMethod: block.probe_method,
     intervalMs: milliseconds(block.heartbeat_interval_seconds),
     sessionTimeoutMs: milliseconds(block.session_timeout_seconds),
     cleanupIntervalMs: milliseconds(block.cleanup_interval_seconds),

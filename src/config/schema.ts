@@ -1,9 +1,12 @@
 import { z } from 'zod'
 import { defaults } from '../defaults.ts'
+import { probeMethods, probeModes } from '../heartbeat/probe.ts'
 import { isHost, parseAddress } from './address.ts'
 
 /** What the heartbeat block says where a file says nothing. */
 export const heartbeatDefaults = {
+  probe: 'active',
+  probe_method: 'auto',
   heartbeat_interval_seconds: defaults.heartbeat.intervalSeconds,
   session_timeout_seconds: defaults.heartbeat.sessionTimeoutSeconds,
   cleanup_interval_seconds: defaults.heartbeat.cleanupIntervalSeconds,
@@ -155,6 +158,16 @@ const upstreamName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
 })
 
 const heartbeatShape = {
+  probe: setting(
+    z.enum(probeModes),
+    'Whether a server is asked: active; passive, where only what clients ask counts; or off, without any verdict.',
+    heartbeatDefaults.probe,
+  ),
+  probe_method: setting(
+    z.enum(probeMethods),
+    'What it is asked: auto (server/discover, ping, else tools/list), tools/list, or transport (no MCP at all).',
+    heartbeatDefaults.probe_method,
+  ),
   heartbeat_interval_seconds: setting(
     seconds(day),
     'Seconds from the start of one probe to the start of the next; where the adaptive interval begins.',

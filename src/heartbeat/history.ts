@@ -51,7 +51,8 @@ export class History {
     this.#options = options
   }
 
-  record(entry: HistoryEntry): void {
+  /** Returns the cause of a failure that is none of those told apart now: something else goes wrong than before. */
+  record(entry: HistoryEntry): string | undefined {
     const failed = isFailure(entry.outcome)
     const { heartbeats, answered, failures } = this.#counts
     this.#counts = {
@@ -60,9 +61,9 @@ export class History {
       failures: failures + (failed ? 1 : 0),
     }
     keep(this.#recent, entry, this.#options.recentKept)
-    if (!failed) return
+    if (!failed) return undefined
     keep(this.#failures, entry, this.#options.failuresKept)
-    this.#group(entry)
+    return this.#group(entry)
   }
 
   /** Newest first. */
@@ -86,13 +87,14 @@ export class History {
     return this.#others ? [...known, this.#others] : known
   }
 
-  #group({ outcome, method, reason, atWallMs }: HistoryEntry): void {
+  #group({ outcome, method, reason, atWallMs }: HistoryEntry): string | undefined {
     const cause = causeOf(outcome, method, reason)
     const once = { cause, count: 1, firstWallMs: atWallMs, lastWallMs: atWallMs }
-    const pattern = merge(this.#patterns.get(cause), once)
+    const known = this.#patterns.get(cause)
     this.#patterns.delete(cause)
-    this.#patterns.set(cause, pattern)
+    this.#patterns.set(cause, merge(known, once))
     if (this.#patterns.size > (this.#options.patternsKept ?? 20)) this.#evict()
+    return known ? undefined : cause
   }
 
   #evict(): void {

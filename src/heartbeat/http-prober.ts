@@ -12,6 +12,7 @@ import { type Inventory, type Opening, initialize, open, readInventory } from '.
 import {
   type CheckOptions,
   type Checks,
+  type ProbeMethod,
   type ProbeResult,
   type Prober,
   type Rung,
@@ -19,6 +20,7 @@ import {
   askUnprovenPing,
   firstRung,
 } from './probe.ts'
+import { touch } from './touch.ts'
 
 export interface HttpProberOptions {
   readonly endpoint: Endpoint
@@ -31,6 +33,8 @@ export interface HttpProberOptions {
   readonly startDeadlineMs: number
   /** True while a process that we started may not listen yet: a refused connection then means "wait", not "down". */
   readonly isStarting: () => boolean
+  /** What to ask; looked up each time. */
+  readonly method: () => ProbeMethod
 }
 
 /** A channel with our end of it. */
@@ -66,13 +70,20 @@ export class HttpProber implements Prober {
     this.#options = options
   }
 
+  /** Clients open sessions of their own, but a process of ours has started only when it answers. */
+  isAwaited(): boolean {
+    return this.#options.isStarting()
+  }
+
   openingDeadlineMs(): number | undefined {
     if (this.#connection) return undefined
     const { isStarting, startDeadlineMs, openingDeadlineMs } = this.#options
-    return isStarting() ? startDeadlineMs : openingDeadlineMs
+    if (isStarting()) return startDeadlineMs
+    return this.#isTransportOnly() ? undefined : openingDeadlineMs
   }
 
   describe(): ReturnType<Prober['describe']> {
+    if (this.#isTransportOnly()) return { probe: 'transport', era: undefined, protocolVersion: undefined }
     const opening = this.#era === 'modern' ? 'server/discover' : 'initialize'
     return { probe: this.#connection?.rung ?? opening, era: this.#era, protocolVersion: this.#protocolVersion }
   }
@@ -82,9 +93,16 @@ export class HttpProber implements Prober {
     const { clock } = this.#options
     const endsMs = clock.now() + options.deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
+    if (this.#isTransportOnly()) {
+      return { runs: [{ leg: 'upstream', method: 'transport', done: this.#touch(leftMs) }], alive: 0 }
+    }
     const connection = this.#connection
     const done = connection ? this.#beat(connection, options.wantsInventory, leftMs) : this.#open(leftMs)
     return { runs: [{ leg: 'upstream', method: this.describe().probe, done }], alive: 0 }
+  }
+
+  #isTransportOnly(): boolean {
+    return this.#options.method() === 'transport'
   }
 
   forget(): void {
@@ -148,6 +166,18 @@ export class HttpProber implements Prober {
     return readInventory(peer, opening.era, leftMs).catch(() => undefined)
   }
 
+  /** Again and again while a process of ours starts that does not listen yet. */
+  async #touch(leftMs: () => number): Promise<ProbeResult> {
+    const { endpoint, clock, isStarting } = this.#options
+    const opening = isStarting()
+    for (;;) {
+      const result = await touch({ endpoint, clock, deadlineMs: leftMs() })
+      const maySoonListen = (result.outcome === 'refused' || result.outcome === 'reset') && isStarting()
+      if (!maySoonListen || leftMs() <= retryWhileStartingMs || this.#stopped) return { ...result, opening }
+      await sleep(clock, retryWhileStartingMs)
+    }
+  }
+
   async #open(leftMs: () => number): Promise<ProbeResult> {
     const startedMs = this.#options.clock.now()
     this.#isOpening = true
@@ -209,7 +239,8 @@ export class HttpProber implements Prober {
     try {
       const opening = await this.#handshake(channel, peer, leftMs)
       if (this.#stopped) throw new KnownError('cancelled', 'the heartbeat was stopped')
-      const rung = (opening.era === 'legacy' ? this.#rung : undefined) ?? firstRung(opening.era)
+      const preferred = this.#options.method() === 'tools/list' ? 'tools/list' : undefined
+      const rung = preferred ?? (opening.era === 'legacy' ? this.#rung : undefined) ?? firstRung(opening.era)
       return { channel, peer, opening, rung, isProven: rung === opening.method }
     } catch (error) {
       void channel.close() // Its DELETE may take longer than this exchange may.

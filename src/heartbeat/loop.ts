@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
@@ -17,12 +17,22 @@ import {
   suspicionBounds,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
-import type { ProbeResult, ProbeRun, Prober } from './probe.ts'
+import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
 import type { Scheduler } from './scheduler.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
-import { type Evidence, type Verdict, evidenceOf, isUnavailable, isUp, judge, newVerdict } from './verdict.ts'
+import {
+  type Evidence,
+  type State,
+  type Verdict,
+  evidenceOf,
+  isUnavailable,
+  isUp,
+  judge,
+  newVerdict,
+} from './verdict.ts'
 
 export interface HeartbeatSettings extends IntervalSettings {
+  readonly probe: ProbeMode
   readonly minTimeoutMs: number
   readonly maxTimeoutMs: number
   readonly lateAnswerMs: number
@@ -45,6 +55,8 @@ export interface HeartbeatEvents {
   /** The same again once the next one is planned: what people read. */
   onReport(report: HeartbeatReport, traceId: string): void
   onVerdict(from: Verdict, to: Verdict): void
+  /** A failure unlike those before: its cause, without what differs from case to case. */
+  onNewFailure(cause: string): void
   /** The tools that the server offers, at first sight and whenever they changed. */
   onInventory(inventory: Inventory, changed: boolean): void
 }
@@ -74,7 +86,20 @@ export interface HeartbeatStatus {
   /** What the server offers now, be it less than it should. */
   readonly inventory: Inventory | undefined
   readonly unavailableSeconds: number
+  readonly probe: ProbeMode
+  /** When maintenance ends, as wall time; undefined while there is none. */
+  readonly pausedUntilWallMs: number | undefined
 }
+
+/** What is known of an upstream before anybody asked it, by who will. */
+const beginnings: Readonly<Record<ProbeMode, { readonly state: State; readonly reason: string }>> = {
+  active: { state: 'starting', reason: 'it has not answered yet' },
+  passive: { state: 'idle', reason: 'no client has asked it yet (probe: passive)' },
+  off: { state: 'disabled', reason: 'its heartbeats are off (probe: off)' },
+}
+
+/** A server that only clients ask, and none has for so long, may be dead without anybody knowing. */
+const staleMs = 300_000
 
 /** Readings are shared by all upstreams and up to this old, so what happened since may be missing from them. */
 const readingsAgeMs = 1000
@@ -104,6 +129,10 @@ export class Heartbeat {
   #underWay = 0
   /** Reports of the heartbeat under way, told when it is known when the next one comes. */
   #untold: (() => void)[] | undefined
+  /** Maintenance: until when, as wall time, and what ends it. */
+  #pause: { readonly untilWallMs: number; readonly timer: Timer } | undefined
+  /** Who asked for a probe and waits for its end. */
+  #asking: (() => void)[] = []
   readonly #life = new AbortController()
 
   constructor(options: HeartbeatOptions) {
@@ -111,17 +140,20 @@ export class Heartbeat {
     const { clock, settings } = options
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
-    this.#verdict = newVerdict('starting', 'it has not answered yet', clock.now())
+    const { state, reason } = beginnings[settings.probe]
+    this.#verdict = newVerdict(state, reason, clock.now())
     this.#interval = firstDecision(settings)
   }
 
   /** The first probe at once: it is the opening exchange. */
   start(): void {
-    this.#schedule(this.#options.clock.now())
+    this.probeNow()
   }
 
   stop(): Promise<void> {
     this.#life.abort()
+    this.#pause?.timer.cancel()
+    for (const tell of this.#asking.splice(0)) tell()
     this.#options.scheduler.cancel(this.#options.upstream)
     return this.#options.prober.stop()
   }
@@ -129,16 +161,64 @@ export class Heartbeat {
   /** Follows other settings from now on, with all that is known about the upstream. */
   configure(settings: HeartbeatSettings): void {
     const { clock, scheduler, upstream } = this.#options
-    this.#interval = retune(this.#interval.state, this.#settings, settings)
+    const before = this.#settings
+    this.#interval = retune(this.#interval.state, before, settings)
     this.#settings = settings
+    if (before.probe !== settings.probe && !this.#pause) this.#changeMode(before.probe)
     const plannedMs = scheduler.nextAt(upstream)
     const dueMs = Math.max(clock.now(), this.#lastBeatMs + this.#interval.intervalMs)
     if (plannedMs !== undefined && dueMs < plannedMs) this.#schedule(dueMs)
   }
 
+  #changeMode(from: ProbeMode): void {
+    if (from === 'off') this.#weigh({ kind: 'resumed', reason: 'its heartbeats are on again' })
+    this.#begin()
+  }
+
+  /** Nothing was asked lately: what follows from that depends on who asks at all. */
+  #begin(): void {
+    const { probe } = this.#settings
+    const { reason } = beginnings[probe]
+    if (probe === 'off') {
+      this.#options.scheduler.cancel(this.#options.upstream)
+      return this.#weigh({ kind: 'disabled', reason })
+    }
+    if (probe === 'passive' && isUp(this.#verdict.state) !== true) this.#weigh({ kind: 'idle', reason })
+    this.probeNow()
+  }
+
   /** Probes as soon as the budget allows. */
   probeNow(): void {
     this.#schedule(this.#options.clock.now())
+  }
+
+  /** Probes once as soon as the budget allows, whatever traffic says, also where nobody is asked; resolves at its end. */
+  probeOnce(): Promise<void> {
+    if (this.#life.signal.aborted) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#asking.push(resolve)
+      this.probeNow()
+    })
+  }
+
+  /** Maintenance: for so long nothing is asked and nothing concluded; processes are supervised all the same. */
+  pause(forMs: number): void {
+    const { clock, scheduler, upstream } = this.#options
+    this.#pause?.timer.cancel()
+    const untilWallMs = clock.wallTime() + forMs
+    const timer = clock.after(forMs, () => this.resume('its maintenance is over'))
+    this.#pause = { untilWallMs, timer }
+    scheduler.cancel(upstream)
+    this.#weigh({ kind: 'paused', reason: `paused for maintenance until ${new Date(untilWallMs).toISOString()}` })
+  }
+
+  /** Ends a pause before its time; does nothing without one. */
+  resume(reason: string): void {
+    if (!this.#pause) return
+    this.#pause.timer.cancel()
+    this.#pause = undefined
+    this.#weigh({ kind: 'resumed', reason })
+    this.#begin()
   }
 
   /** A client's request was answered: as good as a heartbeat. */
@@ -156,8 +236,9 @@ export class Heartbeat {
   trafficFailed(kind: 'missed' | 'gone', reason: string): void {
     // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
     // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
+    const isOnlyEvidence = this.#settings.probe === 'passive' && kind === 'missed'
     const isNews = kind === 'missed' ? this.#verdict.misses === 0 : isUp(this.#verdict.state) === true
-    if (!isNews) return
+    if (!isNews && !isOnlyEvidence) return
     const before = this.#verdict
     this.#weigh({ kind, reason: `a client's request failed: ${reason}` })
     if (this.#verdict !== before) this.probeNow()
@@ -181,7 +262,8 @@ export class Heartbeat {
 
   /** A process runs and may be probed. After an outage the state stays what it is until the process answers. */
   processStarted(reason: string): void {
-    if (this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
+    const isAsked = this.#settings.probe === 'active' || this.#options.prober.isAwaited()
+    if (isAsked && this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
     this.probeNow()
   }
 
@@ -209,6 +291,8 @@ export class Heartbeat {
       lastSuccessWallMs: this.#lastSuccessWallMs,
       inventory: this.#offered,
       unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
+      probe: this.#settings.probe,
+      pausedUntilWallMs: this.#pause?.untilWallMs,
     }
   }
 
@@ -218,17 +302,23 @@ export class Heartbeat {
   }
 
   async #beat(): Promise<void> {
+    const asking = this.#asking.splice(0)
+    const { probe } = this.#settings
+    const isWanted = asking.length > 0 || this.#options.prober.isAwaited()
+    if (!isWanted && (this.#pause || probe === 'off')) return
     const startedMs = this.#options.clock.now()
     // Real traffic since the last one was the heartbeat: the next probe is due an interval after its moment.
     // What is not open yet is opened whatever the traffic says: a request may wait for that very process.
     const isOpen = this.#options.prober.openingDeadlineMs() === undefined
-    const isFresh = isOpen && this.#verdict.state === 'healthy' && this.#lastTrafficMs > this.#lastBeatMs
+    const isFresh =
+      asking.length === 0 && isOpen && this.#verdict.state === 'healthy' && this.#lastTrafficMs > this.#lastBeatMs
     const countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
     this.#lastBeatMs = startedMs
     this.#untold = []
     const { everUp } = this.#verdict
     try {
-      const hardFailure = isFresh ? false : await this.#probe(startedMs)
+      const isAsked = isWanted || (probe === 'active' && !isFresh)
+      const hardFailure = isAsked ? await this.#probe(startedMs) : this.#noticeSilence()
       if (hardFailure) this.#adaptAtOnce()
       else {
         const news = await this.#news()
@@ -237,7 +327,18 @@ export class Heartbeat {
       }
     } finally {
       this.#plan(countsFromMs)
+      for (const tell of asking) tell()
     }
+  }
+
+  /** Without probes, what nobody asks is neither up nor down. */
+  #noticeSilence(): false {
+    const { state, sinceMs } = this.#verdict
+    const silentMs = this.#options.clock.now() - Math.max(sinceMs, this.#lastAnswerMs)
+    const isStale = this.#settings.probe === 'passive' && isUp(state) === true && silentMs >= staleMs
+    if (isStale)
+      this.#weigh({ kind: 'idle', reason: `no client has asked it for ${staleMs / 60_000} min (probe: passive)` })
+    return false
   }
 
   /** A hard failure does not wait for the metrics; what they say of it follows. */
@@ -253,7 +354,8 @@ export class Heartbeat {
   #plan(countsFromMs: number): void {
     const { scheduler, upstream } = this.#options
     const askedForMs = scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY
-    this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()))
+    const isOver = this.#pause !== undefined || this.#settings.probe === 'off'
+    if (!isOver) this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()))
     const untold = this.#untold ?? []
     this.#untold = undefined
     for (const tell of untold) tell()
@@ -342,7 +444,7 @@ export class Heartbeat {
 
   #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number): void {
     const { leg, method, outcome, durationMs: responseTimeMs, reason, session } = result
-    this.history.record({
+    const newCause = this.history.record({
       atWallMs: startedAtWallMs,
       leg,
       method,
@@ -353,6 +455,7 @@ export class Heartbeat {
     })
     const report = { result, startedAtWallMs, timeoutMs }
     const { events } = this.#options
+    if (newCause !== undefined) events.onNewFailure(newCause)
     const traceId = events.onHeartbeat(report)
     if (this.#untold) this.#untold.push(() => events.onReport(report, traceId))
     else events.onReport(report, traceId)

@@ -49,6 +49,8 @@ export interface CheckOptions {
 /** What the heartbeat loop asks of one upstream, whatever its transport and era. */
 export interface Prober {
   start(options: CheckOptions): Checks
+  /** Whether clients or a start wait for the opening exchange: then it is made even where nothing else is asked. */
+  isAwaited(): boolean
   /** How long the next check may take when it is an opening exchange; undefined when it is none. */
   openingDeadlineMs(): number | undefined
   /** Which rung of the ladder is in use, and what is known of the server. */
@@ -67,6 +69,17 @@ export type Rung = 'server/discover' | 'ping' | 'tools/list'
 export function firstRung(era: Era): Rung {
   return era === 'modern' ? 'server/discover' : 'ping'
 }
+
+/** Whether an upstream is asked at all: `passive` leaves it to clients' traffic, `off` draws no conclusions either. */
+export const probeModes = ['active', 'passive', 'off'] as const
+export type ProbeMode = (typeof probeModes)[number]
+
+/**
+ * What it is asked: `auto` climbs the ladder, `tools/list` begins at its second rung, and `transport` asks nothing of
+ * MCP, only whether the address answers HTTP or the process runs.
+ */
+export const probeMethods = ['auto', 'tools/list', 'transport'] as const
+export type ProbeMethod = (typeof probeMethods)[number]
 
 export interface AskOptions {
   readonly talker: Talker

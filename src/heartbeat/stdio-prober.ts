@@ -10,6 +10,7 @@ import {
   type Asked,
   type CheckOptions,
   type Checks,
+  type ProbeMethod,
   type ProbeResult,
   type ProbeRun,
   type Prober,
@@ -27,6 +28,8 @@ export interface StdioProberOptions {
   readonly discoverPatienceMs: number
   /** Sessions whose process answered real traffic since this time need no probe. */
   readonly idleSinceMs: () => number
+  /** What to ask; looked up each time. */
+  readonly method: () => ProbeMethod
 }
 
 /**
@@ -47,13 +50,18 @@ export class StdioProber implements Prober {
     this.#options = options
   }
 
+  /** Only a process that was opened serves the requests of 2026-07-28. */
+  isAwaited(): boolean {
+    return this.openingDeadlineMs() !== undefined
+  }
+
   openingDeadlineMs(): number | undefined {
     const line = this.#options.upstream.residentLine()
     return line && !line.opened ? this.#options.startDeadlineMs : undefined
   }
 
   describe(): ReturnType<Prober['describe']> {
-    const probe = this.#rung ?? (this.#era ? firstRung(this.#era) : 'server/discover')
+    const probe = this.#era ? this.#methodFor(this.#era) : 'server/discover'
     return { probe, era: this.#era, protocolVersion: this.#opening?.protocolVersion }
   }
 
@@ -85,8 +93,9 @@ export class StdioProber implements Prober {
   #run(line: Line, wantsInventory: boolean, leftMs: () => number): ProbeRun {
     const isOurs = line.role === 'resident'
     const era = isOurs ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
-    const method = era === 'modern' ? 'server/discover' : (this.#rung ?? 'ping')
+    const method = this.#methodFor(era)
     const leg = isOurs ? 'upstream' : 'session'
+    if (method === 'process') return processRun(line, leg)
     const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session: line.session } as const
     const asked =
       method === 'ping' && !this.#isPingProven
@@ -94,6 +103,13 @@ export class StdioProber implements Prober {
         : ask({ ...beat, method, deadlineMs: leftMs() })
     const done = asked.then((answer) => this.#learn(answer, line, { wantsInventory, leftMs }))
     return { leg, method, session: line.session, done }
+  }
+
+  #methodFor(era: Era): Rung | 'process' {
+    const preferred = this.#options.method()
+    if (preferred === 'transport') return 'process'
+    if (preferred === 'tools/list') return preferred
+    return era === 'modern' ? firstRung(era) : (this.#rung ?? firstRung(era))
   }
 
   #learn(
@@ -165,4 +181,11 @@ export class StdioProber implements Prober {
     if (envelope.method === 'notifications/tools/list_changed') this.#toolsChanged = true
     line.peer.answerServerRequest(envelope).catch(() => undefined) // The process is gone, and its exit is heard.
   }
+}
+
+/** A process that runs, without asking it anything. One that ended has been told already. */
+function processRun({ process, session }: Line, leg: 'upstream' | 'session'): ProbeRun {
+  const reason = `process ${process.pid ?? '?'} runs`
+  const result = { leg, method: 'process', outcome: 'ok', durationMs: 0, reason, session } as const
+  return { leg, method: 'process', session, done: Promise.resolve(result) }
 }

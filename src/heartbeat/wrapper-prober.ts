@@ -5,6 +5,7 @@ import type { Talker } from './conversation.ts'
 import {
   type CheckOptions,
   type Checks,
+  type ProbeMethod,
   type Prober,
   type ProbeResult,
   type Rung,
@@ -29,6 +30,8 @@ export interface WrapperProberOptions {
   readonly canAsk: () => boolean
   /** Only a server that said nothing since is asked. */
   readonly idleSinceMs: () => number
+  /** What to ask; looked up each time. */
+  readonly method: () => ProbeMethod
 }
 
 /**
@@ -43,6 +46,10 @@ export class WrapperProber implements Prober {
 
   constructor(options: WrapperProberOptions) {
     this.#options = options
+  }
+
+  isAwaited(): boolean {
+    return false
   }
 
   /** The opening exchange is the client's. */
@@ -62,6 +69,11 @@ export class WrapperProber implements Prober {
     if (session.lastHeardMs > idleSinceMs()) return { runs: [], alive: 1 }
     if (!canAsk()) return { runs: [], alive: 0 }
     const method = this.#method(era)
+    if (method === 'process') {
+      const reason = 'the process runs'
+      const result = { leg: 'session', method, session: key, outcome: 'ok', durationMs: 0, reason } as const
+      return { runs: [{ leg: 'session', method, session: key, done: Promise.resolve(result) }], alive: 0 }
+    }
     const beat = { talker, clock, era, leg: 'session', session: key, deadlineMs } as const
     const asked = method === 'ping' && !this.#isPingProven ? askUnprovenPing(beat) : ask({ ...beat, method })
     const done = asked.then(({ result, errorCode }) => this.#learn(result, errorCode))
@@ -76,7 +88,9 @@ export class WrapperProber implements Prober {
     return Promise.resolve()
   }
 
-  #method(era: Era): Rung {
+  #method(era: Era): Rung | 'process' {
+    const preferred = this.#options.method()
+    if (preferred !== 'auto') return preferred === 'transport' ? 'process' : preferred
     return era === 'modern' ? firstRung(era) : (this.#rung ?? firstRung(era))
   }
 

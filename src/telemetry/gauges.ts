@@ -10,6 +10,8 @@ export interface UpstreamGauges {
   readonly state: string
   readonly up?: 0 | 1 | undefined
   readonly intervalSeconds?: number | undefined
+  /** What the next heartbeat asks. */
+  readonly probe?: string | undefined
   readonly timeoutSeconds?: number | undefined
   readonly lastSuccessTimestampSeconds?: number | undefined
   readonly unavailableSeconds: number
@@ -94,6 +96,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     state: gauge(meter, metrics.upstreamState),
     interval: gauge(meter, metrics.heartbeatInterval),
     timeout: gauge(meter, metrics.heartbeatTimeout),
+    probe: gauge(meter, metrics.heartbeatProbe),
     lastSuccess: gauge(meter, metrics.heartbeatLastSuccess),
     processes: gauge(meter, metrics.upstreamProcesses),
     connections: gauge(meter, metrics.upstreamConnections),
@@ -118,6 +121,15 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     observeKnown(result, on.queueLength, reading.queueLength, named)
     result.observe(on.requestsInFlight, reading.requestsInFlight, named)
     result.observe(on.unavailable, reading.unavailableSeconds, named)
+    const { probe } = reading
+    if (probe !== undefined) {
+      const key = `${upstream}\0${transport}\0probe\0${probe}`
+      result.observe(
+        on.probe,
+        1,
+        sets.of(key, () => ({ ...withTransport, [label.method]: probe })),
+      )
+    }
     for (const state of sources.states) {
       const key = `${upstream}\0${transport}\0${state}`
       const attributes = sets.of(key, () => ({ ...withTransport, [label.state]: state }))

@@ -137,6 +137,15 @@ export const metrics = {
     live: true,
     help: 'Time between the starts of two heartbeats, as adapted now.',
   },
+  heartbeatProbe: {
+    instrument: 'mcp.heartbeat.probe.info',
+    family: 'mcp_heartbeat_probe_info',
+    kind: 'gauge',
+    unit: '',
+    labels: [...ofUpstream, label.method],
+    live: true,
+    help: 'Always 1; its method is what the next heartbeat asks: the rung of the ladder in use.',
+  },
   heartbeatTimeout: {
     instrument: 'mcp.heartbeat.timeout',
     family: 'mcp_heartbeat_timeout_seconds',

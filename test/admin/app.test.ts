@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type AdminOptions, adminApp } from '../../src/admin/app.ts'
 import { guard } from '../../src/proxy/guard.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 import { monitoring, shownReport, shownUpstream } from './fixture.ts'
 
 const names = { allowedHosts: ['vitals.example'], allowedOrigins: [] }
@@ -23,6 +24,7 @@ function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}
   }
   const sessions = { aaaaaaaa: { ...session, upstream: 'files' }, bbbbbbbb: { ...session, upstream: 'mail' } }
   const app = adminApp({
+    clock: fakeClock(),
     version: '1.2.3',
     guards: { open: guard(names), closed: guard({ ...names, bearerToken: options.token }) },
     exposition: {
@@ -62,6 +64,73 @@ describe('/-/reload', () => {
     const looked = await admin({ reload }).get('/-/reload')
     expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
     expect((await admin().get('/-/reload', {}, 'POST')).status).toBe(404)
+  })
+})
+
+describe('what can be asked of one upstream', () => {
+  /** The listener in front of a real heartbeat in virtual time. */
+  function watched() {
+    const test = monitoring()
+    const { prober, heartbeat } = test.add('files')
+    const { clock, upstreams } = test
+    const report = () => Promise.resolve(shownReport({ files: shownUpstream() }))
+    const { get } = admin({ clock, upstreams: () => upstreams, report })
+    const post = async (path: string, passMs = 0) => {
+      const answer = get(path, {}, 'POST')
+      await clock.advance(passMs)
+      return answer
+    }
+    return { clock, prober, heartbeat, get, post }
+  }
+
+  it('POST /debug/heartbeat/<upstream> probes at once, and answers with what is known then', async () => {
+    const { clock, prober, post } = watched()
+    await clock.advance(1000)
+    prober.starts.length = 0
+    prober.play({ afterMs: 200 })
+    const response = await post('/debug/heartbeat/files', 200)
+    expect([response.status, await response.json()]).toEqual([200, { upstream: 'files', ...shownUpstream() }])
+    expect(prober.starts.map(({ atMs }) => atMs)).toEqual([1000])
+  })
+
+  it('does not wait longer than 15 s for it: 202', async () => {
+    const { prober, post } = watched()
+    prober.play({ checks: [{ opening: true, outcome: 'silence' }], openingDeadlineMs: 60_000 })
+    expect((await post('/debug/heartbeat/files', 15_000)).status).toBe(202)
+  })
+
+  it('pause begins a maintenance that ends by itself or by resume; meanwhile a probe is refused: 409', async () => {
+    const { clock, heartbeat, post } = watched()
+    const state = () => heartbeat.status().verdict.state
+    await clock.advance(1000)
+    expect((await post('/debug/heartbeat/files/pause?minutes=1.5')).status).toBe(200)
+    await clock.advance(89_999)
+    expect(state()).toBe('paused')
+    const refused = await post('/debug/heartbeat/files')
+    expect([refused.status, await refused.text()]).toEqual([409, expect.stringContaining('is paused until')])
+    await clock.advance(1)
+    expect(state()).toBe('healthy')
+    await post('/debug/heartbeat/files/pause?minutes=60')
+    expect(state()).toBe('paused')
+    expect((await post('/debug/heartbeat/files/resume', 10)).status).toBe(200)
+    expect(state()).toBe('healthy')
+  })
+
+  it.each(['', '?minutes=', '?minutes=0', '?minutes=-1', '?minutes=1e3', '?minutes=10081', '?minutes=NaN'])(
+    'refuses to pause for %j minutes, and says why',
+    async (query) => {
+      const { heartbeat, post } = watched()
+      const response = await post(`/debug/heartbeat/files/pause${query}`)
+      expect([response.status, await response.text()]).toEqual([400, expect.stringContaining('minutes is')])
+      expect(heartbeat.status().verdict.state).not.toBe('paused')
+    },
+  )
+
+  it.each(['', '/pause?minutes=1', '/resume'])('%j: 404 for an unknown upstream, 405 for a GET', async (path) => {
+    const { get, post } = watched()
+    expect((await post(`/debug/heartbeat/nobody${path}`)).status).toBe(404)
+    const looked = await get(`/debug/heartbeat/files${path}`)
+    expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
   })
 })
 

@@ -7,6 +7,7 @@ import { pipeline } from '../telemetry/fixture.ts'
 import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
 
 const settings = {
+  probe: 'active',
   adaptive: false,
   initialMs: 10_000,
   minMs: 5000,
@@ -23,7 +24,7 @@ const settings = {
   goodsToHealthy: 2,
   recentKept: 20,
   failuresKept: 20,
-}
+} as const
 
 /** Upstreams with real heartbeats and real metrics in virtual time; only what the probers find is the test's. */
 export function monitoring() {
@@ -53,6 +54,7 @@ export function monitoring() {
         onReport: () => {},
         onVerdict: () => {},
         onInventory: () => {},
+        onNewFailure: () => {},
       },
     })
     const monitored = {
@@ -84,6 +86,9 @@ export function shownUpstream(changes: Partial<DebugUpstream> = {}): DebugUpstre
     era: 'legacy',
     protocol_version: '2025-11-25',
     probe: 'ping',
+    probe_mode: 'active',
+    paused_until: null,
+    flap_penalty: 0,
     interval_seconds: 10,
     next_probe_in_seconds: 4.2,
     why_this_interval: '10 s: calm',

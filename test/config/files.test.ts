@@ -24,6 +24,8 @@ describe('a good file', () => {
   it('gives every field', () => {
     const { config, notices, files } = load('good.yaml')
     const heartbeat = {
+      probe: 'passive',
+      probeMethod: 'tools/list',
       intervalMs: 20_000,
       sessionTimeoutMs: 600_000,
       cleanupIntervalMs: 120_000,

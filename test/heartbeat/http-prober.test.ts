@@ -17,6 +17,7 @@ import {
   silence,
 } from '../support/mcp-server.ts'
 import { freePort } from '../support/processes.ts'
+import { scriptedServer } from '../support/scripted-server.ts'
 import { legacySdkServer, modernSdkServer } from '../support/sdk-servers.ts'
 
 const closing: (() => Promise<unknown>)[] = []
@@ -43,6 +44,7 @@ function proberOf(url: string, options: Partial<HttpProberOptions> & { headers?:
     openingDeadlineMs: 10_000,
     startDeadlineMs: 60_000,
     isStarting: () => false,
+    method: () => 'auto',
     ...options,
   })
   closing.push(() => Promise.all([prober.stop(), to.close()]))
@@ -67,6 +69,42 @@ async function namesOf(probe: ProbeResult): Promise<string[] | undefined> {
   const tools = await probe.inventory
   return tools && [...tools.keys()]
 }
+
+describe('probe_method', () => {
+  it('tools/list begins at that rung, in both eras', async () => {
+    for (const era of ['legacy', 'modern'] as const) {
+      const mcp = await server({ era })
+      const { prober, start } = proberOf(mcp.url, { method: () => 'tools/list' })
+      await namesOf(await start())
+      expect(prober.describe().probe).toBe('tools/list')
+      expect(await start()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+      expect(mcp.log().filter((what) => what === 'POST ping')).toEqual([])
+    }
+  })
+
+  it('transport opens no session and sends no message: any HTTP answer will do', async () => {
+    const mcp = await server()
+    const { prober, start } = proberOf(mcp.url, { method: () => 'transport' })
+    expect(prober.openingDeadlineMs()).toBeUndefined()
+    expect(await start()).toMatchObject({ method: 'transport', outcome: 'ok', reason: 'OPTIONS answered with 400' })
+    expect(prober.describe()).toEqual({ probe: 'transport', era: undefined, protocolVersion: undefined })
+    expect(mcp.heard.map(({ message }) => message.method)).not.toContain('initialize')
+    await mcp.stop()
+    expect((await start()).outcome).toMatch(/^(refused|reset|closed)$/)
+  })
+
+  it.each([
+    [401, 'unauthorized'],
+    [403, 'unauthorized'],
+    [404, 'ok'],
+    [500, 'http_error'],
+  ])('transport makes of status %i: %s', async (status, outcome) => {
+    const scripted = await scriptedServer((_message, response) => void response.writeHead(status).end())
+    closing.push(() => scripted.stop())
+    const { start } = proberOf(scripted.url, { method: () => 'transport' })
+    expect(await start()).toMatchObject({ outcome, reason: `OPTIONS answered with ${status}` })
+  })
+})
 
 describe('the opening exchange', () => {
   it('finds a modern server by server/discover, with all headers and _meta, and asks that from then on', async () => {

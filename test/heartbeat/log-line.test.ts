@@ -60,6 +60,8 @@ function inputOf(changes: Partial<LogLineInput> = {}, result: Partial<ProbeResul
       lastSuccessWallMs: 0,
       inventory: undefined,
       unavailableSeconds: 0,
+      probe: 'active',
+      pausedUntilWallMs: undefined,
     },
     totals: { heartbeats: 40, answered: 39, failures: 1 },
     session: undefined,

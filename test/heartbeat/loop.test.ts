@@ -10,6 +10,7 @@ import { type Check, type Script, ScriptedProber } from '../support/scripted-pro
 import { stallableClock } from '../support/stallable-clock.ts'
 
 const settings: HeartbeatSettings = {
+  probe: 'active',
   adaptive: true,
   initialMs: 10_000,
   minMs: 5000,
@@ -57,6 +58,7 @@ function watched(options: Options = {}) {
   const beats: string[] = []
   const reported: { readonly outcome: string; readonly nextInMs: number | undefined; readonly traceId: string }[] = []
   const inventories: string[] = []
+  const causes: string[] = []
   let traces = 0
   const noNews = () => Promise.resolve({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 })
   const heartbeat: Heartbeat = new Heartbeat({
@@ -80,6 +82,7 @@ function watched(options: Options = {}) {
         reported.push({ outcome: result.outcome, nextInMs: heartbeat.status().nextProbeInMs, traceId })
       },
       onVerdict: (_from, to) => changes.push(`${clock.now()} ${to.state}`),
+      onNewFailure: (cause) => causes.push(cause),
       onInventory: (tools, changed) => inventories.push(`${tools.size} tools${changed ? ', changed' : ''}`),
     },
   })
@@ -96,6 +99,7 @@ function watched(options: Options = {}) {
     beats,
     reported,
     inventories,
+    causes,
     errors,
     stall,
     advance: (ms: number) => virtual.advance(ms),
@@ -116,6 +120,11 @@ async function settled(options: Options = {}) {
   test.beats.length = 0
   test.reported.length = 0
   return { ...test, t0: test.clock.now() }
+}
+
+/** The wall time at a moment of the fake clock. */
+function isoTime(atMs: number): string {
+  return new Date(Date.UTC(2026, 0, 1) + atMs).toISOString()
 }
 
 function offsetMs(intervalMs: number): number {
@@ -206,6 +215,135 @@ describe('other settings while it runs', () => {
     prober.play({ outcome: 'silence' })
     await advance(13_000)
     expect(state()).toBe('down')
+  })
+})
+
+describe('probe: passive', () => {
+  const passive = { ...fixed, probe: 'passive' } as const
+
+  it('asks nothing; what clients meet is all that counts', async () => {
+    const { heartbeat, advance, probesAt, state, reason } = watched({ settings: passive })
+    heartbeat.start()
+    await advance(60_000)
+    expect([state(), reason()]).toEqual(['idle', 'no client has asked it yet (probe: passive)'])
+    heartbeat.trafficAnswered(true)
+    expect([state(), reason()]).toEqual(['healthy', 'it answered a client'])
+    for (const expected of ['suspect', 'suspect', 'down']) {
+      heartbeat.trafficFailed('missed', 'no answer')
+      expect(state()).toBe(expected)
+    }
+    await advance(60_000)
+    expect([state(), probesAt()]).toEqual(['down', []])
+  })
+
+  it('is idle again when no client has asked for five minutes: nobody knows', async () => {
+    const { heartbeat, advance, state } = watched({ settings: passive })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(299_000)
+    expect(state()).toBe('healthy')
+    await advance(12_000)
+    expect(state()).toBe('idle')
+  })
+
+  it('opens what clients or a start wait for', async () => {
+    const { prober, heartbeat, advance, probesAt, state } = watched({
+      settings: passive,
+      script: { checks: [{ opening: true }], openingDeadlineMs: 1000, isAwaited: true },
+    })
+    heartbeat.processStarted('process 1 was started')
+    await advance(0)
+    expect([state(), probesAt()]).toEqual(['healthy', [0]])
+    prober.play({})
+    await advance(60_000)
+    expect(probesAt()).toEqual([0])
+  })
+})
+
+describe('probe: off', () => {
+  it('asks nothing and concludes nothing, until it is switched on', async () => {
+    const { heartbeat, advance, probesAt, state } = watched({ settings: { ...fixed, probe: 'off' } })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(60_000)
+    expect([state(), probesAt()]).toEqual(['disabled', []])
+    heartbeat.configure({ ...settings, ...fixed })
+    await advance(0)
+    expect([state(), probesAt()]).toEqual(['healthy', [60_000]])
+    heartbeat.configure({ ...settings, ...fixed, probe: 'off' })
+    await advance(60_000)
+    expect([state(), probesAt()]).toEqual(['disabled', [60_000]])
+  })
+})
+
+describe('maintenance', () => {
+  it('asks and concludes nothing until its time is over, and then asks at once', async () => {
+    const { t0, prober, heartbeat, advance, probesAt, state, reason } = await settled({ settings: fixed })
+    heartbeat.pause(60_000)
+    prober.play({ outcome: 'refused' })
+    heartbeat.processGone('process 1 exited', 0)
+    expect([state(), reason()]).toEqual(['paused', `paused for maintenance until ${isoTime(t0 + 60_000)}`])
+    await advance(59_999)
+    expect([state(), probesAt()]).toEqual(['paused', []])
+    prober.play({})
+    await advance(1)
+    expect([state(), probesAt()]).toEqual(['healthy', [t0 + 60_000]])
+  })
+
+  it('that is asked for again ends at the new time; it can be ended before', async () => {
+    const { t0, heartbeat, advance, probesAt, state } = await settled({ settings: fixed })
+    heartbeat.pause(60_000)
+    await advance(30_000)
+    heartbeat.pause(60_000)
+    await advance(40_000)
+    expect(state()).toBe('paused')
+    heartbeat.resume('resumed by request')
+    await advance(0)
+    expect([state(), probesAt()]).toEqual(['healthy', [t0 + 70_000]])
+    await advance(9000)
+    expect(probesAt()).toHaveLength(1)
+  })
+
+  it('that begins while a probe is under way ignores what comes of it', async () => {
+    const { prober, heartbeat, advance, state, probesAt } = await settled({ settings: fixed })
+    prober.play({ outcome: 'refused', afterMs: 1000 })
+    await advance(10_500)
+    heartbeat.pause(60_000)
+    await advance(30_000)
+    expect([state(), probesAt()]).toEqual(['paused', [expect.any(Number)]])
+  })
+})
+
+describe('a probe by request', () => {
+  it('comes at once although traffic was as good as one, and is over when it says so', async () => {
+    const { t0, prober, heartbeat, advance, probesAt } = await settled({ settings: fixed })
+    heartbeat.trafficAnswered(true)
+    prober.play({ afterMs: 500 })
+    let isOver = false
+    void heartbeat.probeOnce().then(() => (isOver = true))
+    await advance(499)
+    expect([probesAt(), isOver]).toEqual([[t0], false])
+    await advance(1)
+    expect(isOver).toBe(true)
+    await advance(9500)
+    expect(probesAt()).toEqual([t0, t0 + 10_000])
+  })
+
+  it('comes once, also where nobody is asked', async () => {
+    const { heartbeat, advance, probesAt, state } = watched({ settings: { ...fixed, probe: 'passive' } })
+    heartbeat.start()
+    await advance(5000)
+    await Promise.all([heartbeat.probeOnce(), heartbeat.probeOnce(), advance(30_000)])
+    expect([state(), probesAt()]).toEqual(['healthy', [5000]])
+  })
+
+  it('does not wait for ever when the heartbeat is stopped', async () => {
+    const { prober, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence' })
+    const probe = heartbeat.probeOnce()
+    await heartbeat.stop()
+    await probe
+    await heartbeat.probeOnce()
   })
 })
 
@@ -718,6 +856,19 @@ describe('the interval', () => {
     rttMeanMs = 20
     await test.advance(10_000)
     expect(test.heartbeat.status().interval.state.rtt?.baselineMs).toBe(20)
+  })
+})
+
+describe('a new kind of failure', () => {
+  it('is told once, without what differs from case to case', async () => {
+    const { prober, advance, causes } = await settled({ settings: fixed })
+    prober.play({ outcome: 'http_error', reason: 'answered with 502 after 12 ms' })
+    await advance(20_000)
+    prober.play({ outcome: 'http_error', reason: 'answered with 503 after 7 ms' })
+    await advance(10_000)
+    prober.play({ outcome: 'refused', reason: 'nobody listens' })
+    await advance(10_000)
+    expect(causes).toEqual(['http_error on ping: answered with # after # ms', 'refused on ping: nobody listens'])
   })
 })
 

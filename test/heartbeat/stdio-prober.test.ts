@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
-import type { CheckOptions, ProbeResult } from '../../src/heartbeat/probe.ts'
+import type { CheckOptions, ProbeMethod, ProbeResult } from '../../src/heartbeat/probe.ts'
 import { StdioProber } from '../../src/heartbeat/stdio-prober.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
@@ -15,13 +15,14 @@ const crash = { kind: 'exit', code: 1 } as const
 const nobody: LineListener = { onMessage: () => {}, onClose: () => {} }
 
 interface Options {
+  readonly method?: ProbeMethod
   readonly resident?: ResidentPolicy
   /** The n-th process, from 1 on. */
   readonly script?: (pid: number) => Script
 }
 
 /** A prober of fake processes in virtual time, with what its upstream tells it. */
-async function proberOf({ resident = 'when_idle', script = () => legacyScript() }: Options = {}) {
+async function proberOf({ resident = 'when_idle', script = () => legacyScript(), method = 'auto' }: Options = {}) {
   const clock = fakeClock()
   const processes: FakeProcess[] = []
   const upstream: StdioUpstream = new StdioUpstream({
@@ -56,6 +57,7 @@ async function proberOf({ resident = 'when_idle', script = () => legacyScript() 
     startDeadlineMs: 60_000,
     discoverPatienceMs: 20_000,
     idleSinceMs: () => clock.now() - 10_000,
+    method: () => method,
   })
   const settle = () => clock.advance(0).then(() => clock.advance(0))
   const start = ({ deadlineMs = 10_000, wantsInventory = false }: Partial<CheckOptions> = {}) =>
@@ -206,6 +208,24 @@ describe('a heartbeat of the resident process', () => {
     await clock.advance(1000)
     expect(await silent).toMatchObject({ method: 'tools/list', outcome: 'ok' })
     expect(await beat()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+  })
+
+  it('begins with tools/list where that is preferred', async () => {
+    const { prober, start, settle } = await proberOf({ method: 'tools/list' })
+    start()
+    await settle()
+    expect(prober.describe().probe).toBe('tools/list')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+  })
+
+  it('asks nothing after the opening exchange where the transport has to do: the process runs', async () => {
+    const { prober, start, settle } = await proberOf({ method: 'transport' })
+    expect(prober.isAwaited()).toBe(true)
+    start()
+    await settle()
+    expect(prober.isAwaited()).toBe(false)
+    expect(prober.describe().probe).toBe('process')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok', reason: 'process 1 runs' })
   })
 
   it('that was answered by ping before times out without that excuse', async () => {
@@ -373,6 +393,7 @@ describe('real servers', () => {
       startDeadlineMs: 60_000,
       discoverPatienceMs: 20_000,
       idleSinceMs: () => systemClock.now() - 10_000,
+      method: () => 'auto',
     })
     stops.push(() => upstream.stop())
     upstream.start()

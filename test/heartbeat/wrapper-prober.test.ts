@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { KnownError } from '../../src/errors.ts'
+import type { ProbeMethod } from '../../src/heartbeat/probe.ts'
 import { WrapperProber, type WrapperProberOptions } from '../../src/heartbeat/wrapper-prober.ts'
 import type { Answer } from '../../src/upstreams/peer.ts'
 import { fakeClock } from '../support/fake-clock.ts'
@@ -8,7 +9,7 @@ type Reply = 'ok' | 'unknown' | 'silence' | 'cancelled'
 type Session = { -readonly [Key in keyof WrapperProberOptions['session']]: WrapperProberOptions['session'][Key] }
 
 /** A prober whose server answers each method like this, `ok` unless said otherwise. */
-function proberOf(replies: Readonly<Record<string, Reply>> = {}) {
+function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMethod = 'auto') {
   const clock = fakeClock(100_000)
   const asked: string[] = []
   const session: Session = { key: 'abc', era: undefined, protocolVersion: undefined, lastHeardMs: 0 }
@@ -41,6 +42,7 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}) {
     session,
     canAsk: () => canAsk,
     idleSinceMs: () => clock.now() - 10_000,
+    method: () => method,
   })
   const start = () => prober.start({ deadlineMs: 10_000, wantsInventory: true })
   const outcome = async () => {
@@ -59,6 +61,16 @@ describe('WrapperProber', () => {
     expect(start()).toEqual({ runs: [], alive: 0 })
     expect(asked).toEqual([])
     expect(prober.openingDeadlineMs()).toBeUndefined()
+  })
+
+  it.each([
+    ['tools/list' as const, ['tools/list']],
+    ['transport' as const, []],
+  ])('asks %s where that is preferred: %j', async (method, expected) => {
+    const { asked, session, outcome } = proberOf({}, method)
+    session.era = 'legacy'
+    expect(await outcome()).toBe('ok')
+    expect(asked).toEqual(expected)
   })
 
   it('asks nothing of a server that spoke lately, which is alive, or while nothing can be put in, which proves nothing', () => {

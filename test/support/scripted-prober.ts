@@ -26,6 +26,7 @@ export interface Script {
   readonly alive?: number
   /** Makes this heartbeat an opening exchange. */
   readonly openingDeadlineMs?: number
+  readonly isAwaited?: boolean
   readonly throws?: Error
 }
 
@@ -48,6 +49,10 @@ export class ScriptedProber implements Prober {
   /** What every heartbeat from now on does. */
   play(next: Check | Script): void {
     this.next = scriptOf(next)
+  }
+
+  isAwaited(): boolean {
+    return this.next.isAwaited ?? false
   }
 
   openingDeadlineMs(): number | undefined {

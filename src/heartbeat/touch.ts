@@ -1,0 +1,55 @@
+import type { Clock } from '../clock.ts'
+import { KnownError, errorCode, errorMessage } from '../errors.ts'
+import { type Endpoint, ownHeaders } from '../upstreams/endpoint.ts'
+import { outcomeOfCode } from './classify.ts'
+import type { ProbeResult } from './probe.ts'
+
+export interface TouchOptions {
+  readonly endpoint: Endpoint
+  readonly clock: Clock
+  readonly deadlineMs: number
+}
+
+/**
+ * Whether there is an HTTP server at the address: any answer below 500 will do. OPTIONS is safe (RFC 9110 §9.2.1) and
+ * opens no session; what it says about MCP is nothing.
+ */
+export async function touch({ endpoint, clock, deadlineMs }: TouchOptions): Promise<ProbeResult> {
+  const startedMs = clock.now()
+  const result = (outcome: ProbeResult['outcome'], reason: string): ProbeResult => ({
+    leg: 'upstream',
+    method: 'transport',
+    outcome,
+    reason,
+    durationMs: clock.now() - startedMs,
+  })
+  try {
+    const status = await statusOf(endpoint, clock, deadlineMs)
+    const reason = `OPTIONS answered with ${status}`
+    if (status === 401 || status === 403) return result('unauthorized', reason)
+    return result(status < 500 ? 'ok' : 'http_error', reason)
+  } catch (error) {
+    return result(outcomeOfCode(errorCode(error)), errorMessage(error))
+  }
+}
+
+function statusOf(endpoint: Endpoint, clock: Clock, deadlineMs: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const finish = (settle: () => void) => {
+      timer.cancel()
+      settle()
+    }
+    const timer = clock.after(deadlineMs, () => {
+      exchange.abort()
+      reject(new KnownError('upstream_timeout', `no answer within ${Math.round(deadlineMs)} ms`))
+    })
+    const { pathname, search } = endpoint.url
+    const request = { method: 'OPTIONS', path: pathname + search, headers: ownHeaders(endpoint, []), body: null }
+    const exchange = endpoint.send(request, {
+      onStart: ({ status }) => finish(() => resolve(status)),
+      onData: () => undefined,
+      onEnd: () => undefined,
+      onError: (error) => finish(() => reject(error)),
+    })
+  })
+}

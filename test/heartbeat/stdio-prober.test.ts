@@ -307,6 +307,16 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(opening.opened).toBe(false)
   })
 
+  it('come to none whose client does not read: its answer would not be read either', async () => {
+    const { clock, start, session } = await proberOf()
+    const line = await session('a')
+    await clock.advance(20_000)
+    line.process.stdout.pause()
+    expect(start()).toEqual({ runs: [], alive: 0 })
+    line.process.stdout.resume()
+    expect(start().runs).toHaveLength(1)
+  })
+
   it('come to each of them', async () => {
     const { start, session, clock } = await proberOf()
     await session('a')

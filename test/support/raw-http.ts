@@ -136,10 +136,12 @@ export class RawReader {
       if (framing.left === 0) framing.left = -2
       return true
     }
-    if (this.#bytes.length < 2) return false
-    this.#bytes = this.#bytes.subarray(2)
-    if (framing.left === 0) this.#finish()
-    else framing.left = -1
+    // Behind a chunk its line end; behind the last one the trailers, a line each, and a blank line.
+    const end = this.#bytes.indexOf('\r\n')
+    if (end === -1) return false
+    this.#bytes = this.#bytes.subarray(end + 2)
+    if (framing.left !== 0) framing.left = -1
+    else if (end === 0) this.#finish()
     return true
   }
 

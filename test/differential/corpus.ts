@@ -68,7 +68,9 @@ const conversation = z.strictObject({
         items: z.array(z.string()).optional(),
       }),
       z.strictObject({
+        /** In the modern era `$ID` and `$TOKEN` stand for the request's id and progress token, as the server got them. */
         server: chunk,
+        items: z.array(z.string()).optional(),
         /** How an event stream frames it, chunk by chunk; by default one event. */
         framed: z.array(chunk).optional(),
       }),

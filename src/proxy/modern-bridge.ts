@@ -132,7 +132,7 @@ export class ModernBridge {
       return key !== undefined
     }
     waiting.admission.heard()
-    waiting.reply.message(translate(message, envelope, waiting.envelope))
+    waiting.reply.message(translate(message, envelope, waiting))
     const { outgoing } = waiting.exchange
     if (outgoing.writableLength > maxUnreadBytes) outgoing.destroy()
     return key !== undefined
@@ -211,7 +211,7 @@ export class ModernBridge {
     const { labels } = this.#deps.instruments
     if (method === 'tools/list') labels.admit(this.#peering.upstream, 'tool', namesIn(message, 'tools'))
     if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(message, 'prompts'))
-    waiting.reply.answer(translate(message, envelope, waiting.envelope), statusOfAnswer(envelope.error, 'modern'))
+    waiting.reply.answer(translate(message, envelope, waiting), statusOfAnswer(envelope.error, 'modern'))
     this.#end(waiting, { kind: 'answer', envelope })
     return true
   }
@@ -270,19 +270,23 @@ function known(error: unknown): KnownError {
   return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
 }
 
-/** Our ids back into the client's own. */
-function translate(message: Buffer, envelope: Envelope, request: Envelope): Buffer {
+/** Our ids back into the client's own, as it wrote them. */
+function translate(message: Buffer, envelope: Envelope, { body, envelope: request }: Waiting): Buffer {
   const { id, progressToken, subscriptionId, requestId } = envelope.ranges
-  const own = request.id ?? 'null'
+  const own = textAt(body, request.ranges.id) ?? 'null'
   return splice(
     message,
     [
       edit(envelope.kind === 'response' ? id : undefined, own),
-      edit(progressToken, request.progressToken ?? own),
+      edit(progressToken, textAt(body, request.ranges.progressToken) ?? own),
       edit(subscriptionId, own),
       edit(requestId, own),
     ].flat(),
   )
+}
+
+function textAt(message: Buffer, range: ByteRange | undefined): string | undefined {
+  return range && message.toString('utf8', range.start, range.end)
 }
 
 function edit(range: ByteRange | undefined, text: string): { readonly range: ByteRange; readonly text: string }[] {

@@ -80,7 +80,7 @@ async function httpServer(): Promise<Server> {
     if (isLast) post.arrived.endChunks()
   }
   const url = `http://127.0.0.1:${upstream.port}/mcp`
-  return { url, args: [], heard, say, until: (check) => changes.until(check), close: upstream.close }
+  return { url, args: [], heard, say, until: (check) => changes.until(check), close: () => upstream.close() }
 }
 
 async function sseServer(): Promise<Server> {
@@ -102,7 +102,7 @@ async function sseServer(): Promise<Server> {
     for (const bytes of eventsOf(said)) stream?.chunk(bytes)
   }
   const url = `http://127.0.0.1:${upstream.port}/sse`
-  return { url, args: [], heard, say, until: (check) => changes.until(check), close: upstream.close }
+  return { url, args: [], heard, say, until: (check) => changes.until(check), close: () => upstream.close() }
 }
 
 async function stdioServer(): Promise<Server> {

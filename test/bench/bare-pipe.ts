@@ -7,7 +7,7 @@
 import { Agent, createServer, request } from 'node:http'
 
 const upstream = new URL(process.env.UPSTREAM ?? 'http://127.0.0.1:7101')
-const agent = new Agent({ keepAlive: true, maxSockets: 256, maxFreeSockets: 256 })
+const agent = new Agent({ keepAlive: true })
 /** Hop-by-hop headers (RFC 9110 §7.6.1) belong to one connection; node writes its own. */
 const hopByHop = new Set([
   'connection',

@@ -1,11 +1,18 @@
-import { connect, type Socket } from 'node:net'
-import { ResponseReader } from './response-reader.ts'
+/** A way to send one request after another and to hear each answer. */
+export interface Lane {
+  /** Sends the next request; `done` hears of its answer. */
+  call(done: () => void): void
+  close(): void
+}
+
+/** Opens the lane of that number; `fail` ends the round. */
+export type OpenLane = (index: number, fail: (error: Error) => void) => Promise<Lane>
 
 export interface LoadOptions {
-  /** Where to POST, `http://127.0.0.1:PORT/path`. */
-  readonly url: string
-  readonly answerBytes: number
-  /** Connections, each with one request in flight. */
+  /** What is measured, for error messages. */
+  readonly name: string
+  readonly openLane: OpenLane
+  /** Lanes, each with one request in flight. */
   readonly concurrency: number
   readonly durationMs: number
   /** Ends the round early; the bound of its memory too. */
@@ -21,71 +28,49 @@ export interface LoadResult {
   readonly generatorCpuRatio: number
 }
 
-const body = JSON.stringify({
-  jsonrpc: '2.0',
-  id: 1,
-  method: 'tools/call',
-  params: { name: 'echo', arguments: { text: 'hello' } },
-})
-
-function requestBytes({ host, pathname }: URL, answerBytes: number): Buffer {
-  const lines = [
-    `POST ${pathname} HTTP/1.1`,
-    `Host: ${host}`,
-    'Content-Type: application/json',
-    'Accept: application/json, text/event-stream',
-    'MCP-Protocol-Version: 2025-11-25',
-    `X-Answer-Bytes: ${answerBytes}`,
-    `Content-Length: ${Buffer.byteLength(body)}`,
-  ]
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`)
-}
-
-/** One closed-loop round: every connection sends its next request when its answer has arrived whole. */
-export async function runLoad(options: LoadOptions): Promise<LoadResult> {
-  const { answerBytes, concurrency, durationMs, maxRequests } = options
-  const url = new URL(options.url)
-  const request = requestBytes(url, answerBytes)
-  const sockets = await Promise.all(Array.from({ length: concurrency }, () => open(url)))
+/** One closed-loop round: every lane sends its next request when its answer has arrived whole. */
+export async function runLoad({
+  name,
+  openLane,
+  concurrency,
+  durationMs,
+  maxRequests,
+}: LoadOptions): Promise<LoadResult> {
   const latenciesMs = new Float64Array(maxRequests)
+  let fail: (error: Error) => void = () => undefined
+  const failed = new Promise<never>((_, reject) => {
+    fail = (error) => reject(new Error(`${name}: ${error.message}`, { cause: error }))
+  })
+  const lanes = await Promise.race([
+    Promise.all(Array.from({ length: concurrency }, (_, index) => openLane(index, fail))),
+    failed,
+  ])
   const cpuBefore = process.cpuUsage()
   const startedMs = performance.now()
   const untilMs = startedMs + durationMs
   let done = 0
   let started = 0
 
-  const drive = (socket: Socket) =>
-    new Promise<void>((resolve, reject) => {
+  const drive = (lane: Lane) =>
+    new Promise<void>((resolve) => {
       let sentMs = 0
+      const answered = () => {
+        latenciesMs[done++] = performance.now() - sentMs
+        next()
+      }
       const next = () => {
         if (started >= maxRequests || performance.now() >= untilMs) return resolve()
         started++
         sentMs = performance.now()
-        socket.write(request)
+        lane.call(answered)
       }
-      const reader = new ResponseReader(({ status, bodyBytes }) => {
-        if (status !== 200 || bodyBytes !== answerBytes) {
-          return reject(new Error(`${options.url} answered ${status} with ${bodyBytes} bytes, not ${answerBytes}`))
-        }
-        latenciesMs[done++] = performance.now() - sentMs
-        next()
-      })
-      socket.on('data', (data: Buffer) => {
-        try {
-          reader.push(data)
-        } catch (error) {
-          reject(error instanceof Error ? error : new Error(String(error)))
-        }
-      })
-      socket.once('error', reject)
-      socket.once('close', () => reject(new Error(`${options.url} closed a connection in mid-round`)))
       next()
     })
 
   try {
-    await withDeadline(Promise.all(sockets.map(drive)), durationMs + answerDeadlineMs, options.url)
+    await withDeadline(Promise.race([Promise.all(lanes.map(drive)), failed]), durationMs + answerDeadlineMs, name)
   } finally {
-    for (const socket of sockets) socket.destroy()
+    for (const lane of lanes) lane.close()
   }
   const seconds = (performance.now() - startedMs) / 1000
   const cpu = process.cpuUsage(cpuBefore)
@@ -102,11 +87,11 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
 /** How long the last answers of a round may take before the round counts as hung. */
 const answerDeadlineMs = 20_000
 
-async function withDeadline<T>(work: Promise<T>, deadlineMs: number, url: string): Promise<T> {
+async function withDeadline<T>(work: Promise<T>, deadlineMs: number, name: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
-      () => reject(new Error(`${url} left requests unanswered for ${answerDeadlineMs} ms`)),
+      () => reject(new Error(`${name} left requests unanswered for ${answerDeadlineMs} ms`)),
       deadlineMs,
     )
   })
@@ -115,17 +100,6 @@ async function withDeadline<T>(work: Promise<T>, deadlineMs: number, url: string
   } finally {
     clearTimeout(timer)
   }
-}
-
-function open({ hostname, port }: URL): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host: hostname, port: Number(port), noDelay: true })
-    socket.once('error', reject)
-    socket.once('connect', () => {
-      socket.off('error', reject)
-      resolve(socket)
-    })
-  })
 }
 
 /** The nearest-rank quantile of sorted values. */

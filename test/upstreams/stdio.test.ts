@@ -302,9 +302,10 @@ describe('a crash', () => {
 
   it('fails what was asked of the process, and tells its session', async () => {
     const closed: string[] = []
-    const { upstream, at } = await started({ process: () => ({ script: () => undefined }) })
+    const { upstream, at, settle } = await started({ process: () => ({ script: () => undefined }) })
     const line = await upstream.openSession('a', { onMessage: () => {}, onClose: (why) => closed.push(why) })
     const ping = line.peer.request({ method: 'ping', timeoutMs: 10_000 })
+    await settle()
     at(2).end(crash)
     await expect(ping).rejects.toMatchObject({ code: 'upstream_exited', message: 'process 2 exited with code 1' })
     expect(closed).toEqual(['process 2 exited with code 1'])

@@ -1,0 +1,25 @@
+/** A limit that a figure of the benchmark must keep; figures are ratios of one run, so that the machine matters little. */
+export type Floor = { readonly what: string } & ({ readonly least: number } | { readonly most: number })
+
+/** Everything that the benchmark holds us to. */
+export const floors = {
+  httpSmall: { what: 'Streamable HTTP, answers up to 10 KB: requests/s, of the bare pipe’s', least: 0.85 },
+  httpLarge: { what: 'Streamable HTTP, answers of 1 MB: requests/s, of the bare pipe’s', least: 0.9 },
+  httpMedian: { what: 'Streamable HTTP: median latency, of the bare pipe’s', most: 1.2 },
+  stdio: { what: 'stdio bridge: requests/s, of the bare bridge’s', least: 0.8 },
+  peersHttp: { what: 'a Streamable HTTP server: requests/s, of the best peer’s', least: 10 },
+  peersStdio: { what: 'a stdio server: requests/s, of the best peer’s', least: 4 },
+  instrumentation: { what: 'with all instrumentation: requests/s, of those without', least: 0.88 },
+  streamMemory: { what: 'memory of an idle event stream, of the bare pipe’s', most: 1.5 },
+} as const satisfies Readonly<Record<string, Floor>>
+
+/** A figure beside its floor. */
+export interface Check {
+  readonly floor: Floor
+  readonly cell: string
+  readonly ratio: number
+}
+
+export function isKept({ floor, ratio }: Check): boolean {
+  return 'least' in floor ? ratio >= floor.least : ratio <= floor.most
+}

@@ -1,0 +1,166 @@
+import { startPeer } from '../peers/spawn.ts'
+import { type RunningVitals, startVitals } from '../support/vitals.ts'
+import { type Check, floors } from './floors.ts'
+import { type Cell, type Plan, type Row, cellName, runMatrix } from './matrix.ts'
+import { bytesPerStream } from './memory.ts'
+import { installPeers, startPeers } from './peers.ts'
+import type { SectionReport } from './report.ts'
+import { modernTarget, rawTarget, sessionTarget } from './targets.ts'
+
+export type Stops = (() => Promise<void>)[]
+
+interface Bench {
+  readonly plan: Plan
+  /** An empty folder. */
+  readonly directory: string
+  readonly stops: Stops
+}
+
+export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory'] as const
+export type SectionName = (typeof sectionNames)[number]
+
+export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<SectionReport>>> = {
+  http: async ({ plan, stops }) => {
+    const echo = await startEcho(stops)
+    const vitals = await startFront({ url: echo.url }, stops)
+    const targets = [
+      rawTarget({ name: 'direct', ...echo }),
+      rawTarget({ name: 'pipe', ...(await startPipe(echo.url, stops)) }),
+      rawTarget({ name: 'vitals', pid: vitals.pid, url: `${vitals.dataUrl}/echo/mcp` }),
+    ]
+    const cells = [100, 10_000, 1_000_000].flatMap((bytes) => cellsOf(bytes, 1, 16, 64))
+    const rows = await runMatrix(targets, { cells, reference: 'pipe', plan })
+    const checks = rowsOf(rows, 'vitals').flatMap((row): Check[] => {
+      const floor = row.answerBytes < 1_000_000 ? floors.httpSmall : floors.httpLarge
+      return [
+        { floor, cell: cellName(row), ratio: row.ratio },
+        { floor: floors.httpMedian, cell: cellName(row), ratio: row.p50Ratio },
+      ]
+    })
+    return { title: 'A Streamable HTTP server', reference: 'pipe', rows, checks, notes: [] }
+  },
+
+  stdio: async ({ plan, stops }) => {
+    const [legacy, modern] = [await startFront(stdioEcho, stops), await startFront(stdioEcho, stops)]
+    const bare = await startPeer('test/bench/bare-stdio-bridge.ts')
+    stops.push(bare.stop)
+    const place = (name: string, { pid, dataUrl }: RunningVitals) => ({ name, pid, url: `${dataUrl}/echo/mcp` })
+    const targets = [
+      await sessionTarget({ name: 'bare bridge', pid: bare.pid, url: bare.ready }),
+      await sessionTarget(place('vitals, one session', legacy)),
+      await modernTarget(place('vitals, 2026-07-28', modern)),
+    ]
+    const cells = [...cellsOf(100, 1, 16, 64), ...cellsOf(10_000, 16)]
+    const rows = await runMatrix(targets, { cells, reference: 'bare bridge', plan })
+    const checks = rows
+      .filter(({ target }) => target !== 'bare bridge')
+      .map((row) => ({ floor: floors.stdio, cell: `${cellName(row)} ${row.target}`, ratio: row.ratio }))
+    return { title: 'A stdio server over Streamable HTTP', reference: 'bare bridge', rows, checks, notes: [] }
+  },
+
+  peers: async ({ plan, directory, stops }) => {
+    const installed = await installPeers(directory)
+    const notes = [...installed.values()].flatMap((found) =>
+      found.kind === 'missing' ? [`SKIPPED ${found.name}: ${found.reason}`] : [],
+    )
+    const cells = cellsOf(100, 16)
+    const echo = await startEcho(stops)
+    const http = await startFront({ url: echo.url }, stops)
+    const httpTargets = [
+      await sessionTarget({ name: 'vitals', pid: http.pid, url: `${http.dataUrl}/echo/mcp` }),
+      ...(await startPeers(installed, { kind: 'http', url: echo.url }, stops)),
+    ]
+    const httpRows = await runMatrix(httpTargets, { cells, reference: 'vitals', plan })
+    const stdio = await startFront(stdioEcho, stops)
+    const stdioTargets = [
+      await sessionTarget({ name: 'vitals', pid: stdio.pid, url: `${stdio.dataUrl}/echo/mcp` }),
+      ...(await startPeers(installed, { kind: 'stdio', script: stdioScript }, stops)),
+    ]
+    const stdioRows = await runMatrix(stdioTargets, { cells, reference: 'vitals', plan })
+    return {
+      title: 'Beside other people’s proxies at their defaults',
+      reference: 'vitals',
+      rows: [...named(httpRows, 'http server'), ...named(stdioRows, 'stdio server')],
+      checks: [
+        ...overBestPeer(httpRows).map((ratio) => ({ floor: floors.peersHttp, cell: '100 B × 16', ratio })),
+        ...overBestPeer(stdioRows).map((ratio) => ({ floor: floors.peersStdio, cell: '100 B × 16', ratio })),
+      ],
+      notes,
+    }
+  },
+
+  instrumentation: async ({ plan, stops }) => {
+    const echo = await startEcho(stops)
+    const off = await startPeer('test/bench/uninstrumented.ts', { UPSTREAM: echo.url })
+    stops.push(off.stop)
+    const on = await startFront({ url: echo.url }, stops)
+    const targets = [
+      rawTarget({ name: 'off', pid: off.pid, url: off.ready }),
+      rawTarget({ name: 'on', pid: on.pid, url: `${on.dataUrl}/echo/mcp` }),
+    ]
+    const rows = await runMatrix(targets, { cells: cellsOf(100, 1, 16, 64), reference: 'off', plan })
+    const checks = rowsOf(rows, 'on').map((row) => ({
+      floor: floors.instrumentation,
+      cell: cellName(row),
+      ratio: row.ratio,
+    }))
+    return { title: 'Histograms, exemplars, trace ids and heartbeats', reference: 'off', rows, checks, notes: [] }
+  },
+
+  memory: async ({ stops }) => {
+    const echo = await startEcho(stops)
+    const pipe = await bytesPerStream(await startPipe(echo.url, stops))
+    const vitals = await startFront({ url: echo.url }, stops)
+    const ours = await bytesPerStream({ pid: vitals.pid, url: `${vitals.dataUrl}/echo/mcp` })
+    const title = 'Memory of an idle event stream'
+    if (pipe === undefined || ours === undefined) {
+      return { title, rows: [], checks: [], notes: ['SKIPPED: there is no /proc on this system'] }
+    }
+    const kib = (bytes: number) => `${(bytes / 1024).toFixed(1)} KiB`
+    return {
+      title,
+      rows: [],
+      checks: [{ floor: floors.streamMemory, cell: '1,000 to 3,000 streams', ratio: ours / pipe }],
+      notes: [`pipe ${kib(pipe)}, vitals ${kib(ours)}`],
+    }
+  },
+}
+
+const stdioScript = 'test/peers/echo-stdio.ts'
+const stdioEcho = { command: process.execPath, args: [stdioScript] }
+
+async function startEcho(stops: Stops): Promise<{ readonly url: string; readonly pid: number }> {
+  const echo = await startPeer('test/peers/echo-server.ts')
+  stops.push(echo.stop)
+  return { url: echo.ready, pid: echo.pid }
+}
+
+async function startPipe(upstream: string, stops: Stops): Promise<{ readonly url: string; readonly pid: number }> {
+  const pipe = await startPeer('test/bench/bare-pipe.ts', { UPSTREAM: new URL(upstream).origin })
+  stops.push(pipe.stop)
+  return { url: `${pipe.ready}/mcp`, pid: pipe.pid }
+}
+
+async function startFront(echo: Readonly<Record<string, unknown>>, stops: Stops): Promise<RunningVitals> {
+  const vitals = await startVitals({ config: { mcpServers: { echo } } })
+  stops.push(vitals.stop)
+  return vitals
+}
+
+function cellsOf(answerBytes: number, ...concurrencies: number[]): Cell[] {
+  return concurrencies.map((concurrency) => ({ answerBytes, concurrency }))
+}
+
+function rowsOf(rows: readonly Row[], name: string): Row[] {
+  return rows.filter(({ target }) => target === name)
+}
+
+function named(rows: readonly Row[], what: string): Row[] {
+  return rows.map((row) => ({ ...row, target: `${what}: ${row.target}` }))
+}
+
+/** How many times the requests of the fastest peer we carry; none if there is no peer. */
+function overBestPeer(rows: readonly Row[]): number[] {
+  const peers = rows.filter(({ target }) => target !== 'vitals')
+  return peers.length === 0 ? [] : [1 / Math.max(...peers.map(({ ratio }) => ratio))]
+}

@@ -74,6 +74,15 @@ export const defaults = {
     maxQueue: 128,
     queueTimeoutMs: 3000,
   },
+  tokens: {
+    /** A token is renewed this long before it expires, or when a tenth of its life is left if that is later. */
+    renewBeforeMs: 60_000,
+    /** A token that was refused while it was younger than this is not replaced: the next would be refused as well. */
+    minAgeMs: 5000,
+    retryAfterFailureMs: 5000,
+    /** How often a file with a token is read again. */
+    rereadMs: 10_000,
+  },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,
   shutdownDeadlineMs: 14_000,

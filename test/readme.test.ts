@@ -58,7 +58,7 @@ describe('the section on configuration', () => {
     const { upstreams, ...shown }: Config = load(files[0] ?? '').config
     const { upstreams: _, ...defaults } = loadConfig({ files: [], env: {} }).config
     expect(shown).toEqual(defaults)
-    expect(upstreams.map(({ name }) => name)).toEqual(['files', 'search', 'local'])
+    expect(upstreams.map(({ name }) => name)).toEqual(['files', 'search', 'local', 'mail'])
     expect(upstreams[0]?.target).toMatchObject({ transport: 'stdio', resident: 'when_idle' })
     expect(upstreams[1]?.target).toMatchObject({ transport: 'http', upstreamHost: 'auto' })
     expect(upstreams[2]?.target).toMatchObject({ transport: 'sse', launch: { command: 'node' } })

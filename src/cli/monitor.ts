@@ -146,7 +146,8 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     connectTimeoutMs,
     idleConnectionMs,
     clock: deps.clock,
-    proxy: proxyFor(target.url, deps.env),
+    proxyFor: (url) => proxyFor(url, deps.env),
+    onTokenFailure: ({ message }) => deps.log.warn({ upstream: name, reason: message }, 'no token for the upstream'),
   })
   const launched = target.launch ? launch(deps, name, target.launch, () => heartbeat) : undefined
   const prober = new HttpProber({

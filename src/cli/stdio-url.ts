@@ -37,7 +37,13 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
   const { instruments, tracing, scheduler } = parts
 
   const { connectTimeoutMs, idleConnectionMs } = defaults.http
-  const pool = endpoint(target, { connectTimeoutMs, idleConnectionMs, clock, proxy: proxyFor(target.url, env) })
+  const pool = endpoint(target, {
+    connectTimeoutMs,
+    idleConnectionMs,
+    clock,
+    proxyFor: (url) => proxyFor(url, env),
+    onTokenFailure: ({ message }) => log.warn({ upstream: name, reason: message }, 'no token for the upstream'),
+  })
   stop.add('close the connections', () => pool.close())
   const session: PipeSession = new PipeSession({
     clock,

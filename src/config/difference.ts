@@ -88,7 +88,10 @@ function isSameTarget(one: Target, other: Target): boolean {
   return isDeepStrictEqual(plain(one), plain(other))
 }
 
-/** A URL keeps its address where no comparison looks. */
+/** A URL keeps its address where no comparison looks. A running upstream sees by itself when its file has another token. */
 function plain(target: Target): unknown {
-  return target.transport === 'stdio' ? target : { ...target, url: target.url.href }
+  if (target.transport === 'stdio') return target
+  const { credentials } = target
+  const kept = credentials?.kind === 'bearer_file' ? credentials.file : credentials
+  return { ...target, url: target.url.href, credentials: kept }
 }

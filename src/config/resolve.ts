@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { KnownError } from '../errors.ts'
+import type { Credentials } from '../upstreams/credentials.ts'
 import type { Command, RequestLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
 import { type Address, parseAddress } from './address.ts'
 import type { AuthConfig, Config, UpstreamConfig } from './config.ts'
@@ -15,7 +16,7 @@ export interface ReadSecrets {
 }
 
 interface TargetSecrets {
-  readonly bearerToken?: string | undefined
+  readonly credentials?: Credentials | undefined
   readonly tls?: TlsSettings | undefined
 }
 
@@ -75,7 +76,7 @@ function upstreamOf(
 
 function targetOf(
   entry: UpstreamEntry,
-  { bearerToken, tls }: TargetSecrets,
+  { credentials, tls }: TargetSecrets,
   path: Path,
   fileOf: (path: Path) => string,
 ): Target {
@@ -89,7 +90,8 @@ function targetOf(
   const target = {
     transport: urlTransport(entry, url),
     url,
-    headers: { ...entry.headers, ...(bearerToken !== undefined && { Authorization: `Bearer ${bearerToken}` }) },
+    headers: { ...entry.headers },
+    ...(credentials && { credentials }),
     upstreamHost: entry.upstream_host ?? 'auto',
     limits,
     ...(tls && { tls }),

@@ -1,5 +1,12 @@
 import { formatAddress, isLoopback, parseAddress } from './address.ts'
-import { clientKeys, fileDefaults, type FileConfig, type HeartbeatBlock, type UpstreamEntry } from './schema.ts'
+import {
+  clientKeys,
+  fileDefaults,
+  type FileConfig,
+  type HeartbeatBlock,
+  type OauthEntry,
+  type UpstreamEntry,
+} from './schema.ts'
 import { mergeHeartbeat } from './heartbeat.ts'
 import type { Path } from './tree.ts'
 
@@ -54,12 +61,22 @@ function upstreamRemarks(name: string, entry: UpstreamEntry): Finding[] {
       remark([...path, 'env'], 'has no effect beside a url; put it under launch if we are to start the server'),
     )
   }
+  const issuer = entry.auth?.oauth?.issuer
+  if (issuer !== undefined && isOpenToListeners(new URL(issuer))) {
+    found.push(
+      remark([...path, 'auth'], 'has an issuer that is not https: our secret crosses the network in clear text'),
+    )
+  }
   return [
     ...found,
     ...globalOnly(entry).map((key) =>
       remark([...path, 'heartbeat', ...key], 'has no effect for one upstream; set it in the main heartbeat block'),
     ),
   ]
+}
+
+function isOpenToListeners({ protocol, hostname }: URL): boolean {
+  return protocol === 'http:' && !isLoopback({ host: hostname.replace(/^\[|\]$/g, ''), port: 0 })
 }
 
 /** What an upstream's heartbeat block sets although there is only one of it. */
@@ -197,12 +214,24 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
 function credentialFaults({ auth, tls, headers = {} }: UpstreamEntry, url: URL): readonly Fault[] {
   const faults: Fault[] = []
   const isGiven = Object.keys(headers).some((name) => name.toLowerCase() === 'authorization')
-  if (auth?.bearer_file !== undefined && isGiven) {
+  if ((auth?.bearer_file !== undefined || auth?.oauth) && isGiven) {
     faults.push(['auth', 'is given beside the header Authorization; keep one'])
   }
+  if (auth?.bearer_file !== undefined && auth.oauth) faults.push(['auth', 'has bearer_file and oauth; keep one'])
+  if (auth?.oauth) faults.push(...accountFaults(auth.oauth).map((message): Fault => ['auth', message]))
   if (tls && url.protocol !== 'https:') faults.push(['tls', 'is for an https url'])
   if ((tls?.cert_file === undefined) !== (tls?.key_file === undefined)) {
     faults.push(['tls', 'has only one of cert_file and key_file; a certificate needs its key'])
+  }
+  return faults
+}
+
+function accountFaults({ client_id, issuer, client_secret_file, private_key_file }: OauthEntry): readonly string[] {
+  const faults: string[] = []
+  if (client_id === undefined) faults.push('has an oauth block without client_id')
+  if (issuer === undefined) faults.push('has an oauth block without issuer, the URL of the authorization server')
+  if ((client_secret_file === undefined) === (private_key_file === undefined)) {
+    faults.push('has an oauth block that needs either client_secret_file or private_key_file')
   }
   return faults
 }

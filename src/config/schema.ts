@@ -275,6 +275,17 @@ const bearer = z.strictObject({
   bearer_file: setting(nonEmpty, 'A file that holds the token, and nothing else, relative to this file.'),
 })
 
+const oauth = z.strictObject({
+  client_id: setting(nonEmpty, 'The name of our account at the authorization server.'),
+  issuer: setting(url, 'The URL of the authorization server, which alone gets to see our secret.'),
+  client_secret_file: setting(nonEmpty, 'A file that holds the secret of the account, relative to this file.'),
+  private_key_file: setting(
+    nonEmpty,
+    'Instead of a secret, the key that signs for the account (PEM, without a passphrase, relative to this file).',
+  ),
+  scope: setting(nonEmpty, 'What we ask to be allowed, as words with spaces between them.'),
+})
+
 const upstream = z.strictObject({
   command: setting(nonEmpty, 'The program of a stdio server, found by PATH.'),
   ...commandShape,
@@ -339,7 +350,16 @@ const upstream = z.strictObject({
     'How long a request waits for its turn before it is refused.',
     upstreamDefaults.queue_timeout_seconds,
   ),
-  auth: setting(bearer, 'The token that we send to the server as Authorization, in place of the client’s (url only).'),
+  auth: setting(
+    z.strictObject({
+      bearer_file: setting(
+        nonEmpty,
+        'A file that holds the token, and nothing else, relative to this file; read again as it changes.',
+      ),
+      oauth: setting(oauth, 'The account by which we get tokens for ourselves (OAuth client credentials).'),
+    }),
+    'What we send to the server as Authorization, in place of the client’s (url only).',
+  ),
   tls: setting(
     z.strictObject({
       ca_file: setting(nonEmpty, 'The certificates to trust, in place of the usual ones (PEM, relative to this file).'),
@@ -455,6 +475,7 @@ export const fileSchema = z
 
 export type FileConfig = z.output<typeof fileSchema>
 export type UpstreamEntry = z.output<typeof upstream>
+export type OauthEntry = z.output<typeof oauth>
 export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>
 
 /** The keys of an upstream that bound what its server is asked at a time, and for how long. */

@@ -1,5 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { errorMessage } from '../errors.ts'
+import { type Credentials, type PrivateKey, type SigningAlgorithm, isToken } from '../upstreams/credentials.ts'
 import type { TlsSettings } from '../upstreams/upstream.ts'
 import type { AuthConfig } from './config.ts'
 import type { Problem } from './problem.ts'
@@ -20,7 +21,7 @@ export interface Secrets {
 }
 
 export interface UpstreamSecrets {
-  readonly bearerToken?: string | undefined
+  readonly credentials?: Credentials | undefined
   readonly tls?: TlsSettings | undefined
 }
 
@@ -41,16 +42,34 @@ function authOf(bearerToken: string | undefined): AuthConfig {
 
 function upstreamSecrets(reader: SecretReader, name: string, { auth, tls }: UpstreamEntry): UpstreamSecrets {
   const path = ['mcpServers', name]
-  const bearerToken = reader.read([...path, 'auth', 'bearer_file'], auth?.bearer_file, token)
-  if (!tls) return { bearerToken }
+  const credentials = auth && credentialsOf(reader, [...path, 'auth'], auth)
+  if (!tls) return { credentials }
   const ca = reader.read([...path, 'tls', 'ca_file'], tls.ca_file, certificates)
   const cert = reader.read([...path, 'tls', 'cert_file'], tls.cert_file, certificates)
   const key = reader.read([...path, 'tls', 'key_file'], tls.key_file, (text) => privateKey(text, cert))
-  return { bearerToken, tls: { ca, cert, key, servername: tls.servername } }
+  return { credentials, tls: { ca, cert, key, servername: tls.servername } }
+}
+
+function credentialsOf(
+  reader: SecretReader,
+  path: Path,
+  { bearer_file, oauth }: NonNullable<UpstreamEntry['auth']>,
+): Credentials | undefined {
+  const bearer = reader.find([...path, 'bearer_file'], bearer_file, token)
+  if (bearer) return { kind: 'bearer_file', file: bearer.file, token: bearer.taken }
+  if (!oauth) return undefined
+  const at = [...path, 'oauth']
+  const secret = reader.read([...at, 'client_secret_file'], oauth.client_secret_file, clientSecret)
+  const signer = reader.find([...at, 'private_key_file'], oauth.private_key_file, signingKey)?.taken
+  const proof = signer ?? (secret === undefined ? undefined : ({ kind: 'secret', secret } as const))
+  // What is missing is a problem that is told elsewhere.
+  if (!proof || oauth.client_id === undefined || oauth.issuer === undefined) return undefined
+  const { client_id: clientId, issuer, scope } = oauth
+  return { kind: 'client_credentials', clientId, issuer, proof, ...(scope !== undefined && { scope }) }
 }
 
 /** Gives what is wrong with a text, or what to take from it. */
-type Check = (text: string) => { readonly fault: string } | { readonly taken: string }
+type Check<T = string> = (text: string) => { readonly fault: string } | { readonly taken: T }
 
 class SecretReader {
   readonly problems: Problem[] = []
@@ -64,13 +83,18 @@ class SecretReader {
   }
 
   read(path: Path, name: string | undefined, check: Check): string | undefined {
+    return this.find(path, name, check)?.taken
+  }
+
+  /** What was taken, and the file that it stood in. */
+  find<T>(path: Path, name: string | undefined, check: Check<T>): { file: string; taken: T } | undefined {
     if (name === undefined) return undefined
     const place = placeOf(this.#tree, path)
     const found = besideFile(place.file, name)
     this.files.push(found)
     const read = tryRead(found, this.#readFile)
     const checked = read.kind === 'read' ? check(read.text) : { fault: `the file ${read.reason}` }
-    if ('taken' in checked) return checked.taken
+    if ('taken' in checked) return { file: found, taken: checked.taken }
     this.problems.push({ place, path, message: checked.fault })
     return undefined
   }
@@ -80,8 +104,30 @@ class SecretReader {
 function token(text: string): ReturnType<Check> {
   const taken = text.trim()
   if (taken === '') return { fault: 'the file is empty; it should hold the token' }
-  if (/^[\x21-\x7e]+$/.test(taken)) return { taken }
+  if (isToken(taken)) return { taken }
   return { fault: 'the file holds more than one token of visible ASCII characters' }
+}
+
+function clientSecret(text: string): ReturnType<Check> {
+  const taken = text.trim()
+  if (taken === '') return { fault: 'the file is empty; it should hold the secret' }
+  return isToken(taken) ? { taken } : { fault: 'the file holds more than one word of visible ASCII characters' }
+}
+
+/** By the curve of the key (RFC 7518 §3.4), as OpenSSL calls it. */
+const curveAlgorithms: Readonly<Record<string, SigningAlgorithm>> = {
+  prime256v1: 'ES256',
+  secp384r1: 'ES384',
+  secp521r1: 'ES512',
+}
+
+function signingKey(text: string): ReturnType<Check<PrivateKey>> {
+  const key = attempt(() => createPrivateKey(text))
+  if (!key) return { fault: 'the file holds no private key in PEM form, or one with a passphrase' }
+  const curve = key.asymmetricKeyDetails?.namedCurve ?? ''
+  const algorithm = key.asymmetricKeyType === 'rsa' ? 'RS256' : curveAlgorithms[curve]
+  if (!algorithm) return { fault: 'the file holds a key that is neither RSA nor on the curve P-256, P-384 or P-521' }
+  return { taken: { kind: 'private_key', pem: key.export({ type: 'pkcs8', format: 'pem' }).toString(), algorithm } }
 }
 
 function certificates(text: string): ReturnType<Check> {

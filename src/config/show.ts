@@ -2,7 +2,8 @@ import type { Path, Tree } from './tree.ts'
 
 const secret = '<secret>'
 const secretKeys = new Set(['env', 'headers', 'args'])
-const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url'])
+const secretFiles = new Set(['bearer_file', 'client_secret_file', 'private_key_file'])
+const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url', 'issuer'])
 
 /**
  * How a value appears in a message. Environment, headers, arguments and what was read from a variable are never shown,
@@ -11,7 +12,7 @@ const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url'])
 export function showValue(value: Tree | undefined, path: Path, expected = ''): string {
   if (!value || value.kind !== 'leaf') return kindOf(value)
   if (value.value === null) return 'an empty value'
-  if (path.some((key) => secretKeys.has(String(key))) || path.includes('bearer_file')) return secret
+  if (path.some((key) => secretKeys.has(String(key))) || path.some((key) => secretFiles.has(String(key)))) return secret
   if (value.variables.length > 0) return `the value of ${value.variables.map((name) => `\${${name}}`).join(' and ')}`
   if (expected === 'object' || expected === 'record' || expected === 'array') return kindOf(value)
   if (typeof value.value !== 'string') return value.written

@@ -299,7 +299,7 @@ function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs
 function lock(current: Verdict, reason: string, failingSinceMs: number, { nowMs }: Context): Verdict {
   // Whoever refuses us is there: it ends a row of misses.
   const facts = { misses: 0, missed: undefined, failingSinceMs }
-  if (current.state === 'needs_auth') return change(current, { ...facts, goods: 0 }, nowMs)
+  if (current.state === 'needs_auth') return change(current, { ...facts, goods: 0, reason }, nowMs)
   const { inventoryDue, different } = current
   // Nothing was restarted, so the inventory stands as it did.
   return change(

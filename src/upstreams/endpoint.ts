@@ -1,6 +1,12 @@
 import { type Clock, systemClock } from '../clock.ts'
+import type { KnownError } from '../errors.ts'
+import { authorized } from './authorized.ts'
+import { readBearerFile, tokenInFile } from './bearer-file.ts'
+import type { Credentials } from './credentials.ts'
 import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
+import { type OauthOptions, type TokenClient, tokenClient } from './oauth.ts'
 import { type Limited, limited } from './queue.ts'
+import { TokenCache, type TokenCacheOptions } from './token-cache.ts'
 import type { UrlTarget } from './upstream.ts'
 
 /** The address of an HTTP server, its connections, and the headers that we ourselves put on requests to it. */
@@ -26,25 +32,63 @@ export function endpoint(
     readonly connectTimeoutMs: number
     readonly idleConnectionMs: number
     readonly clock?: Clock
-    readonly proxy?: URL | undefined
+    /** The proxy by which a URL is reached; none unless given. */
+    readonly proxyFor?: (url: URL) => URL | undefined
+    /** Hears why there is no new token for the server. */
+    readonly onTokenFailure?: (error: KnownError) => void
   },
 ): UpstreamEndpoint {
-  const { clock = systemClock, ...connecting } = options
-  const pool = new HttpPool({ ...connecting, url: target.url, tls: target.tls })
+  const { clock = systemClock, proxyFor = () => undefined, onTokenFailure = () => undefined, ...connecting } = options
+  const { url, tls, credentials } = target
+  const pool = new HttpPool({ ...connecting, url, tls, proxy: proxyFor(url) })
   const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
   const clientHost =
     target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname))
   if (!clientHost && !headers.has('host')) headers.set('host', target.url.host)
-  return {
-    url: target.url,
+  // We have answered `Expect: 100-continue` ourselves.
+  const replaced = new Set(['expect', ...headers.keys()])
+  const plain = {
+    url,
     headers,
     clientHost,
-    // We have answered `Expect: 100-continue` ourselves.
-    replaced: new Set(['expect', ...headers.keys()]),
+    replaced,
     ...limited(clock, target),
-    send: (request, handler) => pool.send(request, handler),
+    send: (request: HttpRequest, handler: HttpResponseHandler) => pool.send(request, handler),
     stats: () => pool.stats(),
     close: () => pool.close(),
+  }
+  if (!credentials) return plain
+  const { obtain, close, initial } = tokensOf(credentials, {
+    clock,
+    serverUrl: url,
+    send: plain.send,
+    headers,
+    tls,
+    proxyFor,
+  })
+  return {
+    ...plain,
+    replaced: replaced.add('authorization'),
+    send: authorized(plain.send, new TokenCache({ clock, obtain, initial, onFailure: onTokenFailure })),
+    close: async () => {
+      await Promise.all([pool.close(), close()])
+    },
+  }
+}
+
+function tokensOf(
+  credentials: Credentials,
+  options: Omit<OauthOptions, 'credentials'>,
+): TokenClient & Pick<TokenCacheOptions, 'initial'> {
+  switch (credentials.kind) {
+    case 'bearer_file':
+      return {
+        initial: tokenInFile(credentials),
+        obtain: () => readBearerFile(credentials),
+        close: () => Promise.resolve(),
+      }
+    case 'client_credentials':
+      return tokenClient({ ...options, credentials })
   }
 }
 

@@ -1,3 +1,5 @@
+import type { Credentials } from './credentials.ts'
+
 /** How we talk to a server: a child process, HTTP+SSE (2024-11-05), or Streamable HTTP. */
 export const transports = ['stdio', 'sse', 'http'] as const
 export type Transport = (typeof transports)[number]
@@ -63,6 +65,8 @@ export interface UrlTarget {
   readonly upstreamHost: HostPolicy
   /** Those of `defaults.ts` unless given. */
   readonly limits?: RequestLimits | undefined
+  /** Replace a client's `Authorization`. */
+  readonly credentials?: Credentials | undefined
   /** For https only. */
   readonly tls?: TlsSettings | undefined
   /** The command that serves `url`, when we start and supervise it ourselves. */

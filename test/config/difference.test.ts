@@ -50,6 +50,13 @@ describe('a new configuration', () => {
     expect(names(after(from, to))).toEqual({ ...nothing, ...expected })
   })
 
+  it('another token in a file that stays the same asks for nothing: a running upstream reads it again', () => {
+    const text = "mcpServers: {web: {url: 'http://localhost:1/mcp', auth: {bearer_file: token}}}"
+    const withToken = (token: string) =>
+      loadConfig({ files: ['a.yaml'], env: {}, readFile: (path) => (path === 'a.yaml' ? text : token) }).config
+    expect(difference(withToken('one'), withToken('two'))).toEqual(nothing)
+  })
+
   it('a server that moves to another place in the file stays what it is', () => {
     const moved =
       load(`mcpServers: {web: {url: 'http://localhost:3000/mcp'}, files: {command: npx, args: [-y, server], env: {ONE: 1}}}

@@ -106,7 +106,12 @@ describe('a good file', () => {
           target: {
             transport: 'http',
             url: new URL('https://search.example.com/mcp'),
-            headers: { Authorization: 'Bearer canary-good-token' },
+            headers: {},
+            credentials: {
+              kind: 'bearer_file',
+              file: join(folder, 'secrets/good.token'),
+              token: 'canary-good-token',
+            },
             upstreamHost: 'auto',
             limits,
             tls: {
@@ -127,16 +132,45 @@ describe('a good file', () => {
             transport: 'sse',
             url: new URL('http://localhost:3000/sse'),
             headers: {},
+            credentials: {
+              kind: 'client_credentials',
+              clientId: 'vitals',
+              issuer: 'https://login.example.com/tenant',
+              scope: 'read write',
+              proof: { kind: 'secret', secret: 'canary-good-token' },
+            },
+            upstreamHost: 'auto',
+            limits,
+          },
+        },
+        {
+          name: 'signed',
+          disabled: false,
+          heartbeat,
+          maxSessions: 25,
+          maxSessionMs: 3_600_000,
+          target: {
+            transport: 'http',
+            url: new URL('http://localhost:3000/mcp'),
+            headers: {},
+            credentials: {
+              kind: 'client_credentials',
+              clientId: 'vitals',
+              issuer: 'http://login.example.com',
+              proof: { kind: 'private_key', pem: secret('client.key'), algorithm: 'ES256' },
+            },
             upstreamHost: 'auto',
             limits,
           },
         },
       ],
     })
-    expect(notices).toEqual([
-      `${folder}/good.yaml:5: public_url: has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers`,
+    expect(notices.map((notice) => notice.replace(/.*good\.yaml:\d+: /, ''))).toEqual([
+      `public_url: has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers`,
+      `mcpServers.signed.auth: has an issuer that is not https: our secret crosses the network in clear text`,
     ])
-    const read = ['good.token', 'good.token', 'good.token', 'client.pem', 'client.pem', 'client.key']
+    const first = ['good.token', 'good.token', 'good.token', 'client.pem', 'client.pem', 'client.key']
+    const read = [...first, 'good.token', 'client.key']
     expect(files).toEqual([join(folder, 'good.yaml'), ...read.map((name) => join(folder, 'secrets', name))])
   })
 

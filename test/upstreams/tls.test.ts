@@ -113,7 +113,7 @@ function open({ host = 'localhost', scheme = 'https', port, tls, proxy: by }: Wa
     tls,
   }
   const via = by === undefined ? undefined : new URL(by)
-  const opened = endpoint(target, { connectTimeoutMs: 2000, idleConnectionMs: 4000, proxy: via })
+  const opened = endpoint(target, { connectTimeoutMs: 2000, idleConnectionMs: 4000, proxyFor: () => via })
   closers.push(() => opened.close())
   return opened
 }

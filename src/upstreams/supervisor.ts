@@ -1,4 +1,5 @@
 import { sleep, type Clock } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import type { ExitReason, ServerProcess } from './process.ts'
 import { afterGone, afterReady, freshRestartState, restartReason, type Gone, type RestartDecision } from './restart.ts'
 import type { RestartReason } from './upstream.ts'
@@ -23,7 +24,7 @@ export interface SupervisorOptions {
   /** In [0, 1), for the jitter of the back-off. */
   readonly random: () => number
   readonly start: () => ServerProcess
-  /** Shared by all upstreams. A start holds its place until it is ready or over. */
+  /** Shared by all upstreams. A start holds its place until it is ready or over, or `startHoldMs` at most. */
   readonly starts: StartGate
   readonly startDeadlineMs: number
   readonly events: SupervisorEvents
@@ -206,8 +207,11 @@ export class Supervisor {
       events.onGivenUp(process, `process ${pid} was not ready within ${startDeadlineMs / 1000} s, and is stopped`)
       void this.#end(attempt, { kind: 'not_ready', afterMs: startDeadlineMs })
     })
+    // One that hangs must not keep the others from starting: what it waits for now is hardly the processor.
+    const hold = clock.after(defaults.supervision.startHoldMs, release)
     const settle = () => {
       deadline.cancel()
+      hold.cancel()
       release()
     }
     const attempt: Attempt = { process, isReady: false, ended: undefined, settle }

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { fakeClock } from '../support/fake-clock.ts'
 import { type Message, initializeMessage, modernPost, openPost, openSession, post } from '../support/rpc.ts'
 import { legacySdkServer, modernSdkServer } from '../support/sdk-servers.ts'
 import { type Script, scriptedUpstream } from '../support/scripted-upstream.ts'
@@ -164,6 +165,26 @@ describe('HTTP+SSE clients of a stdio server', () => {
     const full = await start({ script: 'scripted-stdio.mjs' }, { maxSessions: 1 })
     await openedSse(full)
     expect((await sse(full)).status).toBe(503)
+  })
+
+  it('that are too old get 404 for new requests and the last answers on the stream, which then ends', async () => {
+    const clock = fakeClock()
+    const proxy = await start({ script: 'scripted-stdio.mjs' }, { maxSessionMs: 30_000, clock })
+    const client = await openedSse(proxy)
+    expect((await client.post({ jsonrpc: '2.0', id: 7, method: 'silent' })).status).toBe(202)
+    await clock.advance(30_000)
+    const refused = await client.post({ jsonrpc: '2.0', id: 8, method: 'ping' })
+    expect([refused.status, refused.messages[0]]).toMatchObject([
+      404,
+      { error: { data: { reason: 'session_not_found' } } },
+    ])
+    expect(client.isEnded()).toBe(false)
+    const say = ['{"jsonrpc":"2.0","id":7,"result":{}}']
+    expect((await client.post({ jsonrpc: '2.0', method: 'tell', params: { say } })).status).toBe(202)
+    await client.until(() => client.texts.includes(say[0] ?? ''))
+    await clock.advance(1000)
+    await client.until(() => client.isEnded())
+    expect(proxy.told.endedSessions).toEqual(['too_old'])
   })
 
   it('cannot post into the session of another transport or upstream', async () => {

@@ -191,7 +191,7 @@ describe('restart', () => {
     await supervisor.restart('config')
     await clock.advance(0)
     expect(news().at(-1)).toBe('1 s: started 2 (config)')
-    expect(clock.pending()).toBe(1) // The deadline of this start only.
+    expect(clock.pending()).toBe(2) // The deadline of this start, and its place at the gate, only.
   })
 
   it('is not lost when it comes between an exit and the end of the last grandchild', async () => {
@@ -291,6 +291,26 @@ describe('start gate', () => {
     await all[0]?.supervisor.stop()
     await all[5]?.clock.advance(0)
     expect(started()).toBe('111111')
+  })
+
+  it('lets the next go after two seconds of one that hangs: its place is given back once', async () => {
+    const gate = new StartGate(1)
+    const [hung, second, third] = [
+      supervised(fakeProcess, gate),
+      supervised(fakeProcess, gate),
+      supervised(fakeProcess, gate),
+    ]
+    for (const { supervisor } of [hung, second, third]) supervisor.start()
+    await hung.clock.advance(1999)
+    expect(second.processes.length).toBe(0)
+    await hung.clock.advance(1)
+    expect(second.processes.length).toBe(1)
+    await hung.clock.advance(58_000)
+    expect(hung.news().some((text) => text.includes('was not ready within 60 s'))).toBe(true)
+    expect(third.processes.length).toBe(0)
+    second.supervisor.ready()
+    await third.clock.advance(0)
+    expect(third.processes.length).toBe(1)
   })
 
   it('lets go of one that is stopped in the queue', async () => {

@@ -92,6 +92,9 @@ export const debugReportSchema = z.strictObject({
     average_response_time_ms: milliseconds,
     sessions_with_issues: z.int(),
   }),
+  silent_together: z
+    .array(z.string())
+    .describe('upstreams that fell silent at the same time, more than half of all: the fault is ours or the network’s'),
   upstreams: z.record(z.string(), upstreamSchema),
   sessions: z.record(z.string(), sessionSchema),
   config: z.strictObject({
@@ -114,6 +117,7 @@ export interface DebugInput {
   readonly metrics: ResourceMetrics
   readonly nowMs: number
   readonly wallMs: number
+  readonly silentTogether: readonly string[]
   readonly config: DebugReport['config']
 }
 
@@ -141,6 +145,7 @@ export function debugReport(input: DebugInput): DebugReport {
       average_response_time_ms: measured === 0 ? 0 : rounded((sum((r) => r.rttSumSeconds) / measured) * 1000),
       sessions_with_issues: sessions.filter(({ upstream }) => troubled.has(upstream)).length,
     },
+    silent_together: [...input.silentTogether],
     upstreams: Object.fromEntries(
       upstreams.map((upstream) => [upstream.name, debugUpstream(upstream, readingOf(upstream.name), nowMs, wallMs)]),
     ),

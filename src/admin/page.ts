@@ -60,13 +60,22 @@ export function indexPage(report: DebugReport, version: string): Html {
         </header>
         <main>
           <p class="headline">${summary}</p>
-          ${figures(report)}
+          ${together(report)} ${figures(report)}
           <div class="sheet">${upstreams.length === 0 ? nothing : table(upstreams, Date.parse(report.timestamp))}</div>
           ${lastFailures(upstreams, Date.parse(report.timestamp))}
           <p class="dim">As of ${report.timestamp}; reloads every 5 s.</p>
         </main>
       </body>
     </html>`
+}
+
+/** What puts all that follows into another light. */
+function together({ silent_together: names, upstreams }: DebugReport): Html | '' {
+  if (names.length === 0) return ''
+  const all = Object.keys(upstreams).length
+  return html`<p class="together">
+    ${names.length} of ${all} upstreams fell silent at the same time: the fault is probably ours, or the network’s.
+  </p>`
 }
 
 const nothing = html`<p class="none">No upstream is configured: there is nothing to watch.</p>`

@@ -21,6 +21,7 @@ h1 small, .dim { color: var(--dim); font-weight: 400; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin-left: auto; }
 h2 { margin: 2rem 0 .6rem; font-size: 1rem; font-weight: 600; }
 .headline { margin: 1.3rem 0 1rem; font-size: 1.6rem; font-weight: 600; line-height: 1.25; letter-spacing: -.01em; }
+.together { margin: 0 0 1rem; font-weight: 600; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 0 0 1.2rem; }
 .figures div, .sheet { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
 .figures div { padding: .7rem 1rem; }

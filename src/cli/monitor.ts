@@ -39,6 +39,8 @@ export interface HeartbeatDeps {
   readonly directory: SessionDirectory
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly ownLoad: () => OwnLoad
+  /** Some verdict changed: what is concluded from several may change with it. */
+  readonly onVerdict: () => void
 }
 
 /** What all upstreams share. */
@@ -277,6 +279,7 @@ export function tunableHeartbeat(
     onReport: report,
     onVerdict: (from, to) => {
       instruments.countStateChange(name, from.state, to.state)
+      deps.onVerdict()
       const fields = { upstream: name, transport, from: from.state, state: to.state, reason: to.reason }
       if (isUnavailable(to)) log.error(fields, 'upstream state changed')
       else if (to.state === 'suspect' || to.state === 'degraded') log.warn(fields, 'upstream state changed')

@@ -182,6 +182,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     bridge,
     readings: parts.readings,
     ownLoad: parts.readLoad,
+    onVerdict: parts.onVerdict,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
   const fleet = new Fleet(

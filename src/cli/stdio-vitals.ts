@@ -56,11 +56,11 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
     log.warn(`no traces: ${errorMessage(error)}`)
     return vitalsParts({ clock, env: {}, log, stop, ...sources })
   })
-  const { instruments, tracing, scheduler, readings, readLoad: ownLoad } = parts
+  const { instruments, tracing, scheduler, readings, readLoad: ownLoad, onVerdict } = parts
   instruments.initUpstream(name, upstream.target.transport)
   const instance = env['HOSTNAME'] ?? hostname()
   const own = { clock, random: Math.random, instance, log }
-  const heartbeatDeps = { ...own, scheduler, instruments, tracing, directory, readings, ownLoad }
+  const heartbeatDeps = { ...own, scheduler, instruments, tracing, directory, readings, ownLoad, onVerdict }
   return { parts, directory, heartbeatDeps }
 }
 

@@ -8,6 +8,7 @@ import type { Address } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
+import { type Silence, SilenceWatch } from '../heartbeat/correlation.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
@@ -57,6 +58,8 @@ export interface VitalsParts {
   /** The figures of all upstreams, as the controllers read them. */
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly readLoad: () => OwnLoad
+  /** Hears that some upstream's verdict changed. */
+  readonly onVerdict: () => void
   /** The admin listener's application. */
   readonly admin: (options: Pick<AdminOptions, 'isReady'>) => RequestListener
 }
@@ -85,6 +88,15 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     return { loopDelayP99Ms: delayP99Ms, loopUtilisation: utilisation, probeBacklog: scheduler.backlog() }
   }
 
+  const silence = new SilenceWatch({
+    silences: () => upstreams().map(silenceOf),
+    onChange: (together) => {
+      const what = `${together.length} of ${upstreams().length} servers fell silent together`
+      if (together.length === 0) log.warn('servers are silent together no more')
+      else log.error({ upstreams: together }, `${what}: the fault is ours or the network's`)
+    },
+  })
+
   const loadedAtMs = clock.wallTime()
   const reader = new SnapshotReader({
     onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
@@ -107,6 +119,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
         }
         return { successful, lastSuccessTimestampSeconds: lastSuccessWallMs / 1000 }
       },
+      isFailureCorrelated: () => silence.look().length > 0,
       loadRatio: () => ownLoad(readLoad()),
     },
   })
@@ -134,6 +147,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
           metrics: await reader.snapshot(),
           nowMs: clock.now(),
           wallMs: clock.wallTime(),
+          silentTogether: silence.look(),
           config: debugConfig(config(), reload?.status()),
         }),
       isReady,
@@ -145,7 +159,8 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     return (incoming, outgoing) => void handle(incoming, outgoing)
   }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
-  return { tracing, instruments: instrumented, scheduler, readings, readLoad, admin }
+  const onVerdict = () => void silence.look()
+  return { tracing, instruments: instrumented, scheduler, readings, readLoad, onVerdict, admin }
 }
 
 /** A guard that follows the configuration: made anew when that is another one. */
@@ -190,6 +205,11 @@ function sharedReadings(snapshots: SnapshotCache): () => Promise<ReadonlyMap<str
     read.set(snapshot, known)
     return known
   }
+}
+
+function silenceOf({ name, heartbeat }: Monitored): Silence {
+  const { verdict, interval } = heartbeat.status()
+  return { upstream: name, silentSinceMs: verdict.silentSinceMs, intervalMs: interval.intervalMs }
 }
 
 function upstreamGauges(upstream: Monitored): UpstreamGauges {

@@ -34,6 +34,8 @@ export interface Verdict {
   readonly everUp: boolean
   /** When the first failure began after which no answer came; what an outage is back-dated to. */
   readonly failingSinceMs: number | undefined
+  /** The same where it only stays silent: exits, refusals and 401s name a culprit, silence may be anybody's. */
+  readonly silentSinceMs: number | undefined
   /** As of `flapPenaltyAtMs`; read it with `flapPenalty`. */
   readonly flapPenalty: number
   readonly flapPenaltyAtMs: number
@@ -127,6 +129,7 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
     goods: 0,
     everUp: isUp(state) === true,
     failingSinceMs: undefined,
+    silentSinceMs: undefined,
     flapPenalty: 0,
     flapPenaltyAtMs: nowMs,
     outage: state === 'down' || state === 'crash_loop' || state === 'needs_auth' || state === 'recovering',
@@ -230,6 +233,7 @@ function answer(current: Verdict, by: 'probe' | 'traffic', reason: string, conte
     misses: 0,
     missed: undefined,
     failingSinceMs: undefined,
+    silentSinceMs: undefined,
     goods,
     everUp: true,
   }
@@ -269,7 +273,9 @@ function settle(current: Verdict, facts: Partial<Verdict>, reason: string, { now
 function miss(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
   const { nowMs, limits } = context
   const misses = current.misses + 1
-  const facts = { misses, missed: reason, goods: 0, failingSinceMs, excused: false }
+  const isSilent = current.failingSinceMs === undefined || current.silentSinceMs !== undefined
+  const silentSinceMs = isSilent ? failingSinceMs : undefined
+  const facts = { misses, missed: reason, goods: 0, failingSinceMs, silentSinceMs, excused: false }
   // Nothing runs that could have answered: a straggler.
   if (current.state === 'idle' || current.state === 'crash_loop') return current
   if (current.state === 'down') return change(current, facts, nowMs)
@@ -283,7 +289,7 @@ function miss(current: Verdict, reason: string, failingSinceMs: number, context:
 
 function lose(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
   if (current.state === 'crash_loop') return current
-  const facts = { misses: current.misses + 1, missed: reason, failingSinceMs }
+  const facts = { misses: current.misses + 1, missed: reason, failingSinceMs, silentSinceMs: undefined }
   // The first cause of an outage says more than what follows from it.
   if (current.state === 'down') return change(current, { ...facts, goods: 0 }, context.nowMs)
   return fall(current, facts, reason, context)
@@ -298,7 +304,7 @@ function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs
 
 function lock(current: Verdict, reason: string, failingSinceMs: number, { nowMs }: Context): Verdict {
   // Whoever refuses us is there: it ends a row of misses.
-  const facts = { misses: 0, missed: undefined, failingSinceMs }
+  const facts = { misses: 0, missed: undefined, failingSinceMs, silentSinceMs: undefined }
   if (current.state === 'needs_auth') return change(current, { ...facts, goods: 0, reason }, nowMs)
   const { inventoryDue, different } = current
   // Nothing was restarted, so the inventory stands as it did.
@@ -375,8 +381,8 @@ function work(current: Verdict, reason: string, { nowMs }: Context): Verdict {
 
 function start(current: Verdict, reason: string, { nowMs }: Context): Verdict {
   if (current.state === 'crash_loop' || current.state === 'starting') return current
-  const { failingSinceMs } = current
-  return change(current, { ...blank, failingSinceMs, state: 'starting', reason }, nowMs)
+  const { failingSinceMs, silentSinceMs } = current
+  return change(current, { ...blank, failingSinceMs, silentSinceMs, state: 'starting', reason }, nowMs)
 }
 
 function rest(current: Verdict, reason: string, { nowMs }: Context): Verdict {
@@ -394,6 +400,7 @@ const blank = {
   missed: undefined,
   goods: 0,
   failingSinceMs: undefined,
+  silentSinceMs: undefined,
   hung: undefined,
   suspected: undefined,
 } as const

@@ -46,6 +46,8 @@ export interface GaugeSources {
   sessions(): Iterable<SessionGauges>
   streams(): Iterable<StreamGauge>
   configReload(): { readonly successful: boolean; readonly lastSuccessTimestampSeconds: number }
+  /** Whether more than half of the servers fell silent together. */
+  isFailureCorrelated(): boolean
   loadRatio(): number
 }
 
@@ -76,16 +78,18 @@ function ourGauges(meter: Meter, sources: GaugeSources, version: string): Observ
   const reloadSuccessful = gauge(meter, metrics.configReloadSuccessful)
   const reloadTimestamp = gauge(meter, metrics.configReloadTimestamp)
   const load = gauge(meter, metrics.loadRatio)
+  const correlated = gauge(meter, metrics.correlatedFailure)
   const buildAttributes = { [label.version]: version, [label.nodeVersion]: process.versions.node }
   const none: Attributes = {}
   return {
-    observables: [build, reloadSuccessful, reloadTimestamp, load],
+    observables: [build, reloadSuccessful, reloadTimestamp, load, correlated],
     observe: (result) => {
       const reload = sources.configReload()
       result.observe(build, 1, buildAttributes)
       result.observe(reloadSuccessful, reload.successful ? 1 : 0, none)
       result.observe(reloadTimestamp, reload.lastSuccessTimestampSeconds, none)
       result.observe(load, sources.loadRatio(), none)
+      result.observe(correlated, sources.isFailureCorrelated() ? 1 : 0, none)
     },
   }
 }

@@ -381,6 +381,15 @@ export const metrics = {
     live: true,
     help: 'Unix time of the last successful load of the configuration.',
   },
+  correlatedFailure: {
+    instrument: 'mcp.vitals.correlated_failure',
+    family: 'mcp_vitals_correlated_failure',
+    kind: 'gauge',
+    unit: '',
+    labels: [],
+    live: true,
+    help: "1 while more than half of the servers fell silent together: the fault is ours or the network's, else 0.",
+  },
   loadRatio: {
     instrument: 'mcp_vitals.load',
     family: 'mcp_vitals_load_ratio',

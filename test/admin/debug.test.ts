@@ -14,6 +14,7 @@ async function reportOf({ clock, reader, upstreams }: ReturnType<typeof monitori
     metrics: await reader.snapshot(),
     nowMs: clock.now(),
     wallMs: clock.wallTime(),
+    silentTogether: [],
     config,
   })
   return debugReportSchema.parse(report)
@@ -43,6 +44,7 @@ describe('/debug/heartbeat (design.md)', () => {
         average_response_time_ms: 0,
         sessions_with_issues: 0,
       },
+      silent_together: [],
       upstreams: {},
       sessions: {},
       config,

@@ -122,6 +122,7 @@ export function shownReport(upstreams: Readonly<Record<string, DebugUpstream>>):
       average_response_time_ms: 12.4,
       sessions_with_issues: 1,
     },
+    silent_together: [],
     upstreams: { ...upstreams },
     sessions: {},
     config: { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true, last_reload: null },

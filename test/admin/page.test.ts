@@ -128,6 +128,14 @@ describe('the index page', () => {
   })
 })
 
+it('says when upstreams fell silent together, and nothing of it otherwise', async () => {
+  const report = shownReport({ a: shownUpstream(), b: shownUpstream({ state: 'down' }) })
+  const page = async (together: readonly string[]) =>
+    String(await indexPage({ ...report, silent_together: [...together] }, '1.2.3'))
+  expect(await page(['b'])).toContain('1 of 2 upstreams fell silent at the same time')
+  expect(await page([])).not.toContain('at the same time')
+})
+
 describe('the headline', () => {
   const inStates = (...all: DebugUpstream['state'][]) =>
     headline(all.map((state, at) => [`s${at}`, shownUpstream({ state })] as const))

@@ -117,7 +117,9 @@ describe('the opening exchange of a resident process', () => {
     await beat()
     at(1).end(crash)
     await settle()
-    expect(await beat()).toMatchObject({ method: 'initialize', outcome: 'ok', opening: true })
+    const opened = await beat()
+    expect(opened).toMatchObject({ method: 'initialize', outcome: 'ok', opening: true })
+    await opened.inventory
     expect(at(2).methods()).toEqual(['initialize', 'notifications/initialized', 'tools/list'])
   })
 

@@ -33,6 +33,7 @@ export function pipeline(options: { maxLabelsPerUpstream?: number; sources?: Par
     sessions: () => [],
     streams: () => [],
     configReload: () => ({ successful: true, lastSuccessTimestampSeconds: 1_767_225_600 }),
+    isFailureCorrelated: () => false,
     loadRatio: () => 0.25,
     ...options.sources,
   }

@@ -43,6 +43,7 @@ export class DeadlineWatch implements Swept {
   readonly #sentMs: number
   #heardMs: number
   #hasHeard = false
+  place: number | undefined
 
   constructor(options: DeadlineOptions) {
     this.#options = options

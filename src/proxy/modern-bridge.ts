@@ -1,4 +1,5 @@
 import { KnownError, errorMessage } from '../errors.ts'
+import { PassingMap } from '../passing-map.ts'
 import type { Channel } from '../upstreams/channel.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
@@ -65,7 +66,7 @@ export class ModernBridge {
   readonly #limits: Limited
   readonly #lines: SharedLines
   /** What the server was asked, by our own id. */
-  readonly #waiting = new Map<string, Waiting>()
+  readonly #waiting = new PassingMap<string, Waiting>()
   #lastId = 0
 
   constructor(deps: ModernBridgeDeps, { peering, limits, lines }: ModernServer) {

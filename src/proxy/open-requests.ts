@@ -1,3 +1,4 @@
+import { PassingMap } from '../passing-map.ts'
 import type { Envelope } from '../wire/envelope.ts'
 
 /**
@@ -5,31 +6,31 @@ import type { Envelope } from '../wire/envelope.ts'
  * asked. By the raw text of the id; a client that uses an id twice at once gets its answers in the order it asked.
  */
 export class OpenRequests<T extends { readonly envelope: Envelope }> {
-  readonly #queued = new Set<T>()
-  readonly #asked = new Map<string, readonly T[]>()
+  readonly #queued: T[] = []
+  readonly #asked = new PassingMap<string, readonly T[]>()
 
   queue(request: T): void {
-    this.#queued.add(request)
+    this.#queued.push(request)
   }
 
   /** It is its turn. */
   ask(request: T): void {
     const id = idOf(request)
-    this.#queued.delete(request)
+    this.#leaveQueue(request)
     this.#asked.set(id, [...(this.#asked.get(id) ?? []), request])
   }
 
   has(request: T): boolean {
-    return this.#queued.has(request) || this.#withId(idOf(request)).includes(request)
+    return this.#queued.includes(request) || this.#withId(idOf(request)).includes(request)
   }
 
   isQueued(request: T): boolean {
-    return this.#queued.has(request)
+    return this.#queued.includes(request)
   }
 
   /** False when it was not open any more. */
   remove(request: T): boolean {
-    if (this.#queued.delete(request)) return true
+    if (this.#leaveQueue(request)) return true
     const id = idOf(request)
     const before = this.#withId(id)
     const left = before.filter((one) => one !== request)
@@ -45,7 +46,7 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
 
   /** The request that a cancellation of this id means: the latest, and rather one that the server has not got. */
   cancelledBy(id: string): T | undefined {
-    return [...this.#queued].findLast((request) => idOf(request) === id) ?? this.#withId(id).at(-1)
+    return this.#queued.findLast((request) => idOf(request) === id) ?? this.#withId(id).at(-1)
   }
 
   /** Those that the server was asked. */
@@ -55,6 +56,12 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
 
   all(): T[] {
     return [...this.#queued, ...this.asked()]
+  }
+
+  #leaveQueue(request: T): boolean {
+    const at = this.#queued.indexOf(request)
+    if (at !== -1) this.#queued.splice(at, 1)
+    return at !== -1
   }
 
   #withId(id: string): readonly T[] {

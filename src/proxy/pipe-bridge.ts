@@ -1,6 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError, errorMessage } from '../errors.ts'
+import { PassingMap } from '../passing-map.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
 import type { Limited } from '../upstreams/queue.ts'
@@ -67,7 +68,7 @@ export class PipeBridge implements LinkListener {
   readonly #link: Link
   readonly #lines: LineReader
   /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
-  readonly #waiting = new Map<string, Waiting[]>()
+  readonly #waiting = new PassingMap<string, Waiting[]>()
   /** What the server asked of the client, by id: until the client answers, the server waits for it. */
   readonly #serverAsks = new Set<string>()
   #unsent: Line[] = []

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { KnownError } from '../errors.ts'
+import { PassingMap } from '../passing-map.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
@@ -29,7 +30,7 @@ export class PipeSession {
   readonly #options: PipeSessionOptions
   readonly #id = randomUUID()
   /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
-  readonly #waiting = new Map<string, Operation[]>()
+  readonly #waiting = new PassingMap<string, Operation[]>()
   #observed = 0
   #awaitsList = 0
   #session: Session | undefined

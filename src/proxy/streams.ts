@@ -88,6 +88,7 @@ export class OpenStream implements Swept {
   #silentSinceMs: number
   #bytes = 0
   #isOver = false
+  place: number | undefined
 
   constructor(start: StreamStart, life: StreamLife) {
     this.#start = start

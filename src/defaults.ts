@@ -64,6 +64,8 @@ export const defaults = {
     /** For a document about tokens, such as protected resource metadata, and how long it may be. */
     metadataTimeoutMs: 10_000,
     maxMetadataBytes: 256 * 1024,
+    /** Clients' requests for such documents at a time: each may ask a server several times. */
+    maxMetadataRequests: 16,
   },
   requests: {
     /** Without a sign of the server while a request is open; and how long that request may last at all. */

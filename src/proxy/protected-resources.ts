@@ -35,6 +35,7 @@ export class ProtectedResources {
   readonly #options: ProtectedResourcesOptions
   /** Where on its own site each server said that its metadata is. */
   readonly #announced = new Map<string, URL>()
+  #open = 0
 
   constructor(options: ProtectedResourcesOptions) {
     this.#options = options
@@ -70,12 +71,28 @@ export class ProtectedResources {
     if (hasOwnCredentials(endpoint)) {
       return new KnownError('unknown_path', `"${upstream}" needs no token of a client: its credentials are ours`)
     }
-    this.#relay(exchange, mount, endpoint).catch((error: unknown) => replyError(incoming, outgoing, error))
+    const { maxMetadataRequests } = defaults.http
+    if (this.#open >= maxMetadataRequests) {
+      return new KnownError(
+        'queue_full',
+        `${maxMetadataRequests} requests for metadata are under way, which is the most`,
+      )
+    }
+    this.#open += 1
+    this.#relay(exchange, mount, endpoint)
+      .catch((error: unknown) => {
+        if (!outgoing.destroyed) replyError(incoming, outgoing, error)
+      })
+      .finally(() => {
+        this.#open -= 1
+      })
   }
 
   async #relay(exchange: Exchange, mount: Mount, endpoint: Endpoint): Promise<void> {
     const { incoming, outgoing } = exchange
-    const answer = await this.#find(exchange, mount, endpoint)
+    const left = new AbortController()
+    outgoing.once('close', () => left.abort())
+    const answer = await this.#find(exchange, mount, endpoint, left.signal)
     outgoing.sendDate = false
     outgoing.writeHead(answer.status, withLength(answer))
     outgoing.end(answer.body)
@@ -98,7 +115,7 @@ export class ProtectedResources {
     return new URL(publicUrl.pathname.replace(/\/$/, '') + path, publicUrl)
   }
 
-  async #find(exchange: Exchange, mount: Mount, endpoint: Endpoint): Promise<WholeResponse> {
+  async #find(exchange: Exchange, mount: Mount, endpoint: Endpoint, signal: AbortSignal): Promise<WholeResponse> {
     const { upstream } = exchange
     const announced = this.#announced.get(upstream)
     const search = searchOf(exchange)
@@ -109,19 +126,19 @@ export class ProtectedResources {
     const resource = this.#below(`/${upstream}/${mount}`)
     let answer: WholeResponse | undefined
     for (const path of new Set(places)) {
-      answer = await this.#ask(exchange, endpoint, path)
+      answer = await this.#ask(exchange, endpoint, path, signal)
       if (answer.status < 400)
         return { ...answer, body: withResource(answer.body, { from: endpoint.url, to: resource }) }
       if (answer.status >= 500) return answer
     }
-    const own = await this.#ask(exchange, endpoint, serverMetadataPath)
+    const own = await this.#ask(exchange, endpoint, serverMetadataPath, signal)
     const issuer = own.status === 200 ? issuerOf(own.body) : undefined
     if (issuer === undefined) return answer ?? own
     // MCP 2025-03-26, Authorization: without metadata, the server's site is its authorization server.
     return { ...own, body: Buffer.from(JSON.stringify({ resource: resource.href, authorization_servers: [issuer] })) }
   }
 
-  #ask({ incoming }: Exchange, endpoint: Endpoint, path: string): Promise<WholeResponse> {
+  #ask({ incoming }: Exchange, endpoint: Endpoint, path: string, signal: AbortSignal): Promise<WholeResponse> {
     const { clock } = this.#options
     const { metadataTimeoutMs, maxMetadataBytes } = defaults.http
     const headers = endToEndHeaders(incoming.rawHeaders, { drop: new Set([...ofClient, ...endpoint.replaced]) })
@@ -132,7 +149,7 @@ export class ProtectedResources {
     return receiveWhole(
       send,
       { method, path, headers, body: null },
-      { clock, timeoutMs: metadataTimeoutMs, maxBytes: maxMetadataBytes },
+      { clock, timeoutMs: metadataTimeoutMs, maxBytes: maxMetadataBytes, signal },
     )
   }
 }

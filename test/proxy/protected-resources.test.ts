@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
 import { scriptedServer, sendJson } from '../support/scripted-server.ts'
 import { type ProxyOptions, startProxy } from './fixture.ts'
 
@@ -180,6 +181,32 @@ describe('protected resource metadata', () => {
     })
     await get(`${wellKnown}/u/mcp`, { headers: { authorization: 'Bearer secret' } })
     expect(seen).toBeUndefined()
+  })
+
+  it('is fetched for 16 clients at a time, and for nobody who has left', async () => {
+    const waiting: ServerResponse[] = []
+    let gone = 0
+    const { get, proxy } = await start({
+      pages: () => ({
+        [`${wellKnown}/mcp`]: (response) => {
+          waiting.push(response)
+          response.once('close', () => (gone += 1))
+        },
+      }),
+    })
+    const left = new AbortController()
+    const all = Array.from({ length: 16 }, () => get(`${wellKnown}/u/mcp`, { signal: left.signal }))
+    const settled = Promise.allSettled(all)
+    await eventually(() => waiting.length === 16, { what: 'all are under way' })
+    const { status, text } = await get(`${wellKnown}/u/mcp`)
+    expect([status, JSON.parse(text).error.data.reason, proxy.told.rejected]).toEqual([
+      503,
+      'queue_full',
+      ['queue_full'],
+    ])
+    left.abort()
+    await settled
+    await eventually(() => gone === 16, { what: 'the server is told' })
   })
 
   it('that is too long is a failure of the server', async () => {

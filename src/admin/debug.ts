@@ -7,6 +7,7 @@ import { probeModes } from '../heartbeat/probe.ts'
 import { flapPenalty, isUnavailable, states } from '../heartbeat/verdict.ts'
 import type { Session } from '../sessions/session.ts'
 import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
+import type { ProcessTable } from '../upstreams/process-table.ts'
 import { transports } from '../upstreams/upstream.ts'
 
 const milliseconds = z.number().nonnegative()
@@ -21,6 +22,17 @@ const beatSchema = z.strictObject({
   reason: z.string(),
   session: z.string().nullable(),
 })
+
+const usageSchema = z
+  .strictObject({
+    resident_memory_bytes: z.int(),
+    cpu_seconds: seconds,
+    open_fds: z.int(),
+    threads: z.int(),
+    children: z.int(),
+    orphans: z.int().describe('children whose own parent has gone'),
+  })
+  .describe('of the process and all that it started')
 
 const upstreamSchema = z.strictObject({
   transport: z.enum(transports),
@@ -58,7 +70,14 @@ const upstreamSchema = z.strictObject({
       started: z.iso.datetime().nullable(),
       stderr_tail: z.string(),
       all: z.array(
-        z.strictObject({ pid: z.int(), role: z.string(), session: z.string().nullable(), started: z.iso.datetime() }),
+        z.strictObject({
+          pid: z.int(),
+          role: z.string(),
+          session: z.string().nullable(),
+          started: z.iso.datetime(),
+          stderr_tail: z.string().describe('the end of what it wrote to stderr'),
+          usage: usageSchema.nullable().describe('null where there is no /proc'),
+        }),
       ),
     })
     .nullable()
@@ -118,6 +137,7 @@ export interface DebugInput {
   readonly nowMs: number
   readonly wallMs: number
   readonly silentTogether: readonly string[]
+  readonly processTable: Pick<ProcessTable, 'usageOf' | 'openFdsOf'>
   readonly config: DebugReport['config']
 }
 
@@ -147,7 +167,7 @@ export function debugReport(input: DebugInput): DebugReport {
     },
     silent_together: [...input.silentTogether],
     upstreams: Object.fromEntries(
-      upstreams.map((upstream) => [upstream.name, debugUpstream(upstream, readingOf(upstream.name), nowMs, wallMs)]),
+      upstreams.map((upstream) => [upstream.name, debugUpstream(upstream, readingOf(upstream.name), input)]),
     ),
     sessions: Object.fromEntries(sessions.map((session) => [session.key, debugSession(session, nowMs)])),
     config: input.config,
@@ -159,7 +179,8 @@ function isTroubled({ heartbeat }: Monitored): boolean {
   return isUnavailable(verdict) || verdict.hung !== undefined
 }
 
-function debugUpstream(upstream: Monitored, reading: UpstreamReading, nowMs: number, wallMs: number): DebugUpstream {
+function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: DebugInput): DebugUpstream {
+  const { nowMs, wallMs, processTable } = input
   const { heartbeat, prober, transport } = upstream
   const status = heartbeat.status()
   const { verdict, interval } = status
@@ -203,11 +224,11 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, nowMs: num
       first: isoTime(firstWallMs),
       last: isoTime(lastWallMs),
     })),
-    process: debugProcess(upstream),
+    process: debugProcess(upstream, processTable),
   }
 }
 
-function debugProcess(upstream: Monitored): DebugUpstream['process'] {
+function debugProcess(upstream: Monitored, table: DebugInput['processTable']): DebugUpstream['process'] {
   const restarts = upstream.restarts()
   if (restarts === undefined) return null
   const processes = upstream.processes()
@@ -217,12 +238,27 @@ function debugProcess(upstream: Monitored): DebugUpstream['process'] {
     restarts,
     started: first ? isoTime(first.startedAtWallMs) : null,
     stderr_tail: first?.stderrTail ?? '',
-    all: processes.map(({ pid, role, session, startedAtWallMs }) => ({
+    all: processes.map(({ pid, role, session, startedAtWallMs, stderrTail }) => ({
       pid,
       role,
       session: session ?? null,
       started: isoTime(startedAtWallMs),
+      stderr_tail: stderrTail,
+      usage: debugUsage(pid, table),
     })),
+  }
+}
+
+function debugUsage(pid: number, table: DebugInput['processTable']): z.output<typeof usageSchema> | null {
+  const usage = table.usageOf(pid)
+  if (!usage) return null
+  return {
+    resident_memory_bytes: usage.residentBytes,
+    cpu_seconds: rounded(usage.cpuSeconds),
+    open_fds: table.openFdsOf(pid) ?? 0,
+    threads: usage.threads,
+    children: usage.children,
+    orphans: usage.orphans,
   }
 }
 

@@ -26,6 +26,8 @@ import { SnapshotCache, type UpstreamReading, readUpstreams } from '../telemetry
 import { telemetryResource } from '../telemetry/resource.ts'
 import { runtimeMetrics } from '../telemetry/runtime.ts'
 import { type Tracing, tracing as startTracing } from '../telemetry/tracing.ts'
+import { ProcessTable } from '../upstreams/process-table.ts'
+import { UsageMeter, type UpstreamUsage } from '../upstreams/usage-meter.ts'
 import { packageVersion } from '../version.ts'
 import type { ReloadStatus } from './reload.ts'
 import type { StopSteps } from './stop-steps.ts'
@@ -58,6 +60,7 @@ export interface VitalsParts {
   /** The figures of all upstreams, as the controllers read them. */
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly readLoad: () => OwnLoad
+  readonly processTable: ProcessTable
   /** Hears that some upstream's verdict changed. */
   readonly onVerdict: () => void
   /** The admin listener's application. */
@@ -97,6 +100,8 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     },
   })
 
+  const processTable = new ProcessTable({ clock })
+  const usageOf = usages(processTable)
   const loadedAtMs = clock.wallTime()
   const reader = new SnapshotReader({
     onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
@@ -109,7 +114,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     maxLabelsPerUpstream: defaults.maxLabelsPerUpstream,
     sources: {
       states,
-      upstreams: () => upstreams().map((upstream) => upstreamGauges(upstream)),
+      upstreams: () => upstreams().map((upstream) => ({ ...upstreamGauges(upstream), usage: usageOf(upstream) })),
       sessions: () => upstreams().flatMap((upstream) => sessionGauges(upstream, [...sessions()])),
       streams,
       configReload: () => {
@@ -148,6 +153,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
           nowMs: clock.now(),
           wallMs: clock.wallTime(),
           silentTogether: silence.look(),
+          processTable,
           config: debugConfig(config(), reload?.status()),
         }),
       isReady,
@@ -160,7 +166,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
   const onVerdict = () => void silence.look()
-  return { tracing, instruments: instrumented, scheduler, readings, readLoad, onVerdict, admin }
+  return { tracing, instruments: instrumented, scheduler, readings, readLoad, processTable, onVerdict, admin }
 }
 
 /** A guard that follows the configuration: made anew when that is another one. */
@@ -210,6 +216,16 @@ function sharedReadings(snapshots: SnapshotCache): () => Promise<ReadonlyMap<str
 function silenceOf({ name, heartbeat }: Monitored): Silence {
   const { verdict, interval } = heartbeat.status()
   return { upstream: name, silentSinceMs: verdict.silentSinceMs, intervalMs: interval.intervalMs }
+}
+
+/** What the processes of an upstream use, added up for as long as there is that upstream. */
+function usages(table: ProcessTable): (upstream: Monitored) => UpstreamUsage | undefined {
+  const meters = new WeakMap<Monitored, UsageMeter>()
+  return (upstream) => {
+    const meter = meters.get(upstream) ?? new UsageMeter(table)
+    meters.set(upstream, meter)
+    return meter.read(upstream.processes().map(({ pid }) => pid))
+  }
 }
 
 function upstreamGauges(upstream: Monitored): UpstreamGauges {

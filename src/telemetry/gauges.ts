@@ -1,5 +1,6 @@
 import type { Attributes, BatchObservableResult, Meter, Observable } from '@opentelemetry/api'
 import type { Transport } from '../upstreams/upstream.ts'
+import type { UpstreamUsage } from '../upstreams/usage-meter.ts'
 import { AttributeSets } from './attribute-sets.ts'
 import { label, metrics, type Metric } from './names.ts'
 
@@ -16,6 +17,7 @@ export interface UpstreamGauges {
   readonly lastSuccessTimestampSeconds?: number | undefined
   readonly unavailableSeconds: number
   readonly processes?: number | undefined
+  readonly usage?: UpstreamUsage | undefined
   readonly connections?: { readonly active: number; readonly idle: number; readonly pending: number } | undefined
   readonly requestsInFlight: number
   /** Absent where nothing queues. */
@@ -107,10 +109,11 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     requestsInFlight: gauge(meter, metrics.upstreamRequestsInFlight),
     queueLength: gauge(meter, metrics.upstreamQueueLength),
     tools: gauge(meter, metrics.upstreamTools),
-    unavailable: meter.createObservableCounter(metrics.upstreamUnavailable.instrument, {
-      description: metrics.upstreamUnavailable.help,
-      unit: metrics.upstreamUnavailable.unit,
-    }),
+    residentMemory: gauge(meter, metrics.processResidentMemory),
+    openFds: gauge(meter, metrics.processOpenFds),
+    threads: gauge(meter, metrics.processThreads),
+    cpu: counter(meter, metrics.processCpu),
+    unavailable: counter(meter, metrics.upstreamUnavailable),
   }
   const observeOne = (result: BatchObservableResult, reading: UpstreamGauges) => {
     const { upstream, transport } = reading
@@ -121,6 +124,10 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     observeKnown(result, on.timeout, reading.timeoutSeconds, withTransport)
     observeKnown(result, on.lastSuccess, reading.lastSuccessTimestampSeconds, withTransport)
     observeKnown(result, on.processes, reading.processes, named)
+    observeKnown(result, on.residentMemory, reading.usage?.residentBytes, named)
+    observeKnown(result, on.cpu, reading.usage?.cpuSeconds, named)
+    observeKnown(result, on.openFds, reading.usage?.openFds, named)
+    observeKnown(result, on.threads, reading.usage?.threads, named)
     observeKnown(result, on.tools, reading.tools, named)
     observeKnown(result, on.queueLength, reading.queueLength, named)
     result.observe(on.requestsInFlight, reading.requestsInFlight, named)
@@ -181,6 +188,10 @@ function streamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets):
 
 function gauge(meter: Meter, metric: Metric): Observable {
   return meter.createObservableGauge(metric.instrument, { description: metric.help, unit: metric.unit })
+}
+
+function counter(meter: Meter, metric: Metric): Observable {
+  return meter.createObservableCounter(metric.instrument, { description: metric.help, unit: metric.unit })
 }
 
 function ofUpstream(sets: AttributeSets, upstream: string, transport: Transport): Attributes {

@@ -224,8 +224,8 @@ export const metrics = {
     kind: 'gauge',
     unit: 'By',
     labels: [label.upstream],
-    live: false,
-    help: "Resident memory of the server's whole process tree.",
+    live: true,
+    help: "Resident memory of the server's processes and all that they started; absent while none runs.",
   },
   processCpu: {
     instrument: 'mcp.upstream.process.cpu',
@@ -233,8 +233,8 @@ export const metrics = {
     kind: 'counter',
     unit: 's',
     labels: [label.upstream],
-    live: false,
-    help: "CPU time of the server's whole process tree.",
+    live: true,
+    help: "CPU time of the server's processes and all that they started, as of the last look before the end of each.",
   },
   processOpenFds: {
     instrument: 'mcp.upstream.process.open_fds',
@@ -242,8 +242,8 @@ export const metrics = {
     kind: 'gauge',
     unit: '{fd}',
     labels: [label.upstream],
-    live: false,
-    help: "Open file descriptors of the server's whole process tree.",
+    live: true,
+    help: "Open file descriptors of the server's processes and all that they started; absent while none runs.",
   },
   processThreads: {
     instrument: 'mcp.upstream.process.threads',
@@ -251,8 +251,8 @@ export const metrics = {
     kind: 'gauge',
     unit: '{thread}',
     labels: [label.upstream],
-    live: false,
-    help: "Threads of the server's whole process tree.",
+    live: true,
+    help: "Threads of the server's processes and all that they started; absent while none runs.",
   },
   upstreamConnections: {
     instrument: 'mcp.upstream.connections',

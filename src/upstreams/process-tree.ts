@@ -1,22 +1,38 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
-/** The part of `/proc/<pid>/stat` that tells who a process is. */
+/** What `/proc/<pid>/stat` tells of a process. */
 export interface ProcessStat {
   readonly pid: number
-  /** One letter; Z is a zombie and X is dead: both are gone but for their entry. */
+  /** One letter; Z is a zombie and X is dead: both are gone but for their entry. T was stopped by a signal. */
   readonly state: string
   readonly parentPid: number
   readonly groupId: number
+  /** User and system time, of its own and of the children that it waited for. */
+  readonly cpuTicks: number
+  readonly threads: number
+  readonly residentPages: number
 }
+
+/** Fields are counted from 1 (proc_pid_stat(5)); those after the name begin with the third. */
+const statFields = { parentPid: 4, groupId: 5, cpu: [14, 15, 16, 17], threads: 20, residentPages: 24 } as const
 
 /** Reads one line of `/proc/<pid>/stat` (proc_pid_stat(5)). The name in parentheses may itself hold any character. */
 export function parseStat(line: string): ProcessStat | undefined {
   const nameEnd = line.lastIndexOf(')')
-  const [state, parentPid, groupId] = line.slice(nameEnd + 2).split(' ')
-  const pid = Number.parseInt(line, 10)
-  if (nameEnd < 0 || !state || !parentPid || !groupId || Number.isNaN(pid)) return undefined
-  return { pid, state, parentPid: Number(parentPid), groupId: Number(groupId) }
+  const fields = line.slice(nameEnd + 2).split(' ')
+  const number = (field: number) => Number(fields[field - 3] ?? 0)
+  const [pid, state] = [Number.parseInt(line, 10), fields[0]]
+  if (nameEnd < 0 || !state || fields.length < 3 || Number.isNaN(pid)) return undefined
+  return {
+    pid,
+    state,
+    parentPid: number(statFields.parentPid),
+    groupId: number(statFields.groupId),
+    cpuTicks: statFields.cpu.reduce((sum, field) => sum + number(field), 0),
+    threads: number(statFields.threads),
+    residentPages: number(statFields.residentPages),
+  }
 }
 
 function readStat(pid: number | string): ProcessStat | undefined {
@@ -27,8 +43,9 @@ function readStat(pid: number | string): ProcessStat | undefined {
   }
 }
 
-function runs(stat: ProcessStat | undefined): boolean {
-  return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X'
+/** Whether it is more than an entry that nobody has taken in yet. */
+export function isRunning({ state }: ProcessStat): boolean {
+  return state !== 'Z' && state !== 'X'
 }
 
 /** Whether signal 0 finds a process or (negative) a group. It finds zombies too. */
@@ -41,13 +58,15 @@ function answersSignals(pid: number): boolean {
 }
 
 /** Whether this system shows its processes in /proc. */
-function hasProc(): boolean {
+export function hasProc(): boolean {
   return existsSync('/proc/self/stat')
 }
 
 /** Whether a process still runs; a zombie does not. Without /proc a zombie cannot be told from the living. */
 export function isAlive(pid: number): boolean {
-  return hasProc() ? runs(readStat(pid)) : answersSignals(pid)
+  if (!hasProc()) return answersSignals(pid)
+  const stat = readStat(pid)
+  return stat !== undefined && isRunning(stat)
 }
 
 /**
@@ -59,7 +78,7 @@ export function groupRuns(groupId: number): boolean {
   if (!hasProc()) return true
   return readdirSync('/proc').some((name) => {
     const stat = /^\d/.test(name) ? readStat(name) : undefined
-    return stat?.groupId === groupId && runs(stat)
+    return stat?.groupId === groupId && isRunning(stat)
   })
 }
 

@@ -6,6 +6,8 @@ import { monitoring } from './fixture.ts'
 
 const config = { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true, last_reload: null }
 
+const usage = { residentBytes: 8192, cpuSeconds: 1.5, threads: 4, children: 2, orphans: 1, isStopped: false }
+
 /** `/debug/heartbeat` at this moment, checked against the schema that ships. */
 async function reportOf({ clock, reader, upstreams }: ReturnType<typeof monitoring>, sessions = directoryOf(clock)) {
   const report = debugReport({
@@ -15,6 +17,7 @@ async function reportOf({ clock, reader, upstreams }: ReturnType<typeof monitori
     nowMs: clock.now(),
     wallMs: clock.wallTime(),
     silentTogether: [],
+    processTable: { usageOf: (pid) => (pid === 42 ? usage : undefined), openFdsOf: () => 12 },
     config,
   })
   return debugReportSchema.parse(report)
@@ -143,14 +146,29 @@ describe('/debug/heartbeat (design.md)', () => {
     test.add('gone', {}, { processes: () => [], restarts: () => 7 })
     await test.clock.advance(0)
     const { upstreams } = await reportOf(test)
+    const started = '2026-01-01T00:00:00.000Z'
     expect(upstreams['files']?.process).toEqual({
       pid: 41,
       restarts: 3,
-      started: '2026-01-01T00:00:00.000Z',
+      started,
       stderr_tail: 'says 41',
       all: [
-        { pid: 41, role: 'resident', session: null, started: '2026-01-01T00:00:00.000Z' },
-        { pid: 42, role: 'session', session: 'a1b2c3d4', started: '2026-01-01T00:00:00.000Z' },
+        { pid: 41, role: 'resident', session: null, started, stderr_tail: 'says 41', usage: null },
+        {
+          pid: 42,
+          role: 'session',
+          session: 'a1b2c3d4',
+          started,
+          stderr_tail: 'says 42',
+          usage: {
+            resident_memory_bytes: 8192,
+            cpu_seconds: 1.5,
+            open_fds: 12,
+            threads: 4,
+            children: 2,
+            orphans: 1,
+          },
+        },
       ],
     })
     expect(upstreams['gone']?.process).toEqual({ pid: null, restarts: 7, started: null, stderr_tail: '', all: [] })

@@ -152,6 +152,7 @@ describe('gauges', () => {
     upstreams.push(upstreamGauges())
     expect(await samplesOf('mcp_upstream_up')).toEqual([])
     expect(await samplesOf('mcp_upstream_tools')).toEqual([])
+    expect(await samplesOf('mcp_upstream_process_[a-z_]+')).toEqual([])
     expect(await samplesOf('mcp_heartbeat_last_success_timestamp_seconds')).toEqual([])
     upstreams[0] = upstreamGauges({
       up: 1,
@@ -161,11 +162,18 @@ describe('gauges', () => {
       timeoutSeconds: 2,
       lastSuccessTimestampSeconds: 1_767_225_600.5,
       processes: 1,
+      usage: { cpuSeconds: 2.5, residentBytes: 4096, openFds: 7, threads: 3 },
       connections: { active: 1, idle: 2, pending: 0 },
     })
     expect(await samplesOf('mcp_upstream_up')).toEqual(['mcp_upstream_up{upstream="files",transport="stdio"} 1'])
     expect(await samplesOf('mcp_upstream_tools')).toEqual(['mcp_upstream_tools{upstream="files"} 3'])
     expect(await samplesOf('mcp_upstream_processes')).toEqual(['mcp_upstream_processes{upstream="files"} 1'])
+    expect(await samplesOf('mcp_upstream_process_[a-z_]+')).toEqual([
+      'mcp_upstream_process_resident_memory_bytes{upstream="files"} 4096',
+      'mcp_upstream_process_cpu_seconds_total{upstream="files"} 2.5',
+      'mcp_upstream_process_open_fds{upstream="files"} 7',
+      'mcp_upstream_process_threads{upstream="files"} 3',
+    ])
     expect(await samplesOf('mcp_heartbeat_interval_seconds')).toEqual([
       'mcp_heartbeat_interval_seconds{upstream="files",transport="stdio"} 12.5',
     ])

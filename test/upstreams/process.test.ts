@@ -324,10 +324,16 @@ describe('/proc', () => {
   it.each([
     ['1 (systemd) S 0 1 1 0 -1', { pid: 1, state: 'S', parentPid: 0, groupId: 1 }],
     ['42 (a) b) Z) Z 7 40 40 0', { pid: 42, state: 'Z', parentPid: 7, groupId: 40 }],
+    [
+      '9 (sh) R 8 9 9 0 -1 4194304 100 0 0 0 1 20 300 4000 20 0 6 0 1489019 3133440 396 18446744073709551615',
+      { pid: 9, state: 'R', cpuTicks: 4321, threads: 6, residentPages: 396 },
+    ],
     ['', undefined],
     ['junk', undefined],
   ])('reads %j', (line, stat) => {
-    expect(parseStat(line)).toEqual(stat)
+    const parsed = parseStat(line)
+    if (stat) expect(parsed).toMatchObject(stat)
+    else expect(parsed).toBeUndefined()
   })
 
   it.runIf(onLinux)('does not take a zombie for alive, alone or in its group', async () => {

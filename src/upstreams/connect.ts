@@ -1,7 +1,8 @@
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { type Socket, isIP } from 'node:net'
-import { buildConnector } from 'undici'
+import type { buildConnector } from 'undici'
+import makeConnector from 'undici/lib/core/connect.js'
 import { KnownError } from '../errors.ts'
 import type { TlsSettings } from './upstream.ts'
 
@@ -19,7 +20,7 @@ export interface ConnectOptions {
  */
 export function connector({ url, connectTimeoutMs, tls = {}, tunnel }: ConnectOptions): buildConnector.connector {
   const { ca, cert, key } = tls
-  const connect = buildConnector({
+  const connect = makeConnector({
     timeout: connectTimeoutMs,
     allowH2: false,
     ...(ca !== undefined && { ca }),

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
-import { type Dispatcher, Pool } from 'undici'
+import type { Dispatcher } from 'undici'
+import Pool from 'undici/lib/dispatcher/pool.js'
 import { KnownError, errorMessage } from '../errors.ts'
 import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
 import type { TlsSettings } from './upstream.ts'

@@ -11,6 +11,9 @@ export const floors = {
   peersStdio: { what: 'a stdio server: requests/s, of the best peer’s', least: 4 },
   instrumentation: { what: 'with all instrumentation: requests/s, of those without', least: 0.88 },
   streamMemory: { what: 'memory of an idle event stream, of the bare pipe’s', most: 1.5 },
+  // 400 ms where a bare pipe takes 49 ms.
+  coldStart: { what: 'start to the first answered initialize, of the bare pipe’s', most: 8.2 },
+  restMemory: { what: 'MiB resident after 10 s with one HTTP server', most: 100 },
 } as const satisfies Readonly<Record<string, Floor>>
 
 /** A figure beside its floor. */

@@ -3,7 +3,8 @@
  * people's: the same requests in interleaved rounds of one run.
  *
  *   npm run bench                    everything, about eight minutes
- *   npm run bench -- http stdio      some sections: http, stdio, peers, instrumentation, memory
+ *   npm run bench -- http stdio      some sections: http, stdio, peers, instrumentation,
+ *                                    memory, cold-start
  *   npm run bench -- --quick         short rounds
  *   npm run bench -- --rounds 9
  *   npm run bench -- --json          one JSON object on stdout

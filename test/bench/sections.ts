@@ -1,5 +1,6 @@
 import { startPeer } from '../peers/spawn.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
+import { coldStarts, isBuilt, residentAtRest, starts } from './cold-start.ts'
 import { type Check, floors } from './floors.ts'
 import { type Cell, type Plan, type Row, cellName, runMatrix } from './matrix.ts'
 import { bytesPerStream } from './memory.ts'
@@ -16,7 +17,7 @@ interface Bench {
   readonly stops: Stops
 }
 
-export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory'] as const
+export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory', 'cold-start'] as const
 export type SectionName = (typeof sectionNames)[number]
 
 export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<SectionReport>>> = {
@@ -122,6 +123,28 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
       rows: [],
       checks: [{ floor: floors.streamMemory, cell: '1,000 to 3,000 streams', ratio: ours / pipe }],
       notes: [`pipe ${kib(pipe)}, vitals ${kib(ours)}`],
+    }
+  },
+
+  'cold-start': async ({ plan, directory, stops }) => {
+    const title = 'From the start to the first answered initialize, and at rest, with one HTTP server'
+    if (!isBuilt()) return { title, rows: [], checks: [], notes: ['SKIPPED: npm run build first'] }
+    const echo = await startEcho(stops)
+    const ways = starts(directory)
+    const measured = await coldStarts(ways, echo.url, 2 * plan.rounds)
+    const vitals = ways.at(-1)
+    const residentBytes = vitals && (await residentAtRest(vitals, echo.url))
+    const restMib = residentBytes === undefined ? [] : [residentBytes / 1024 / 1024]
+    return {
+      title,
+      rows: [],
+      checks: [
+        ...measured.slice(1).map(({ name, ratio }) => ({ floor: floors.coldStart, cell: name, ratio })),
+        ...restMib.map((ratio) => ({ floor: floors.restMemory, cell: 'vitals', ratio })),
+      ],
+      notes: measured.map(
+        ({ name, elapsedMs, cpuMs }) => `${name}: ${elapsedMs.toFixed(0)} ms, CPU ${cpuMs?.toFixed(0) ?? '–'} ms`,
+      ),
     }
   },
 }

@@ -148,7 +148,7 @@ describe('the metrics of the process', () => {
       expect(text).toContain(`# TYPE process_cpu_seconds${format === 'text' ? '_total' : ''} counter\n`)
       expect(text).toMatch(/^nodejs_version_info\{version="v\d+.*",major="\d+",minor="\d+",patch="\d+"\} 1$/m)
     }
-    runtime.stop()
+    await runtime.stop()
   })
 })
 
@@ -163,7 +163,7 @@ describe('exposition', () => {
     const text = await scrape(undefined)
     expect(text.contentType).toBe('text/plain; version=0.0.4; charset=utf-8')
     expect(text.body).not.toContain('# EOF')
-    runtime.stop()
+    await runtime.stop()
   })
 
   it('gives the exporters’ own text, under the same names, if asked for stock', async () => {
@@ -174,7 +174,7 @@ describe('exposition', () => {
     expect(contentType).toBe('text/plain; version=0.0.4; charset=utf-8')
     expect(body).toContain('mcp_server_operation_duration_seconds_bucket{')
     expect(body).toMatch(/^process_cpu_seconds_total \d/m)
-    runtime.stop()
+    await runtime.stop()
   })
 
   const hasPromtool = spawnSync('promtool', ['--version']).error === undefined
@@ -184,7 +184,7 @@ describe('exposition', () => {
       const { reader, exemplars } = busyPipeline()
       const runtime = runtimeMetrics()
       const { body } = await exposition({ mode, snapshot: () => reader.snapshot(), runtime, exemplars }).scrape('*/*')
-      runtime.stop()
+      await runtime.stop()
       // It throws, with the findings, unless the exit code is 0.
       expect(execFileSync('promtool', ['check', 'metrics'], { input: body, encoding: 'utf8' })).toBe('')
     },

@@ -11,7 +11,7 @@ describe('runtimeMetrics', () => {
     expect(names).toContain('nodejs_eventloop_lag_p99_seconds')
     expect(names).toContain('nodejs_gc_duration_seconds')
     expect(names.filter((name) => /^nodejs_active_\w+_total$/.test(name))).toEqual([])
-    runtime.stop()
+    await runtime.stop()
   })
 
   it('says nothing of an event loop that was not measured yet', async () => {
@@ -19,15 +19,16 @@ describe('runtimeMetrics', () => {
     for (const { name, values } of await runtime.collect()) {
       for (const { value } of values) expect(value, name).toBeLessThan(name.includes('lag') ? 1e6 : Infinity)
     }
-    runtime.stop()
+    await runtime.stop()
   })
 
   it('shares nothing between two, and forgets all when stopped', async () => {
     const [one, other] = [runtimeMetrics(), runtimeMetrics()]
-    one.stop()
+    expect(await one.collect()).not.toEqual([])
+    await one.stop()
     expect(await one.collect()).toEqual([])
     expect(await other.collect()).not.toEqual([])
-    other.stop()
+    await other.stop()
   })
 
   it('does not keep the process alive', () => {

@@ -14,6 +14,7 @@ import { StdioProber } from '../heartbeat/stdio-prober.ts'
 import { type State, isUnavailable } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import type { Bridge } from '../proxy/bridge.ts'
+import type { Redact } from '../redaction.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
@@ -33,6 +34,8 @@ export interface HeartbeatDeps {
   readonly random: () => number
   readonly instance: string
   readonly log: Logger
+  /** Hides secrets in the words of servers. */
+  readonly redact: Redact
   readonly scheduler: Scheduler
   readonly instruments: Instruments
   readonly tracing: Tracing
@@ -149,7 +152,8 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     idleConnectionMs,
     clock: deps.clock,
     proxyFor: (url) => proxyFor(url, deps.env),
-    onTokenFailure: ({ message }) => deps.log.warn({ upstream: name, reason: message }, 'no token for the upstream'),
+    onTokenFailure: ({ message }) =>
+      deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
   })
   const launched = target.launch ? launch(deps, name, target.launch, () => heartbeat) : undefined
   const prober = new HttpProber({
@@ -250,7 +254,7 @@ export function tunableHeartbeat(
   prober: Prober,
   onOpened: () => void,
 ): TunableHeartbeat {
-  const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log } = deps
+  const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, redact } = deps
   const { transport } = target
   let config = initial
   const report = reporter(deps, { name, transport, config: () => config }, prober, () => heartbeat)
@@ -305,6 +309,7 @@ export function tunableHeartbeat(
     readings: differences(deps, name),
     ownLoad,
     events,
+    redact,
   })
   const configure = (next: HeartbeatConfig) => {
     config = next

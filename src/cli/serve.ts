@@ -14,6 +14,7 @@ import type { TrafficEvents } from '../proxy/observe.ts'
 import { ProtectedResources } from '../proxy/protected-resources.ts'
 import { Streams } from '../proxy/streams.ts'
 import { Sweep } from '../proxy/sweep.ts'
+import { bareUrl } from '../redaction.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
 import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
@@ -173,8 +174,9 @@ export async function serve(options: ServeOptions): Promise<Running> {
     instance: env['HOSTNAME'] ?? hostname(),
     env,
     log,
+    redact: parts.redact,
     scheduler,
-    startProcess: processStarter({ clock, setprivPath: findSetpriv(), watchdog }),
+    startProcess: processStarter({ clock, setprivPath: findSetpriv(), watchdog, redact: parts.redact }),
     starts: new StartGate(defaults.supervision.concurrentStarts),
     instruments: instrumented,
     tracing,
@@ -232,6 +234,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
       streams.stop()
     })
 
+    const { exportsTo } = tracing
     const dataUrl = urlOf(dataServer, config.listen)
     const adminUrl = urlOf(adminServer, config.adminListen)
     directory.start()
@@ -241,7 +244,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
     const upstreamUrls = new Map(
       [...fleet.all().values()].map((upstream) => [upstream.name, dataUrl + pathOf(upstream)]),
     )
-    log.info({ data_url: dataUrl, admin_url: adminUrl, version, traces: tracing.exportsTo ?? null }, 'listening')
+    log.info(
+      { data_url: dataUrl, admin_url: adminUrl, version, traces: exportsTo === undefined ? null : bareUrl(exportsTo) },
+      'listening',
+    )
     for (const [upstream, url] of upstreamUrls) log.info({ upstream, url }, 'upstream')
     return {
       dataUrl,

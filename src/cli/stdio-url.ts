@@ -42,7 +42,8 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     idleConnectionMs,
     clock,
     proxyFor: (url) => proxyFor(url, env),
-    onTokenFailure: ({ message }) => log.warn({ upstream: name, reason: message }, 'no token for the upstream'),
+    onTokenFailure: ({ message }) =>
+      log.warn({ upstream: name, reason: parts.redact(message) }, 'no token for the upstream'),
   })
   stop.add('close the connections', () => pool.close())
   const session: PipeSession = new PipeSession({

@@ -56,10 +56,10 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
     log.warn(`no traces: ${errorMessage(error)}`)
     return vitalsParts({ clock, env: {}, log, stop, ...sources })
   })
-  const { instruments, tracing, scheduler, readings, readLoad: ownLoad, onVerdict } = parts
+  const { instruments, tracing, scheduler, readings, readLoad: ownLoad, onVerdict, redact } = parts
   instruments.initUpstream(name, upstream.target.transport)
   const instance = env['HOSTNAME'] ?? hostname()
-  const own = { clock, random: Math.random, instance, log }
+  const own = { clock, random: Math.random, instance, log, redact }
   const heartbeatDeps = { ...own, scheduler, instruments, tracing, directory, readings, ownLoad, onVerdict }
   return { parts, directory, heartbeatDeps }
 }

@@ -6,6 +6,7 @@ import { type DebugReport, debugReport } from '../admin/debug.ts'
 import type { Clock } from '../clock.ts'
 import type { Address } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
+import { secretValues } from '../config/secret-values.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
 import { type Silence, SilenceWatch } from '../heartbeat/correlation.ts'
@@ -15,6 +16,7 @@ import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import { type Guard, guard } from '../proxy/guard.ts'
+import { type Redact, redaction } from '../redaction.ts'
 import type { Session } from '../sessions/session.ts'
 import { ExemplarReservoir } from '../telemetry/exemplars.ts'
 import { exposition } from '../telemetry/exposition.ts'
@@ -54,6 +56,8 @@ export interface VitalsOptions {
 
 /** What every way to run us has: it measures, decides when to probe, and shows it all. */
 export interface VitalsParts {
+  /** Hides the secrets of the configuration in the words of servers. */
+  readonly redact: Redact
   readonly tracing: Tracing
   readonly instruments: Instruments
   readonly scheduler: Scheduler
@@ -71,10 +75,12 @@ export interface VitalsParts {
 export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> {
   const { config, reload, clock, env, log, stop, upstreams, sessions, streams } = options
   const version = packageVersion()
+  const redact = followingRedaction(config, env)
   const tracing = await startTracing({
     env,
     serviceVersion: version,
-    onExportError: (error) => log.warn({ reason: error.message }, 'spans could not be sent'),
+    redact,
+    onExportError: (error) => log.warn({ reason: redact(error.message) }, 'spans could not be sent'),
   })
   stop.add('send the last spans', () => tracing.shutdown())
 
@@ -166,7 +172,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
   const onVerdict = () => void silence.look()
-  return { tracing, instruments: instrumented, scheduler, readings, readLoad, processTable, onVerdict, admin }
+  return { redact, tracing, instruments: instrumented, scheduler, readings, readLoad, processTable, onVerdict, admin }
 }
 
 /** A guard that follows the configuration: made anew when that is another one. */
@@ -179,6 +185,22 @@ export function followingGuard(config: () => Config, make: (config: Config) => G
       made = make(followed)
     }
     return made(headers)
+  }
+}
+
+/** Hides the secrets of the configuration in force, and of the one before: what it started may still be ending. */
+function followingRedaction(config: () => Config, env: VitalsOptions['env']): Redact {
+  let followed = config()
+  let values = secretValues(followed, env)
+  let redact = redaction(values)
+  return (text) => {
+    if (config() !== followed) {
+      followed = config()
+      const before = values
+      values = secretValues(followed, env)
+      redact = redaction([...before, ...values])
+    }
+    return redact(text)
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
+import type { Redact } from '../redaction.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
@@ -75,6 +76,8 @@ export interface HeartbeatOptions {
   readonly readings: () => Promise<ReadingDiff>
   readonly ownLoad: () => OwnLoad
   readonly events: HeartbeatEvents
+  /** Hides secrets in reasons, which may be the words of a server. */
+  readonly redact?: Redact
 }
 
 export interface HeartbeatStatus {
@@ -414,7 +417,8 @@ export class Heartbeat {
   async #follow(run: ProbeRun, beat: Beat): Promise<void> {
     const { signal } = this.#life
     this.#underWay += 1
-    const result = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
+    const judged = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
+    const result = { ...judged, reason: this.#shown(judged.reason) }
     this.#underWay -= 1
     if (signal.aborted) return
     beat.settled.push(result)
@@ -488,13 +492,18 @@ export class Heartbeat {
     if (!evidence) return
     const { clock, prober, events } = this.#options
     const before = this.#verdict
-    this.#verdict = judge(before, evidence, clock.now(), this.#settings)
+    const shown = 'reason' in evidence ? { ...evidence, reason: this.#shown(evidence.reason) } : evidence
+    this.#verdict = judge(before, shown, clock.now(), this.#settings)
     if (this.#verdict === before) return
     const since = this.#verdict.failingSinceMs ?? before.failingSinceMs
     this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)
     if (this.#verdict.state === before.state) return
     if (this.#verdict.state === 'down') prober.forget()
     events.onVerdict(before, this.#verdict)
+  }
+
+  #shown(reason: string): string {
+    return this.#options.redact?.(reason) ?? reason
   }
 
   #adapt(diff: ReadingDiff, hardFailure: boolean): void {

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
+import { bareUrl } from '../redaction.ts'
 import { semconv } from '../telemetry/names.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
 import type { OperationSpan, Tracing } from '../telemetry/tracing.ts'
@@ -142,7 +143,7 @@ function spanStart(request: ObservedRequest, target: string | undefined) {
     attributes: () => ({
       ...(sessionId !== undefined && { [semconv.sessionId]: sessionId }),
       ...(envelope.id !== undefined && { [semconv.requestId]: plainId(envelope.id) }),
-      ...(envelope.uri !== undefined && { [semconv.resourceUri]: envelope.uri }),
+      ...(envelope.uri !== undefined && { [semconv.resourceUri]: bareUrl(envelope.uri) }),
       ...(protocolVersion !== undefined && { [semconv.protocolVersion]: protocolVersion }),
     }),
     ...(envelope.traceparent !== undefined && {

@@ -26,14 +26,15 @@ export function traceSettings(env: Env): TraceSettings {
 function tracesUrl(env: Env): string | undefined {
   const own = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']
   const base = env['OTEL_EXPORTER_OTLP_ENDPOINT']
-  if (own) return checkedUrl('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', own, own)
-  if (base) return checkedUrl('OTEL_EXPORTER_OTLP_ENDPOINT', base, `${base.replace(/\/$/, '')}/v1/traces`)
+  if (own) return checkedUrl('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', own)
+  if (base) return checkedUrl('OTEL_EXPORTER_OTLP_ENDPOINT', `${base.replace(/\/$/, '')}/v1/traces`)
   return undefined
 }
 
-function checkedUrl(variable: string, value: string, url: string): string {
+function checkedUrl(variable: string, url: string): string {
   if (/^https?:\/\//i.test(url) && URL.canParse(url)) return url
-  throw new KnownError('config_invalid', `${variable} is "${value}": not an http or https URL`)
+  // The value may hold a password, so it is not shown.
+  throw new KnownError('config_invalid', `the environment variable ${variable} is no http or https URL`)
 }
 
 /** The samplers of the specification by name; the ratio is 1 unless the argument is a number from 0 to 1. */

@@ -15,6 +15,7 @@ import {
 import { millisToHrTime, parseTraceParent } from '@opentelemetry/core'
 import type { SpanProcessor } from '@opentelemetry/sdk-trace'
 import { isFailure, type Leg, type Outcome } from '../heartbeat/classify.ts'
+import type { Redact } from '../redaction.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { withoutUndefined } from './attribute-sets.ts'
 import { methodLabel } from './labels.ts'
@@ -107,6 +108,8 @@ export async function tracing(options: {
   readonly env: Env
   readonly serviceVersion: string
   readonly random?: () => number
+  /** Hides secrets in the messages of errors, which are the words of a server. */
+  readonly redact?: Redact
   /** Hears of every batch of spans that could not be sent. */
   readonly onExportError?: (error: Error) => void
   /** Takes the spans in place of the exporter; for tests. */
@@ -128,6 +131,7 @@ export async function tracing(options: {
   const recorder = {
     tracer: provider.getTracer('mcp-vitals', options.serviceVersion),
     sampling: settings.kind === 'otlp' ? settings.sampling : samplingOf(options.env),
+    redact: options.redact ?? ((text: string) => text),
   }
   return tracesOf({ ids, recorder, exportsTo: url, shutdown: () => provider.shutdown() })
 }
@@ -188,6 +192,7 @@ class TraceIds {
 interface Recorder {
   readonly tracer: Tracer
   readonly sampling: Sampling
+  readonly redact: Redact
 }
 
 interface TracingParts {
@@ -208,13 +213,16 @@ function tracesOf({ ids, recorder, exportsTo, shutdown }: TracingParts): Tracing
       const { traceId, spanId } = ids.next(parent?.traceId)
       if (!recorder || !isSampled(recorder.sampling, parent, traceId)) return unrecorded(traceId, spanId)
       const links = meta && http ? [{ context: http }] : []
-      return recorded(startSpan(recorder.tracer, { kind: SpanKind.SERVER, start, parent, links }))
+      return recorded(recorder, startSpan(recorder.tracer, { kind: SpanKind.SERVER, start, parent, links }))
     },
     startClient: (parent, start) => {
       const { traceId, spanId } = ids.next(parent.traceId)
       if (!recorder || !parent.sampled) return unrecorded(traceId, spanId)
       const context = { traceId, spanId: parent.spanId, traceFlags: TraceFlags.SAMPLED }
-      return recorded(startSpan(recorder.tracer, { kind: SpanKind.CLIENT, start, parent: context, links: [] }))
+      return recorded(
+        recorder,
+        startSpan(recorder.tracer, { kind: SpanKind.CLIENT, start, parent: context, links: [] }),
+      )
     },
     heartbeat: (heartbeat) => {
       const made = ids.next(undefined)
@@ -256,7 +264,7 @@ function unrecorded(traceId: string, spanId: string): OperationSpan {
 
 function doNothing(): void {}
 
-function recorded(span: Span): OperationSpan {
+function recorded({ redact }: Recorder, span: Span): OperationSpan {
   const { traceId, spanId } = span.spanContext()
   return {
     traceId,
@@ -270,7 +278,7 @@ function recorded(span: Span): OperationSpan {
           ...attributes,
         }),
       )
-      if (errorType !== undefined) span.setStatus(errorStatus(message))
+      if (errorType !== undefined) span.setStatus(errorStatus(message === undefined ? undefined : redact(message)))
       span.end()
     },
   }

@@ -4,6 +4,7 @@ import { Readable, Writable } from 'node:stream'
 import { sleep, type Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
+import type { Redact } from '../redaction.ts'
 import { findExecutable } from './executable.ts'
 import { groupRuns, signalGroup } from './process-tree.ts'
 import { Tail } from './tail.ts'
@@ -32,7 +33,7 @@ export interface ServerProcess {
   readonly stdin: Writable
   /** Nothing is read before a consumer attaches. It may end late: a grandchild can hold it open. */
   readonly stdout: Readable
-  /** The end of its stderr, at most `stderrTailBytes`. */
+  /** The end of its stderr, at most `stderrTailBytes`, without the secrets that we know of. */
   stderrTail(): string
   /**
    * Never rejects. Settles when the leader exits, without waiting for its pipes to close; its last words have been read
@@ -69,6 +70,8 @@ export interface ProcessStarterOptions {
   readonly setprivPath?: string | undefined
   /** Kills whole groups when we die. */
   readonly watchdog?: Pick<Watchdog, 'watch' | 'forget'> | undefined
+  /** Hides secrets in what processes write to stderr. */
+  readonly redact?: Redact
 }
 
 /** How long members of a killed group may take to vanish, and with them their ports and locks. */
@@ -94,7 +97,7 @@ function shellMeaning(code: number): string {
 }
 
 /** Builds the function that starts server processes: no shell, a group of their own, our environment plus theirs. */
-export function processStarter({ clock, setprivPath, watchdog }: ProcessStarterOptions): StartProcess {
+export function processStarter({ clock, setprivPath, watchdog, redact }: ProcessStarterOptions): StartProcess {
   return (command, options) => {
     const env = { ...process.env, ...command.env }
     const refusal = whyNotStartable(command, env['PATH'])
@@ -114,7 +117,7 @@ export function processStarter({ clock, setprivPath, watchdog }: ProcessStarterO
           ? spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'inherit'] })
           : spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'pipe'] })
       if (child.pid === undefined) return neverStarted(clock, spawnError(child))
-      return new ChildGroup({ child, pid: child.pid, clock, watchdog, options })
+      return new ChildGroup({ child, pid: child.pid, clock, watchdog, redact, options })
     } catch (error) {
       return neverStarted(clock, Promise.resolve(spawnFailure(error)))
     }
@@ -187,6 +190,7 @@ interface ChildGroupOptions {
   readonly pid: number
   readonly clock: Clock
   readonly watchdog: ProcessStarterOptions['watchdog']
+  readonly redact: Redact | undefined
   readonly options: StartOptions
 }
 
@@ -200,13 +204,14 @@ class ChildGroup implements ServerProcess {
   readonly #clock: Clock
   readonly #watchdog: ProcessStarterOptions['watchdog']
   readonly #stderr: Tail
+  readonly #redact: Redact | undefined
   readonly #stdinGraceMs: number
   #exit: ExitReason | undefined
   #stopping: Promise<ExitReason> | undefined
   /** From then on the id may belong to another group. */
   #groupGone = false
 
-  constructor({ child, pid, clock, watchdog, options }: ChildGroupOptions) {
+  constructor({ child, pid, clock, watchdog, redact, options }: ChildGroupOptions) {
     this.pid = pid
     this.#clock = clock
     this.#watchdog = watchdog
@@ -215,6 +220,7 @@ class ChildGroup implements ServerProcess {
     this.stdin = child.stdin
     this.stdout = child.stdout
     this.#stderr = new Tail(options.stderrTailBytes)
+    this.#redact = redact
     this.#stdinGraceMs = options.stdinGraceMs ?? defaults.supervision.stdinGraceMs
     watchdog?.watch(pid)
     child.stderr?.on('data', (chunk: Buffer) => {
@@ -239,7 +245,8 @@ class ChildGroup implements ServerProcess {
   }
 
   stderrTail(): string {
-    return this.#stderr.text()
+    const text = this.#stderr.text()
+    return this.#redact ? this.#redact(text) : text
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -17,12 +17,14 @@ export class Tail {
     this.#written += chunk.length
   }
 
-  /** The bytes kept, from the first whole character on. */
+  /** The bytes kept, from the first whole line on, or of one long line from the first whole character. */
   text(): string {
     const size = this.#ring.length
     if (this.#written <= size) return this.#ring.toString('utf8', 0, this.#written)
     const cut = this.#written % size
     const tail = Buffer.concat([this.#ring.subarray(cut), this.#ring.subarray(0, cut)])
+    const lineEnd = tail.indexOf('\n')
+    if (lineEnd >= 0 && lineEnd < tail.length - 1) return tail.toString('utf8', lineEnd + 1)
     const firstCharacter = tail.findIndex((byte) => (byte & 0xc0) !== 0x80) // Not inside a UTF-8 sequence.
     return tail.toString('utf8', Math.max(0, firstCharacter))
   }

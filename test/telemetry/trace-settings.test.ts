@@ -28,7 +28,7 @@ describe('traceSettings (OTLP Exporter specification, "Endpoint URLs for OTLP/HT
 
   it.each(['collector:4317', 'grpc://c:4317', 'nonsense'])('refuses %s', (value) => {
     expect(() => traceSettings({ OTEL_EXPORTER_OTLP_ENDPOINT: value })).toThrow(
-      `OTEL_EXPORTER_OTLP_ENDPOINT is "${value}": not an http or https URL`,
+      'the environment variable OTEL_EXPORTER_OTLP_ENDPOINT is no http or https URL',
     )
   })
 })

@@ -56,6 +56,16 @@ export const defaults = {
     residentStdinGraceMs: 500,
     termGraceMs: 5000,
   },
+  /** When a silent process hangs, and until when it may be busy (src/heartbeat/hang.ts). */
+  hang: {
+    unanswered: 3,
+    silentMs: 30_000,
+    silentIntervals: 3,
+    idleCpuRatio: 0.02,
+    spinningMs: 60_000,
+    waitingMs: 60_000,
+    workingMs: 600_000,
+  },
   http: {
     connectTimeoutMs: 5000,
     idleConnectionMs: 4000,

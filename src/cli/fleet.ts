@@ -5,6 +5,8 @@ import type { Monitored } from '../heartbeat/monitored.ts'
 /** An upstream that runs: it is started once, and may be given another heartbeat at any time. */
 export interface LiveUpstream extends Monitored {
   start(): void
+  /** What runs goes on running, but nothing is started any more. */
+  startNoMore(): void
   configure(heartbeat: HeartbeatConfig): void
 }
 
@@ -66,6 +68,10 @@ export class Fleet {
       }),
     ])
     this.#upstreams = ordered(config, this.#upstreams)
+  }
+
+  startNoMore(): void {
+    for (const upstream of this.#upstreams.values()) upstream.startNoMore()
   }
 
   async stop(): Promise<void> {

@@ -6,7 +6,13 @@ import { HttpProber } from '../heartbeat/http-prober.ts'
 import type { ReadingDiff } from '../heartbeat/interval.ts'
 import type { OwnLoad } from '../heartbeat/load.ts'
 import { LogPacer, heartbeatFields } from '../heartbeat/log-line.ts'
-import { Heartbeat, type HeartbeatEvents, type HeartbeatReport, type HeartbeatSettings } from '../heartbeat/loop.ts'
+import {
+  Heartbeat,
+  type HeartbeatEvents,
+  type HeartbeatReport,
+  type HeartbeatSettings,
+  type OwnProcesses,
+} from '../heartbeat/loop.ts'
 import type { ProcessView } from '../heartbeat/monitored.ts'
 import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
@@ -27,6 +33,7 @@ import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
+import { type OwnProcessDeps, launchedProcess, stdioProcesses } from './own-processes.ts'
 
 /** What all heartbeats share. */
 export interface HeartbeatDeps {
@@ -47,12 +54,11 @@ export interface HeartbeatDeps {
 }
 
 /** What all upstreams share. */
-export interface MonitorDeps extends HeartbeatDeps {
+export interface MonitorDeps extends HeartbeatDeps, OwnProcessDeps {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly startProcess: StartProcess
   readonly starts: StartGate
   readonly bridge: Bridge
-  readonly requestsInFlight: (upstream: string) => number
 }
 
 /** Constructs one upstream with its heartbeat; `start` sets it going. */
@@ -117,7 +123,8 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
     method: () => probeMethod(),
   })
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, () => undefined)
+  const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own })
   let restarts = 0
   return {
     name,
@@ -136,6 +143,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => upstream.start(),
+    startNoMore: () => upstream.startNoMore(),
     configure,
     stop: async () => {
       await heartbeat.stop()
@@ -155,7 +163,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     onTokenFailure: ({ message }) =>
       deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
   })
-  const launched = target.launch ? launch(deps, name, target.launch, () => heartbeat) : undefined
+  const launched = target.launch ? launch(deps, { ...target, name, launch: target.launch }, () => heartbeat) : undefined
   const prober = new HttpProber({
     endpoint: pool,
     transport: target.transport,
@@ -166,9 +174,9 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     isStarting: () => launched?.supervisor.state() === 'starting',
     method: () => probeMethod(),
   })
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, () =>
-    launched?.supervisor.ready(),
-  )
+  const own = launched?.own
+  const onOpened = () => launched?.supervisor.ready()
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own, onOpened })
   return {
     name,
     transport: target.transport,
@@ -183,6 +191,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     connections: () => pool.stats(),
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    startNoMore: () => launched?.supervisor.startNoMore(),
     configure,
     stop: async () => {
       await heartbeat.stop()
@@ -191,11 +200,16 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   }
 }
 
+interface LaunchedTarget extends UrlTarget {
+  readonly name: string
+  readonly launch: Command
+}
+
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
-function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: () => Heartbeat) {
+function launch(deps: MonitorDeps, { name, launch: command, limits }: LaunchedTarget, heartbeat: () => Heartbeat) {
   const { clock, random, starts, instruments, log } = deps
   let isStopping = false
-  const givenUp = new WeakSet<ServerProcess>()
+  let lastOutputMs = clock.now()
   const supervisor = new Supervisor({
     clock,
     random,
@@ -204,25 +218,23 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     events: {
       onStarted: (process, restart) => {
-        process.stdout.resume()
+        process.stdout.on('data', () => (lastOutputMs = clock.now()))
         if (restart) {
           instruments.countRestart(name, restart)
           log.warn({ upstream: name, reason: restart, restarts: supervisor.restarts() }, 'server process restarted')
         }
         heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
       },
-      onExited: (exit, process) => {
-        if (isStopping || givenUp.has(process)) return
+      onExited: (exit, process, ended) => {
+        if (isStopping) return
+        deps.directory.endAll(name, 'exited')
+        if (ended) return
         const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, stderr: lastLine(process) }, reason)
-        deps.directory.endAll(name, 'exited')
         if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
         else heartbeat().processGone(reason, 0)
       },
-      onGivenUp: (process, why) => {
-        givenUp.add(process)
-        heartbeat().startFailed(why)
-      },
+      onGivenUp: (_process, why) => heartbeat().startFailed(why),
       onWaiting: () => undefined,
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
@@ -230,8 +242,18 @@ function launch(deps: MonitorDeps, name: string, command: Command, heartbeat: ()
       },
     },
   })
+  const own = launchedProcess(
+    deps,
+    { name, limits },
+    {
+      process: () => supervisor.current(),
+      lastHeardMs: () => Math.max(lastOutputMs, heartbeat().lastAnswerMs()),
+      restart: () => void supervisor.restart('hung'),
+    },
+  )
   return {
     supervisor,
+    own,
     stop: () => {
       isStopping = true
       return supervisor.stop()
@@ -247,12 +269,19 @@ export interface TunableHeartbeat {
   readonly probeMethod: () => ProbeMethod
 }
 
-/** The heartbeat of one upstream, with all that it tells metrics, traces and log; `onOpened` hears of its openings. */
+export interface HeartbeatParts {
+  /** Without it no process is ours. */
+  readonly own?: OwnProcesses | undefined
+  /** Hears of its openings. */
+  readonly onOpened?: () => void
+}
+
+/** The heartbeat of one upstream, with all that it tells metrics, traces and log. */
 export function tunableHeartbeat(
   deps: HeartbeatDeps,
   { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
-  onOpened: () => void,
+  { own, onOpened = () => undefined }: HeartbeatParts = {},
 ): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, redact } = deps
   const { transport } = target
@@ -308,6 +337,7 @@ export function tunableHeartbeat(
     settings: heartbeatSettings(config),
     readings: differences(deps, name),
     ownLoad,
+    own,
     events,
     redact,
   })

@@ -185,6 +185,9 @@ export async function serve(options: ServeOptions): Promise<Running> {
     readings: parts.readings,
     ownLoad: parts.readLoad,
     onVerdict: parts.onVerdict,
+    processTable: parts.processTable,
+    hangLaw: defaults.hang,
+    isFailureCorrelated: parts.isFailureCorrelated,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
   const fleet = new Fleet(
@@ -231,6 +234,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     stop.add('watch the configuration no longer', () => watched.stop())
     stop.add('refuse new requests', () => {
       isStopping = true
+      fleet.startNoMore()
       streams.stop()
     })
 

@@ -101,7 +101,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     isStarting: () => false,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
+  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober)
   watched.push({
     name,
     transport: target.transport,

@@ -148,7 +148,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober, () => undefined)
+  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober)
   const { pid = 0, startedAtWallMs } = server
   watched.push({
     name,

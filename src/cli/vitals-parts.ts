@@ -67,6 +67,8 @@ export interface VitalsParts {
   readonly processTable: ProcessTable
   /** Hears that some upstream's verdict changed. */
   readonly onVerdict: () => void
+  /** Whether more than half of the upstreams fell silent together. */
+  readonly isFailureCorrelated: () => boolean
   /** The admin listener's application. */
   readonly admin: (options: Pick<AdminOptions, 'isReady'>) => RequestListener
 }
@@ -106,6 +108,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     },
   })
 
+  const isFailureCorrelated = () => silence.look().length > 0
   const processTable = new ProcessTable({ clock })
   const usageOf = usages(processTable)
   const loadedAtMs = clock.wallTime()
@@ -130,7 +133,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
         }
         return { successful, lastSuccessTimestampSeconds: lastSuccessWallMs / 1000 }
       },
-      isFailureCorrelated: () => silence.look().length > 0,
+      isFailureCorrelated,
       loadRatio: () => ownLoad(readLoad()),
     },
   })
@@ -172,7 +175,18 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   }
   const readings = sharedReadings(new SnapshotCache(clock, reader))
   const onVerdict = () => void silence.look()
-  return { redact, tracing, instruments: instrumented, scheduler, readings, readLoad, processTable, onVerdict, admin }
+  return {
+    redact,
+    tracing,
+    instruments: instrumented,
+    scheduler,
+    readings,
+    readLoad,
+    processTable,
+    onVerdict,
+    isFailureCorrelated,
+    admin,
+  }
 }
 
 /** A guard that follows the configuration: made anew when that is another one. */

@@ -15,6 +15,8 @@ export interface Beat {
   readonly started: number
   readonly alive: number
   readonly settled: ProbeResult[]
+  /** Checks that were not answered in time because their processes are at work: why, by session. */
+  readonly busy: Map<string | undefined, string>
   isTimeUp: boolean
   /** Our own event loop stood still, so a time-out proves nothing. */
   wasStalled: boolean
@@ -85,20 +87,23 @@ export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSig
 }
 
 /** What comes after the time-out is late when it is a sign of life, and else no more than the time-out. */
-export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled }: Beat): ProbeResult {
+export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled, busy }: Beat): ProbeResult {
   const { outcome, reason, durationMs } = result
   if (outcome === 'ok' && (isTimeUp || durationMs > timeoutMs)) {
     return { ...result, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
   }
   if (!isTimeUp || isAnswered(outcome) || outcome === 'unauthorized') return result
+  const work = busy.get(result.session)
+  if (work !== undefined) return { ...result, outcome: 'inconclusive', reason: work }
   if (wasStalled) return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
   return { ...result, outcome: 'timeout', reason: silence(timeoutMs) }
 }
 
 /** What the checks say together once the time is up, or all are over: some hang, all do, or none. */
-export function evidenceOfChecks({ started, alive, settled, timeoutMs, startedMs }: Beat): Evidence | undefined {
-  const failing = started - settled.filter(({ outcome }) => !isFailure(outcome)).length
-  const living = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
+export function evidenceOfChecks({ started, alive, settled, busy, timeoutMs, startedMs }: Beat): Evidence | undefined {
+  const failing = started - busy.size - settled.filter(({ outcome }) => !isFailure(outcome)).length
+  const answering = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
+  const living = answering + busy.size
   if (failing > 0 && living > 0) {
     const reason = `${failing} of ${failing + living} processes do not answer`
     return { kind: 'sessions', hung: failing, alive: living, reason }
@@ -107,7 +112,9 @@ export function evidenceOfChecks({ started, alive, settled, timeoutMs, startedMs
     const reason = started === 1 ? silence(timeoutMs) : `all ${started} processes: ${silence(timeoutMs)}`
     return { kind: 'missed', atMs: startedMs, reason }
   }
-  return living > 0 ? { kind: 'answered', by: 'probe', reason: `${living} processes answered` } : undefined
+  const [work] = busy.values()
+  if (answering === 0 && work !== undefined) return { kind: 'busy', reason: work }
+  return answering > 0 ? { kind: 'answered', by: 'probe', reason: `${answering} processes answered` } : undefined
 }
 
 function silence(timeoutMs: number): string {

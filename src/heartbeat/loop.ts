@@ -4,6 +4,8 @@ import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
 import { isAnswered, isFailure, isGone } from './classify.ts'
+import type { Diagnosis, HangLaw } from './hang.ts'
+import { type Examine, HangWatch } from './hang-watch.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
 import { History } from './history.ts'
 import {
@@ -43,6 +45,14 @@ export interface HeartbeatSettings extends IntervalSettings {
   readonly failuresKept: number
 }
 
+/** What it takes to tell busy processes from hung ones, where they are ours. */
+export interface OwnProcesses {
+  readonly examine: Examine
+  readonly law: HangLaw
+  /** A process hangs: that of a session, or else the upstream's own. Returns what is done about it, for people. */
+  onHung(session: string | undefined, reason: string): string
+}
+
 /** One heartbeat, told once it is over. */
 export interface HeartbeatReport {
   readonly result: ProbeResult
@@ -75,6 +85,8 @@ export interface HeartbeatOptions {
   /** What the exported metrics say happened since the last call. */
   readonly readings: () => Promise<ReadingDiff>
   readonly ownLoad: () => OwnLoad
+  /** Without it no process is ours. */
+  readonly own?: OwnProcesses | undefined
   readonly events: HeartbeatEvents
   /** Hides secrets in reasons, which may be the words of a server. */
   readonly redact?: Redact
@@ -121,7 +133,8 @@ export class Heartbeat {
   #accepted: Inventory | undefined
   #offered: Inventory | undefined
   #lastSuccessWallMs: number | undefined
-  /** When a client was last answered, and when last by what we would have probed. */
+  /** When anybody was last answered, when a client was, and when a client was by what we would have probed. */
+  #lastHeardMs = Number.NEGATIVE_INFINITY
   #lastAnswerMs = Number.NEGATIVE_INFINITY
   #lastTrafficMs = Number.NEGATIVE_INFINITY
   #lastOpeningMs = Number.NEGATIVE_INFINITY
@@ -136,11 +149,14 @@ export class Heartbeat {
   #pause: { readonly untilWallMs: number; readonly timer: Timer } | undefined
   /** Who asked for a probe and waits for its end. */
   #asking: (() => void)[] = []
+  /** Only where processes are ours. */
+  readonly #hangs: HangWatch | undefined
   readonly #life = new AbortController()
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
-    const { clock, settings } = options
+    const { clock, settings, own } = options
+    this.#hangs = own && new HangWatch({ examine: own.examine, clock, law: own.law })
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
     const { state, reason } = beginnings[settings.probe]
@@ -228,6 +244,7 @@ export class Heartbeat {
   trafficAnswered(resetsTimer: boolean): void {
     const { clock } = this.#options
     this.#lastAnswerMs = clock.now()
+    this.#lastHeardMs = clock.now()
     if (resetsTimer) this.#lastTrafficMs = clock.now()
     this.#lastSuccessWallMs = clock.wallTime()
     if (this.#verdict.state !== 'healthy' || this.#verdict.misses > 0) {
@@ -281,6 +298,11 @@ export class Heartbeat {
 
   idle(reason: string): void {
     this.#weigh({ kind: 'idle', reason })
+  }
+
+  /** Monotonic time of the last answer to anybody. */
+  lastAnswerMs(): number {
+    return this.#lastHeardMs
   }
 
   status(): HeartbeatStatus {
@@ -401,14 +423,19 @@ export class Heartbeat {
       started: runs.length,
       alive,
       settled: [],
+      busy: new Map(),
       isTimeUp: false,
       wasStalled: false,
     }
     const all = Promise.all(runs.map((run) => this.#follow(run, beat)))
+    // An opening has its own deadline, after which the process is started again.
+    const unanswered = () => (openingMs === undefined ? sessionsOf(runs, beat) : [])
+    const slow = clock.after(beat.timeoutMs * slowRatio, () => this.#hangs?.begin(unanswered()))
     await waitFor(all, beat, clock, this.#life.signal)
+    slow.cancel()
     if (this.#life.signal.aborted) return false
     if (beat.wasStalled) this.#inconclusive()
-    else if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
+    else this.#conclude(beat, beat.isTimeUp ? unanswered() : [])
     if (openingMs !== undefined) await all
     return this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome))
   }
@@ -429,6 +456,27 @@ export class Heartbeat {
     if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
   }
 
+  /** What the checks come to, once it is known which of the silent processes are at work, and which hang. */
+  #conclude(beat: Beat, silent: readonly (string | undefined)[]): void {
+    const hung = new Map<string | undefined, string>()
+    for (const session of silent) {
+      const diagnosis = this.#diagnose(session)
+      if (diagnosis?.kind === 'busy') beat.busy.set(session, diagnosis.reason)
+      if (diagnosis?.kind === 'hung') hung.set(session, diagnosis.reason)
+    }
+    if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
+    for (const [session, why] of hung) {
+      const action = this.#options.own?.onHung(session, why)
+      if (hung.size === beat.started + beat.alive) this.#weigh({ kind: 'hung', reason: `${why}; ${action}` })
+    }
+  }
+
+  /** Who is not to be asked, or only by hand, is not judged either. */
+  #diagnose(session: string | undefined): Diagnosis | undefined {
+    if (this.#pause || this.#settings.probe !== 'active') return undefined
+    return this.#hangs?.diagnose(session, this.#interval.intervalMs)
+  }
+
   #inconclusive(): void {
     this.#localHealth = observeHealth(this.#localHealth, 'inconclusive')
     this.#weigh({ kind: 'inconclusive' })
@@ -438,6 +486,8 @@ export class Heartbeat {
   #finish(result: ProbeResult, beat: Beat): void {
     const { clock } = this.#options
     if (isAnswered(result.outcome)) {
+      this.#hangs?.close(result.session)
+      this.#lastHeardMs = clock.now()
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
       if (!result.opening) this.#rtt = observeRtt(this.#rtt, result.durationMs)
@@ -521,6 +571,15 @@ export class Heartbeat {
     const { minTimeoutMs: minMs, maxTimeoutMs: maxMs } = this.#settings
     return probeTimeoutMs(this.#rtt, { misses: this.#verdict.misses, localHealth: this.#localHealth, minMs, maxMs })
   }
+}
+
+/** Who has not answered after this part of the time-out is looked at, to see what it does until the end of it. */
+const slowRatio = 0.25
+
+/** The sessions (undefined for the upstream's own process) whose checks are not over. */
+function sessionsOf(runs: readonly ProbeRun[], { settled }: Beat): readonly (string | undefined)[] {
+  const over = new Set(settled.map(({ session }) => session))
+  return runs.map(({ session }) => session).filter((session) => !over.has(session))
 }
 
 const noNews: ReadingDiff = { heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 }

@@ -72,7 +72,9 @@ export class StdioProber implements Prober {
     const leftMs = () => Math.max(1, endsMs - clock.now())
     const resident = upstream.residentLine()
     // A server whose client does not read is not read either: that it is not heard says nothing about it.
-    const sessions = upstream.sessionLines().filter((line) => line.opened && !line.process.stdout.isPaused())
+    const sessions = upstream
+      .sessionLines()
+      .filter((line) => line.opened && !line.ended && !line.process.stdout.isPaused())
     const idle = sessions.filter((line) => line.lastHeardMs < idleSinceMs())
     const alive = sessions.length - idle.length
     const method = this.describe().probe

@@ -77,7 +77,9 @@ export type Evidence =
   | { readonly kind: 'inventory'; readonly same: boolean; readonly reason: string }
   /** Sessions on processes of their own: how many hang and how many do not. */
   | { readonly kind: 'sessions'; readonly hung: number; readonly alive: number; readonly reason: string }
-  /** No answer, but it works: CPU advances with requests in flight. Report it instead of `missed`. */
+  /** It is silent and will not come back by itself. */
+  | { readonly kind: 'hung'; readonly reason: string }
+  /** No answer, but it works on what clients asked. Report it instead of `missed`. */
   | { readonly kind: 'busy'; readonly reason: string }
   /** The upstream as a whole (not one more session) is being started. */
   | { readonly kind: 'starting'; readonly reason: string }
@@ -168,6 +170,8 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
       return compare(current, evidence.same, reason, context)
     case 'sessions':
       return countSessions(current, evidence, reason, context)
+    case 'hung':
+      return hang(current, reason, context)
     case 'busy':
       return work(current, reason, context)
     case 'starting':
@@ -300,6 +304,13 @@ function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs
   const flaps = current.state === 'starting' && current.outage ? 0 : 1
   const penalty = { flapPenalty: flapPenalty(current, nowMs) + flaps, flapPenaltyAtMs: nowMs }
   return change(current, { ...outageOf(current), ...facts, ...penalty, state: 'down', reason }, nowMs)
+}
+
+/** It is down already, or so good as: the row of misses says less than why there is one. */
+function hang(current: Verdict, reason: string, context: Context): Verdict {
+  if (current.state === 'down') return change(current, { reason }, context.nowMs)
+  if (isUp(current.state) !== true && current.state !== 'needs_auth') return current
+  return fall(current, { failingSinceMs: startOf(current, undefined, context.nowMs) }, reason, context)
 }
 
 function lock(current: Verdict, reason: string, failingSinceMs: number, { nowMs }: Context): Verdict {

@@ -5,6 +5,8 @@ import { type ProcessStat, hasProc, isRunning, parseStat } from './process-tree.
 
 /** What a process that we started uses, together with all that it started itself. */
 export interface TreeUsage {
+  /** When this was so, monotonic. */
+  readonly atMs: number
   readonly residentBytes: number
   /** Of those that run and of those that one of them waited for; it shrinks when somebody else takes in an orphan. */
   readonly cpuSeconds: number
@@ -68,6 +70,7 @@ export class ProcessTable {
     const others = running.filter(({ pid }) => pid !== leader)
     const ids = new Set(members.map(({ pid }) => pid))
     return {
+      atMs: scan.atMs,
       residentBytes: sum(running, ({ residentPages }) => residentPages) * this.#units.pageBytes,
       cpuSeconds: sum(members, ({ cpuTicks }) => cpuTicks) / this.#units.ticksPerSecond,
       threads: sum(running, ({ threads }) => threads),

@@ -35,6 +35,8 @@ export interface ServerProcess {
   readonly stdout: Readable
   /** The end of its stderr, at most `stderrTailBytes`, without the secrets that we know of. */
   stderrTail(): string
+  /** Monotonic time of what it wrote there last, or of its start. */
+  lastStderrMs(): number
   /**
    * Never rejects. Settles when the leader exits, without waiting for its pipes to close; its last words have been read
    * by then.
@@ -163,6 +165,7 @@ function neverStarted(clock: Clock, exited: Promise<ExitReason>): ServerProcess 
     stdin: new Writable({ write: (_chunk, _encoding, done) => done() }),
     stdout: Readable.from([]),
     stderrTail: () => '',
+    lastStderrMs: () => clock.now(),
     exited,
     exit: () => exit,
     stop: () => exited,
@@ -206,6 +209,7 @@ class ChildGroup implements ServerProcess {
   readonly #stderr: Tail
   readonly #redact: Redact | undefined
   readonly #stdinGraceMs: number
+  #lastStderrMs: number
   #exit: ExitReason | undefined
   #stopping: Promise<ExitReason> | undefined
   /** From then on the id may belong to another group. */
@@ -217,6 +221,7 @@ class ChildGroup implements ServerProcess {
     this.#watchdog = watchdog
     this.startedAtMs = clock.now()
     this.startedAtWallMs = clock.wallTime()
+    this.#lastStderrMs = clock.now()
     this.stdin = child.stdin
     this.stdout = child.stdout
     this.#stderr = new Tail(options.stderrTailBytes)
@@ -225,6 +230,7 @@ class ChildGroup implements ServerProcess {
     watchdog?.watch(pid)
     child.stderr?.on('data', (chunk: Buffer) => {
       this.#stderr.append(chunk)
+      this.#lastStderrMs = clock.now()
       options.onStderr?.(chunk)
     })
     // A broken pipe means that the process has gone or closed its end; its exit is the event that counts.
@@ -247,6 +253,10 @@ class ChildGroup implements ServerProcess {
   stderrTail(): string {
     const text = this.#stderr.text()
     return this.#redact ? this.#redact(text) : text
+  }
+
+  lastStderrMs(): number {
+    return this.#lastStderrMs
   }
 
   kill(signal: NodeJS.Signals): void {

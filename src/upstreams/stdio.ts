@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
-import { type ExitReason, type ServerProcess, describeExit } from './process.ts'
+import { type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
 import { type StartGate, Supervisor } from './supervisor.ts'
@@ -28,6 +28,8 @@ export interface Line {
   opened: boolean
   /** Monotonic time of the last message from the server, ours included. */
   lastHeardMs: number
+  /** Why we are ending the process, if we are. */
+  ended: RestartReason | undefined
   /** The client session's end of the line. */
   listener: LineListener | undefined
 }
@@ -154,8 +156,28 @@ export class StdioUpstream {
     return this.#resident
   }
 
-  restarts(): number {
-    return this.#supervisor.restarts()
+  /** Ends the resident process; the next one starts by the restart law. */
+  restartResident(reason: RestartReason): void {
+    const line = this.#resident
+    if (!line) return
+    this.#resident = undefined
+    line.ended = reason
+    line.peer.fail(stoppedByUs())
+    void this.#supervisor.restart(reason)
+  }
+
+  /** Ends the process of a session that goes on: its requests fail, and its client has to open another. */
+  endSession(line: Line, reason: RestartReason): void {
+    if (line.ended) return
+    line.ended = reason
+    // What hangs does not notice the end of its stdin.
+    void endLine(line, reason === 'hung' ? { stdinGraceMs: 0 } : {})
+  }
+
+  /** What runs goes on running, but nothing is started any more: we are about to stop. */
+  startNoMore(): void {
+    this.#supervisor.startNoMore()
+    void this.#spares.stop()
   }
 
   /**
@@ -259,7 +281,7 @@ export class StdioUpstream {
     this.#refuseWaiters('mcp-vitals is shutting down')
     const lines = [...this.#sessions, ...this.#closing]
     this.#sessions.clear()
-    await Promise.all([this.#sendResidentAway(), this.#spares.stop(), ...lines.map(endLine)])
+    await Promise.all([this.#sendResidentAway(), this.#spares.stop(), ...lines.map((line) => endLine(line))])
   }
 
   #line(process: ServerProcess, role: Line['role'], session: string | undefined): Line {
@@ -286,6 +308,7 @@ export class StdioUpstream {
       peer: new Peer(channel, clock),
       opened: false,
       lastHeardMs: clock.now(),
+      ended: undefined,
       listener: undefined,
     }
     return line
@@ -302,9 +325,10 @@ export class StdioUpstream {
     if (!this.#sessions.delete(line)) return
     const { target, events } = this.#options
     const others = this.#others()
-    events.onCrash(line, exit, others)
+    if (!line.ended) events.onCrash(line, exit, others)
     // Nobody restarts a session; when it was the last, the resident process takes its place.
-    if (others === 0 && target.resident !== 'never') events.onRestart(exit.kind === 'signal' ? 'signal' : 'exit')
+    const reason = line.ended ?? (exit.kind === 'signal' ? 'signal' : 'exit')
+    if (others === 0 && target.resident !== 'never') events.onRestart(reason)
     this.#wakeResident()
   }
 
@@ -339,9 +363,9 @@ export class StdioUpstream {
 }
 
 /** A heartbeat under way says nothing about a process that we end. */
-async function endLine({ peer, process }: Line): Promise<void> {
+async function endLine({ peer, process }: Line, graces: StopGraces = {}): Promise<void> {
   peer.fail(stoppedByUs())
-  await process.stop()
+  await process.stop(graces)
 }
 
 function shuttingDown(): KnownError {

@@ -10,8 +10,8 @@ export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'cr
 export interface SupervisorEvents {
   /** `restart` is undefined for the first start. Not called for a process that could not be started. */
   onStarted(process: ServerProcess, restart: RestartReason | undefined): void
-  /** However it ended, on request too; also for a process that could not be started. */
-  onExited(exit: ExitReason, process: ServerProcess): void
+  /** However it ended, on request too; also for a process that could not be started. `ended` is why we ended it. */
+  onExited(exit: ExitReason, process: ServerProcess, ended: Gone | undefined): void
   /** The process is not ready in time and is being stopped: what it still does, and how it ends, is our doing. */
   onGivenUp(process: ServerProcess, why: string): void
   /** The next start comes after this delay, which may be 0. */
@@ -104,6 +104,7 @@ export class Supervisor {
   /** From `start()` to `stop()`. */
   #life: AbortController | undefined
   #finished: Promise<void> = Promise.resolve()
+  #mayStart = true
 
   constructor(options: SupervisorOptions) {
     this.#options = options
@@ -148,12 +149,19 @@ export class Supervisor {
    * process has gone. While nothing runs, `manual` and `config` end the wait for the next start and forget the past.
    */
   async restart(reason: RestartReason): Promise<void> {
-    if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason })
+    if (this.#attempt?.ended) await this.#attempt.process.stop()
+    else if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason })
     else if (this.#pause && (reason === 'manual' || reason === 'config')) {
       this.#law = freshRestartState
       this.#because &&= reason
       this.#pause.abort()
     }
+  }
+
+  /** What runs goes on running, but nothing is started any more: we are about to stop. */
+  startNoMore(): void {
+    this.#mayStart = false
+    this.#pause?.abort()
   }
 
   /** Stops the process for good, until `start()` is called again. Resolves when it has gone. */
@@ -167,10 +175,10 @@ export class Supervisor {
   async #run(life: AbortSignal): Promise<void> {
     this.#law = freshRestartState
     this.#because = undefined
-    while (!life.aborted) {
+    while (!life.aborted && this.#mayStart) {
       this.#state = 'starting'
       const gone = await this.#runOnce(life)
-      if (gone && !life.aborted) await this.#waitFor(this.#decide(gone))
+      if (gone && !life.aborted && this.#mayStart) await this.#waitFor(this.#decide(gone))
     }
     this.#state = 'stopped'
   }
@@ -178,7 +186,7 @@ export class Supervisor {
   /** Undefined when it was stopped before its turn to start came. */
   async #runOnce(life: AbortSignal): Promise<Gone | undefined> {
     const release = await this.#options.starts.acquire(life)
-    if (life.aborted) {
+    if (life.aborted || !this.#mayStart) {
       release()
       return undefined
     }
@@ -194,7 +202,7 @@ export class Supervisor {
     life.removeEventListener('abort', stop)
     attempt.settle()
     this.#state = life.aborted ? 'stopped' : 'waiting'
-    this.#options.events.onExited(exit, process)
+    this.#options.events.onExited(exit, process, attempt.ended)
     await process.stop() // What is left of its group may hold the port or the lock that the next one needs.
     this.#attempt = undefined
     return attempt.ended ?? { kind: 'exited', exit }

@@ -6,7 +6,7 @@ import { monitoring } from './fixture.ts'
 
 const config = { heartbeat_interval: 10, adaptive_enabled: true, performance_monitoring: true, last_reload: null }
 
-const usage = { residentBytes: 8192, cpuSeconds: 1.5, threads: 4, children: 2, orphans: 1, isStopped: false }
+const usage = { atMs: 0, residentBytes: 8192, cpuSeconds: 1.5, threads: 4, children: 2, orphans: 1, isStopped: false }
 
 /** `/debug/heartbeat` at this moment, checked against the schema that ships. */
 async function reportOf({ clock, reader, upstreams }: ReturnType<typeof monitoring>, sessions = directoryOf(clock)) {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
+import type { Vitals } from '../../src/heartbeat/hang-watch.ts'
 import type { ReadingDiff } from '../../src/heartbeat/interval.ts'
 import { firstOffsetMs } from '../../src/heartbeat/interval.ts'
 import { Heartbeat, type HeartbeatReport, type HeartbeatSettings } from '../../src/heartbeat/loop.ts'
@@ -40,6 +41,8 @@ interface Options {
   readonly readings?: () => Promise<ReadingDiff>
   readonly script?: Check | Script
   readonly onHeartbeat?: (report: HeartbeatReport) => void
+  /** The processes are ours, and this is what they do, by session. */
+  readonly vitals?: (session: string | undefined) => Vitals | undefined
 }
 
 const stops: (() => Promise<void>)[] = []
@@ -59,6 +62,8 @@ function watched(options: Options = {}) {
   const reported: { readonly outcome: string; readonly nextInMs: number | undefined; readonly traceId: string }[] = []
   const inventories: string[] = []
   const causes: string[] = []
+  const hangs: string[] = []
+  const { vitals } = options
   let traces = 0
   const noNews = () => Promise.resolve({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 })
   const heartbeat: Heartbeat = new Heartbeat({
@@ -72,6 +77,14 @@ function watched(options: Options = {}) {
     settings: { ...settings, ...options.settings },
     readings: options.readings ?? noNews,
     ownLoad: () => ({ loopDelayP99Ms: 0, loopUtilisation: 0, probeBacklog: 0 }),
+    own: vitals && {
+      law: defaults.hang,
+      examine: vitals,
+      onHung: (session) => {
+        hangs.push(`${clock.now()} ${session ?? 'own process'}`)
+        return 'it is restarted'
+      },
+    },
     events: {
       onHeartbeat: (report) => {
         options.onHeartbeat?.(report)
@@ -100,6 +113,7 @@ function watched(options: Options = {}) {
     reported,
     inventories,
     causes,
+    hangs,
     errors,
     stall,
     advance: (ms: number) => virtual.advance(ms),
@@ -972,5 +986,82 @@ describe('stop()', () => {
     await advance(100_000)
     expect(prober.starts).toHaveLength(1)
     expect([changes, beats]).toEqual([[], []])
+  })
+})
+
+describe('busy or hung, where the processes are ours (control-law.md, "stdio supervision")', () => {
+  const still: Vitals = { pid: 7, cpu: { seconds: 1, atMs: 0 }, isStopped: false, lastHeardMs: 0, inFlight: 0 }
+  /** Its CPU time as if it used this share of a core all the time. */
+  const using = (cpuRatio: number, nowMs: number) => ({ cpu: { seconds: (cpuRatio * nowMs) / 1000, atMs: nowMs } })
+  const silence: Check = { outcome: 'silence' }
+
+  it('takes a silent, idle process down by three misses, and tells of the hang once it was silent for 30 s', async () => {
+    let now = () => 0
+    const vitals = () => ({ ...still, ...using(0, now()), lastHeardMs: t0 })
+    const test = await settled({ vitals })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    test.prober.play(silence)
+    await test.advance(40_000)
+    const [suspect, down] = test.changes.map((change) => Number(change.split(' ')[0]) - t0)
+    expect(test.changes.map((change) => change.split(' ')[1])).toEqual(['suspect', 'down'])
+    expect([suspect, down]).toEqual([12_000, 22_000])
+    // The sixth probe starts at 30 s, and has twice the time since the third was missed.
+    expect(test.hangs[0]).toBe(`${t0 + 34_000} own process`)
+    expect(test.reason()).toMatch(/^hung: no output for \d+ s, and it uses 0 % of a core; it is restarted$/)
+  })
+
+  it('is busy while a request is under way that uses CPU: no miss, no failure, no restart, and healthy at the answer', async () => {
+    let now = () => 0
+    const vitals = () => ({ ...still, ...using(1, now()), inFlight: 1, lastHeardMs: t0 })
+    const test = await settled({ vitals, settings: fixed })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    test.prober.play(silence)
+    await test.advance(300_000)
+    expect(test.changes).toEqual([`${t0 + 12_000} busy`])
+    expect(test.reason()).toBe('busy: a request is under way, and it uses 100 % of a core')
+    expect(test.heartbeat.status().verdict.misses).toBe(0)
+    expect(new Set(test.beats.map((beat) => beat.split(' ')[2]))).toEqual(new Set(['inconclusive']))
+    expect(test.heartbeat.history.failures()).toEqual([])
+    expect(test.hangs).toEqual([])
+    test.prober.play({})
+    await test.advance(20_000)
+    expect(test.state()).toBe('healthy')
+  })
+
+  it('tells of the session that hangs, while the others answer', async () => {
+    let now = () => 0
+    const vitals = (session: string | undefined) => ({ ...still, pid: session === 'a' ? 1 : 2, ...using(0, now()) })
+    const test = await settled({ vitals, settings: fixed })
+    now = () => test.clock.now()
+    test.prober.play({
+      checks: [
+        { leg: 'session', session: 'a', outcome: 'silence' },
+        { leg: 'session', session: 'b' },
+      ],
+    })
+    await test.advance(35_000)
+    expect(test.state()).toBe('degraded')
+    expect(test.hangs.map((hang) => hang.split(' ')[1])).toEqual(['a'])
+  })
+
+  it.each([
+    ['paused', (test: Awaited<ReturnType<typeof settled>>) => test.heartbeat.pause(3_600_000)],
+    ['off', (test: Awaited<ReturnType<typeof settled>>) => test.heartbeat.configure({ ...settings, probe: 'off' })],
+    [
+      'passive',
+      (test: Awaited<ReturnType<typeof settled>>) => test.heartbeat.configure({ ...settings, probe: 'passive' }),
+    ],
+  ])('tells of no hang while it is %s, not even when it is probed by hand', async (_what, quiet) => {
+    const test = await settled({ vitals: () => still })
+    quiet(test)
+    test.prober.play(silence)
+    for (let probe = 0; probe < 5; probe++) {
+      const over = test.heartbeat.probeOnce()
+      await test.advance(20_000)
+      await over
+    }
+    expect(test.hangs).toEqual([])
   })
 })

@@ -48,6 +48,7 @@ export function fakeProcess({ pid = 1, script = legacyScript(), isStubborn = fal
     stdin,
     stdout,
     stderrTail: () => '',
+    lastStderrMs: () => 0,
     exited,
     exit: () => exit,
     stop: () => {

@@ -137,6 +137,7 @@ describe('the usage of an upstream', () => {
         let now = new Map<number, number>()
         const meter = new UsageMeter({
           usageOf: (pid) => ({
+            atMs: 0,
             cpuSeconds: now.get(pid) ?? 0,
             residentBytes: 0,
             threads: 1,

@@ -483,3 +483,46 @@ describe('stop()', () => {
     expect(news()).toEqual(['end 2'])
   })
 })
+
+describe('what is ended to be replaced', () => {
+  it('is no crash: the resident process starts anew by the law, and its clients hear that it is closed', async () => {
+    const { upstream, closed, settle, news } = await started()
+    news()
+    upstream.restartResident('hung')
+    upstream.restartResident('hung')
+    await settle()
+    expect(news()).toEqual(['end 1', 'start 2', 'restart: hung', 'resident 2'])
+    expect(closed).toEqual([1])
+  })
+
+  it('tells the client of a session that its process is gone, and lets the resident process take its place', async () => {
+    const { upstream, settle, news } = await started()
+    const why: string[] = []
+    const line = await upstream.openSession('a', { ...nobody, onClose: (reason) => why.push(reason) })
+    news()
+    upstream.endSession(line, 'hung')
+    upstream.endSession(line, 'memory')
+    await settle()
+    expect(news()).toEqual(['end 2', 'restart: hung', 'start 3', 'resident 3'])
+    expect(why).toHaveLength(1)
+  })
+
+  it('is replaced by nobody while another session has a process', async () => {
+    const { upstream, settle, news } = await started()
+    const line = await upstream.openSession('a', nobody)
+    await upstream.openSession('b', nobody)
+    news()
+    upstream.endSession(line, 'hung')
+    await settle()
+    expect(news()).toEqual(['end 2'])
+  })
+
+  it('is not replaced when we are about to stop', async () => {
+    const { upstream, at, settle, running } = await started({ spareProcesses: 1 })
+    upstream.startNoMore()
+    await settle()
+    at(1).end(crash)
+    await settle()
+    expect(running()).toEqual([])
+  })
+})

@@ -26,6 +26,7 @@ function fakeProcess(pid: number | undefined, stubborn = false): FakeProcess {
     stdin: new PassThrough(),
     stdout: new PassThrough(),
     stderrTail: () => '',
+    lastStderrMs: () => 0,
     exited: promise,
     exit: () => exit,
     stop: () => {
@@ -74,6 +75,52 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
   const news = () => log.splice(0)
   return { clock, supervisor, processes, last, news, hooks }
 }
+
+it('starts nothing more while we are about to stop, and leaves alone what runs', async () => {
+  const { clock, supervisor, last, news } = supervised()
+  supervisor.start()
+  await clock.advance(0)
+  supervisor.ready()
+  supervisor.startNoMore()
+  expect(supervisor.state()).toBe('ready')
+  news()
+  last().end(crash)
+  await clock.advance(600_000)
+  expect(news()).toEqual(['0 s: exited 1'])
+  await supervisor.stop()
+  expect(clock.pending()).toBe(0)
+})
+
+it('starts nothing more when it waits for its next start', async () => {
+  const { clock, supervisor, last, processes } = supervised()
+  supervisor.start()
+  for (let start = 1; start <= 2; start++) {
+    await clock.advance(0)
+    last().end(crash)
+  }
+  await clock.advance(0)
+  expect(supervisor.state()).toBe('waiting')
+  supervisor.startNoMore()
+  await clock.advance(600_000)
+  expect(processes.length).toBe(2)
+})
+
+it('ends a process once, however often it is told to start it again', async () => {
+  const { clock, supervisor, last, news } = supervised(() => fakeProcess(1, true))
+  supervisor.start()
+  await clock.advance(0)
+  supervisor.ready()
+  news()
+  void supervisor.restart('hung')
+  void supervisor.restart('memory')
+  last().end(crash)
+  await clock.advance(0)
+  expect(news()).toEqual([
+    '0 s: exited 1',
+    '0 s: waits 0 s: was stopped to be restarted (hung)',
+    '0 s: started 1 (hung)',
+  ])
+})
 
 it('restarts at once, then backs off, and forgets the crashes after 120 s ready', async () => {
   const { clock, supervisor, last, news } = supervised()

@@ -1,0 +1,119 @@
+import type { HangLaw } from '../heartbeat/hang.ts'
+import type { Vitals } from '../heartbeat/hang-watch.ts'
+import type { OwnProcesses } from '../heartbeat/loop.ts'
+import type { Logger } from '../log.ts'
+import type { SessionDirectory } from '../sessions/directory.ts'
+import type { ProcessTable } from '../upstreams/process-table.ts'
+import type { ServerProcess } from '../upstreams/process.ts'
+import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
+import type { RequestLimits } from '../upstreams/upstream.ts'
+
+/** What it takes to tell which of our processes hang, and to do something about it. */
+export interface OwnProcessDeps {
+  readonly log: Logger
+  readonly directory: SessionDirectory
+  readonly processTable: Pick<ProcessTable, 'usageOf'>
+  readonly hangLaw: HangLaw
+  /** Whether so many servers fell silent together that the fault is not theirs. */
+  readonly isFailureCorrelated: () => boolean
+  readonly requestsInFlight: (upstream: string) => number
+}
+
+interface ServerOf {
+  readonly name: string
+  readonly limits: RequestLimits | undefined
+}
+
+/** As long as a client's request may take, its server may work on it, or wait for somebody else. */
+function lawOf({ hangLaw }: OwnProcessDeps, limits: RequestLimits | undefined): HangLaw {
+  return limits ? { ...hangLaw, waitingMs: limits.stallTimeoutMs, workingMs: limits.requestTimeoutMs } : hangLaw
+}
+
+/** The processes of a stdio upstream: one for each session, and the resident one, which serves all other requests. */
+export function stdioProcesses(
+  deps: OwnProcessDeps,
+  { name, limits }: ServerOf,
+  upstream: StdioUpstream,
+): OwnProcesses {
+  const { directory, requestsInFlight } = deps
+  const lineOf = (session: string | undefined): Line | undefined =>
+    session === undefined ? upstream.residentLine() : upstream.sessionLines().find((line) => line.session === session)
+  const pendingOf = (keys: readonly (string | undefined)[]) =>
+    [...directory.all()].reduce((sum, { key, pending }) => (keys.includes(key) ? sum + pending : sum), 0)
+  return {
+    law: lawOf(deps, limits),
+    examine: (session) => {
+      const line = lineOf(session)
+      if (!line) return undefined
+      const inFlight =
+        session === undefined
+          ? Math.max(0, requestsInFlight(name) - pendingOf(upstream.sessionLines().map((own) => own.session)))
+          : pendingOf([session])
+      return vitalsOf(deps, line.process, line.lastHeardMs, inFlight)
+    },
+    onHung: guarded(deps, name, (session) => {
+      const line = lineOf(session)
+      if (line?.role === 'session') {
+        upstream.endSession(line, 'hung')
+        return 'its process is ended, and its session with it'
+      }
+      upstream.restartResident('hung')
+      return 'it is restarted'
+    }),
+  }
+}
+
+/** The one process that serves a URL. */
+export function launchedProcess(
+  deps: OwnProcessDeps,
+  { name, limits }: ServerOf,
+  server: {
+    readonly process: () => ServerProcess | undefined
+    /** Monotonic time of its last output or answer. */
+    readonly lastHeardMs: () => number
+    readonly restart: () => void
+  },
+): OwnProcesses {
+  return {
+    law: lawOf(deps, limits),
+    examine: () => {
+      const process = server.process()
+      return process && vitalsOf(deps, process, server.lastHeardMs(), deps.requestsInFlight(name))
+    },
+    onHung: guarded(deps, name, () => {
+      server.restart()
+      return 'it is restarted'
+    }),
+  }
+}
+
+function vitalsOf(
+  { processTable }: OwnProcessDeps,
+  process: ServerProcess,
+  lastHeardMs: number,
+  inFlight: number,
+): Vitals | undefined {
+  const { pid } = process
+  if (pid === undefined) return undefined
+  const usage = processTable.usageOf(pid)
+  return {
+    pid,
+    cpu: usage && { seconds: usage.cpuSeconds, atMs: usage.atMs },
+    isStopped: usage?.isStopped ?? false,
+    lastHeardMs: Math.max(lastHeardMs, process.lastStderrMs()),
+    inFlight,
+  }
+}
+
+/** When the network fails, or we do, a restart helps nobody. */
+function guarded(
+  { log, isFailureCorrelated }: OwnProcessDeps,
+  upstream: string,
+  act: (session: string | undefined) => string,
+): OwnProcesses['onHung'] {
+  return (session, reason) => {
+    const action = isFailureCorrelated() ? 'it is left alone, since other servers fell silent with it' : act(session)
+    log.error({ upstream, session: session ?? null, reason, action }, 'a server process hangs')
+    return action
+  }
+}

@@ -1,0 +1,98 @@
+import type { Clock } from '../clock.ts'
+import { type Diagnosis, type HangLaw, diagnose } from './hang.ts'
+
+export interface CpuReading {
+  readonly seconds: number
+  readonly atMs: number
+}
+
+/** A process of ours, as it is at this moment. */
+export interface Vitals {
+  readonly pid: number
+  /** Of its whole tree, and when that was; undefined where nobody can tell. */
+  readonly cpu: CpuReading | undefined
+  readonly isStopped: boolean
+  /** Monotonic time of its last output. */
+  readonly lastHeardMs: number
+  /** Requests of clients that wait for its answer. */
+  readonly inFlight: number
+}
+
+/** Looks at the process that a check asks: that of a session, or else the upstream's own. Undefined if it is not ours. */
+export type Examine = (session: string | undefined) => Vitals | undefined
+
+/** What is remembered of a process that leaves probes unanswered. */
+interface Case {
+  readonly pid: number
+  readonly cpu: CpuReading | undefined
+  readonly unanswered: number
+  /** When a request was last seen to be under way. */
+  readonly occupiedMs: number
+}
+
+/** Follows the processes that leave probes unanswered, from the first such probe to the next answer. */
+export class HangWatch {
+  readonly #examine: Examine
+  readonly #clock: Clock
+  readonly #law: HangLaw
+  readonly #cases = new Map<string | undefined, Case>()
+
+  constructor({ examine, clock, law }: { examine: Examine; clock: Clock; law: HangLaw }) {
+    this.#examine = examine
+    this.#clock = clock
+    this.#law = law
+  }
+
+  /** Probes of these processes, and no others, take longer than usual: from here on their CPU time is measured. */
+  begin(sessions: readonly (string | undefined)[]): void {
+    for (const session of this.#cases.keys()) if (!sessions.includes(session)) this.close(session)
+    for (const session of sessions) {
+      const vitals = this.#examine(session)
+      if (vitals && !this.#caseOf(session, vitals)) this.#note(session, vitals, 0)
+    }
+  }
+
+  /** The probe was not answered in time. Undefined where the process is not ours. */
+  diagnose(session: string | undefined, intervalMs: number): Diagnosis | undefined {
+    const vitals = this.#examine(session)
+    if (!vitals) return undefined
+    const { lastHeardMs, inFlight, cpu, isStopped } = vitals
+    const before = this.#caseOf(session, vitals)
+    const { unanswered, occupiedMs } = this.#note(session, vitals, 1)
+    const nowMs = this.#clock.now()
+    const cpuRatio = ratio(before?.cpu, cpu)
+    const silentMs = nowMs - lastHeardMs
+    const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(occupiedMs, lastHeardMs)
+    return diagnose({ unanswered, intervalMs, silentMs, inFlight, unoccupiedMs, cpuRatio, isStopped }, this.#law)
+  }
+
+  /** It answered, or is dealt with: whatever comes is another case. */
+  close(session: string | undefined): void {
+    this.#cases.delete(session)
+  }
+
+  #caseOf(session: string | undefined, { pid }: Vitals): Case | undefined {
+    const found = this.#cases.get(session)
+    return found?.pid === pid ? found : undefined
+  }
+
+  #note(session: string | undefined, vitals: Vitals, more: 0 | 1): Case {
+    const { pid, cpu, inFlight } = vitals
+    const before = this.#caseOf(session, vitals)
+    const nowMs = this.#clock.now()
+    const noted = {
+      pid,
+      cpu,
+      unanswered: (before?.unanswered ?? 0) + more,
+      occupiedMs: inFlight > 0 ? nowMs : (before?.occupiedMs ?? Number.NEGATIVE_INFINITY),
+    }
+    this.#cases.set(session, noted)
+    return noted
+  }
+}
+
+/** The share of one core that was used between two readings. */
+function ratio(before: CpuReading | undefined, now: CpuReading | undefined): number | undefined {
+  if (!before || !now || now.atMs <= before.atMs) return undefined
+  return (Math.max(0, now.seconds - before.seconds) * 1000) / (now.atMs - before.atMs)
+}

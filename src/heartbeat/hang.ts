@@ -1,0 +1,76 @@
+import { defaults } from '../defaults.ts'
+
+/** What is seen of a process that has left one more probe unanswered. */
+export interface HangSigns {
+  /** Probes in a row that it left unanswered, this one included. */
+  readonly unanswered: number
+  /** The present interval between probes. */
+  readonly intervalMs: number
+  /** Since it last gave any output. */
+  readonly silentMs: number
+  /** Requests of clients that wait for its answer. */
+  readonly inFlight: number
+  /** For how long none has waited; 0 while one does. */
+  readonly unoccupiedMs: number
+  /** What it and its children used of one core during this probe; undefined where nobody can tell. */
+  readonly cpuRatio: number | undefined
+  /** A signal stopped it (SIGSTOP), so it does nothing at all. */
+  readonly isStopped: boolean
+}
+
+/** What an unanswered probe means. */
+export type Diagnosis =
+  /** It works on what a client asked: no failure. */
+  | { readonly kind: 'busy'; readonly reason: string }
+  /** A miss, of which more may follow. */
+  | { readonly kind: 'silent' }
+  /** It will not come back by itself. */
+  | { readonly kind: 'hung'; readonly reason: string }
+
+/** The constants of the law; the defaults are those of `defaults.hang`. */
+export interface HangLaw {
+  readonly unanswered: number
+  /** So long nothing hangs that is silent; or for so many intervals, if that is longer. */
+  readonly silentMs: number
+  readonly silentIntervals: number
+  /** Less of a core than this is no work. */
+  readonly idleCpuRatio: number
+  /** One that uses the processor for nothing hangs after this. */
+  readonly spinningMs: number
+  /** A request that uses no processor may wait for somebody else this long. */
+  readonly waitingMs: number
+  /** No request lasts longer than this. */
+  readonly workingMs: number
+}
+
+/**
+ * Tells a busy process from a hung one (control-law.md, "stdio supervision"). Many servers answer nothing while a tool
+ * works, so silence alone proves nothing while a client waits: work shows in CPU time, and a tool that waits for somebody
+ * else uses none, which looks like a deadlock until its request has been given up. Where CPU time is unknown, only that
+ * time counts.
+ */
+export function diagnose(signs: HangSigns, law: HangLaw = defaults.hang): Diagnosis {
+  const { unanswered, intervalMs, silentMs, inFlight, cpuRatio, isStopped } = signs
+  const isIdle = cpuRatio !== undefined && cpuRatio < law.idleCpuRatio
+  const isWorking = cpuRatio !== undefined && !isIdle
+  if (inFlight > 0 && !isStopped && silentMs < (isWorking ? law.workingMs : law.waitingMs)) {
+    const requests = inFlight === 1 ? 'a request is' : `${inFlight} requests are`
+    return { kind: 'busy', reason: `busy: ${requests} under way, and it uses ${percent(cpuRatio)}` }
+  }
+  const isLongSilent = silentMs >= Math.max(law.silentMs, law.silentIntervals * intervalMs)
+  if (unanswered < law.unanswered || !isLongSilent) return { kind: 'silent' }
+  const since = `no output for ${Math.floor(silentMs / 1000)} s`
+  if (isStopped) return { kind: 'hung', reason: `hung: ${since}, and a signal has stopped it` }
+  if (isIdle || isSpinning(signs, law))
+    return { kind: 'hung', reason: `hung: ${since}, and it uses ${percent(cpuRatio)}` }
+  return { kind: 'silent' }
+}
+
+/** Nobody waits for what it does, or nobody should any more. */
+function isSpinning({ silentMs, unoccupiedMs }: HangSigns, { spinningMs, workingMs }: HangLaw): boolean {
+  return silentMs >= workingMs || Math.min(silentMs, unoccupiedMs) >= spinningMs
+}
+
+function percent(cpuRatio: number | undefined): string {
+  return cpuRatio === undefined ? 'nobody knows how much CPU' : `${Math.round(cpuRatio * 100)} % of a core`
+}

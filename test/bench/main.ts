@@ -6,13 +6,13 @@
  *   npm run bench -- http stdio      some sections: http, stdio, peers, instrumentation,
  *                                    memory, cold-start
  *   npm run bench -- --quick         short rounds
- *   npm run bench -- --rounds 9
+ *   npm run bench -- --rounds 30
  *   npm run bench -- --json          one JSON object on stdout
  *
  * Exit code 1 when a floor (floors.ts) is missed, 2 when the run itself failed.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { isKept } from './floors.ts'
@@ -20,7 +20,8 @@ import type { Plan } from './matrix.ts'
 import { formatSection, machine } from './report.ts'
 import { type SectionName, type Stops, sectionNames, sections } from './sections.ts'
 
-const fullPlan: Plan = { rounds: 5, durationMs: 1000, maxRequests: 100_000 }
+/** Many short rounds rather than few long ones: what disturbs one of a pair disturbs the other one too. */
+const fullPlan: Plan = { rounds: 15, durationMs: 350, maxRequests: 100_000 }
 const quickPlan: Plan = { rounds: 5, durationMs: 250, maxRequests: 20_000 }
 
 async function main(): Promise<number> {
@@ -42,7 +43,9 @@ async function main(): Promise<number> {
     const reports = []
     if (!values.json) console.log(introduction(plan))
     for (const name of wanted) {
-      const report = await withStops((stops) => sections[name]({ plan, directory, stops }))
+      const [loadBefore] = loadavg()
+      const result = await withStops((stops) => sections[name]({ plan, directory, stops }))
+      const report = { ...result, load: [loadBefore, loadavg()[0]] }
       reports.push(report)
       if (!values.json) console.log(`\n${formatSection(report)}`)
     }

@@ -14,8 +14,17 @@ export interface SectionReport {
 
 export const machine = () => `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, node ${process.version}`
 
-export function formatSection({ title, reference, rows, checks, notes }: SectionReport): string {
-  return [`## ${title}`, ...tableOf(rows, reference), ...notes, ...checks.map(formatCheck)].join('\n')
+/** `load` is the machine's load average before and after: far above its cores, others disturbed the measurement. */
+export function formatSection(report: SectionReport & { readonly load: readonly (number | undefined)[] }): string {
+  const { title, reference, rows, checks, notes, load } = report
+  const loads = load.map((one) => one?.toFixed(1) ?? '–').join(' before, ')
+  return [
+    `## ${title}`,
+    ...tableOf(rows, reference),
+    `load average ${loads} after, ${cpus().length} cores`,
+    ...notes,
+    ...checks.map(formatCheck),
+  ].join('\n')
 }
 
 function tableOf(rows: readonly Row[], reference = ''): string[] {

@@ -1,6 +1,6 @@
 /** What the conformance suite asks for in the legacy era only: logs, requests to the client, subscriptions, polling. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ElicitRequestFormParams, EventStore, JSONRPCMessage, McpServer } from '@modelcontextprotocol/server'
+import type { ElicitRequestFormParams, McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { textResult } from './everything-catalog.ts'
 
@@ -116,30 +116,4 @@ function registerPolling(server: McpServer): void {
     await sleep(100)
     return textResult('Reconnection test completed')
   })
-}
-
-const eventsKept = 1000
-
-/** Keeps the last events of one session, so that a broken stream can be resumed. */
-export function memoryEventStore(): EventStore {
-  const events: { readonly id: string; readonly streamId: string; readonly message: JSONRPCMessage }[] = []
-  let stored = 0
-  return {
-    storeEvent: async (streamId, message) => {
-      const id = `${streamId}:${++stored}`
-      events.push({ id, streamId, message })
-      if (events.length > eventsKept) events.shift()
-      return id
-    },
-    getStreamIdForEventId: async (eventId) => events.find(({ id }) => id === eventId)?.streamId,
-    replayEventsAfter: async (lastEventId, { send }) => {
-      const last = events.findIndex(({ id }) => id === lastEventId)
-      const streamId = events[last]?.streamId ?? lastEventId
-      for (const event of last < 0 ? [] : events.slice(last + 1)) {
-        // A priming event is stored as an empty message; it opens a stream and is never replayed.
-        if (event.streamId === streamId && 'jsonrpc' in event.message) await send(event.id, event.message)
-      }
-      return streamId
-    },
-  }
 }

@@ -85,6 +85,7 @@ export const defaults = {
     maxInFlight: 64,
     maxQueue: 128,
     queueTimeoutMs: 3000,
+    hasBreaker: true,
   },
   tokens: {
     /** A token is renewed this long before it expires, or when a tenth of its life is left if that is later. */
@@ -94,6 +95,24 @@ export const defaults = {
     retryAfterFailureMs: 5000,
     /** How often a file with a token is read again. */
     rereadMs: 10_000,
+  },
+  /** When requests to a server are refused instead of failing: by failures in a row, or by their share lately. */
+  breaker: {
+    failuresToOpen: 5,
+    successFloor: 0.8,
+    minRequests: 10,
+    windowMs: 30_000,
+    firstOpenMs: 1000,
+    maxOpenMs: 60_000,
+  },
+  /** When we refuse work because we are overloaded ourselves, and how fast that grows and fades. */
+  shedding: {
+    loadFrom: 0.8,
+    loadUntil: 0.6,
+    heapFrom: 0.85,
+    heapUntil: 0.75,
+    escalateAfterMs: 3000,
+    relaxAfterMs: 10_000,
   },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,

@@ -18,6 +18,8 @@ export const errorCodes = [
   'too_many_upstream_sessions',
   'too_many_client_sessions',
   'queue_full',
+  'circuit_open',
+  'overloaded',
   'shutting_down',
   'cancelled',
   'upstream_timeout',

@@ -2,12 +2,13 @@ import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { z } from 'zod'
 import { legs, outcomes } from '../heartbeat/classify.ts'
 import type { HistoryEntry } from '../heartbeat/history.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { probeModes } from '../heartbeat/probe.ts'
 import { flapPenalty, isUnavailable, states } from '../heartbeat/verdict.ts'
 import type { Session } from '../sessions/session.ts'
 import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
 import type { ProcessTable } from '../upstreams/process-table.ts'
+import { circuitStates } from '../upstreams/breaker.ts'
 import { transports } from '../upstreams/upstream.ts'
 
 const milliseconds = z.number().nonnegative()
@@ -57,6 +58,14 @@ const upstreamSchema = z.strictObject({
   heartbeats: z.strictObject({ total: z.int(), failed: z.int(), success_rate_percent: z.number() }),
   tools: z.int().nullable(),
   requests_in_flight: z.int(),
+  circuit: z
+    .strictObject({
+      state: z.enum(circuitStates),
+      reason: z.string().nullable(),
+      retry_in_seconds: seconds.nullable(),
+    })
+    .nullable()
+    .describe('the circuit breaker of clients’ requests; null where there is none'),
   connections: z.strictObject({ active: z.int(), idle: z.int(), pending: z.int() }).nullable(),
   recent: z.array(beatSchema),
   failures: z.array(beatSchema),
@@ -215,6 +224,7 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     },
     tools: status.inventory?.size ?? null,
     requests_in_flight: upstream.requestsInFlight(),
+    circuit: debugCircuit(upstream),
     connections: upstream.connections() ?? null,
     recent: heartbeat.history.recent().map(debugBeat),
     failures: heartbeat.history.failures().map(debugBeat),
@@ -226,6 +236,13 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     })),
     process: debugProcess(upstream, processTable),
   }
+}
+
+function debugCircuit({ access }: Monitored): DebugUpstream['circuit'] {
+  const view = limitedOf(access)?.breaker.view()
+  if (!view) return null
+  const { state, reason = null, retryInMs } = view
+  return { state, reason, retry_in_seconds: retryInMs === undefined ? null : rounded(retryInMs / 1000) }
 }
 
 function debugProcess(upstream: Monitored, table: DebugInput['processTable']): DebugUpstream['process'] {

@@ -25,6 +25,7 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
+import type { BreakerOptions } from '../upstreams/breaker.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
 import { limited } from '../upstreams/queue.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
@@ -124,7 +125,8 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     method: () => probeMethod(),
   })
   const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own })
+  const onAnswered = () => access.breaker.signOfLife()
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own, onAnswered })
   let restarts = 0
   return {
     name,
@@ -160,6 +162,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     idleConnectionMs,
     clock: deps.clock,
     proxyFor: (url) => proxyFor(url, deps.env),
+    onCircuit: circuitEvents(deps, name),
     onTokenFailure: ({ message }) =>
       deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
   })
@@ -176,7 +179,9 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   })
   const own = launched?.own
   const onOpened = () => launched?.supervisor.ready()
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own, onOpened })
+  const onAnswered = () => pool.breaker.signOfLife()
+  const parts = { own, onOpened, onAnswered }
+  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, parts)
   return {
     name,
     transport: target.transport,
@@ -203,6 +208,16 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
 interface LaunchedTarget extends UrlTarget {
   readonly name: string
   readonly launch: Command
+}
+
+/** What is told when the circuit breaker of an upstream changes its mind. */
+function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: string): BreakerOptions['onChange'] {
+  return (from, to, reason) => {
+    if (to === 'open') instruments.countCircuitOpened(upstream)
+    const fields = { upstream, from, circuit: to, reason: redact(reason) }
+    if (to === 'open') log.warn(fields, 'requests to the upstream are refused for a while')
+    else log.info(fields, 'circuit breaker')
+  }
 }
 
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
@@ -274,6 +289,8 @@ export interface HeartbeatParts {
   readonly own?: OwnProcesses | undefined
   /** Hears of its openings. */
   readonly onOpened?: () => void
+  /** Hears of every answer to a probe of ours. */
+  readonly onAnswered?: () => void
 }
 
 /** The heartbeat of one upstream, with all that it tells metrics, traces and log. */
@@ -281,7 +298,7 @@ export function tunableHeartbeat(
   deps: HeartbeatDeps,
   { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
-  { own, onOpened = () => undefined }: HeartbeatParts = {},
+  { own, onOpened, onAnswered }: HeartbeatParts = {},
 ): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, redact } = deps
   const { transport } = target
@@ -306,7 +323,8 @@ export function tunableHeartbeat(
       const exemplar = tracing.exemplarOf(place)
       instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
       // Whoever asks for credentials is there: a launched server that does so has started.
-      if (result.opening && (isAnswered(outcome) || outcome === 'unauthorized')) onOpened()
+      if (result.opening && (isAnswered(outcome) || outcome === 'unauthorized')) onOpened?.()
+      if (leg === 'upstream' && isAnswered(outcome)) onAnswered?.()
       return place.traceId
     },
     onReport: report,

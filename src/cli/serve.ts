@@ -5,6 +5,8 @@ import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
+import { ownLoad } from '../heartbeat/load.ts'
+import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
@@ -12,10 +14,13 @@ import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
 import { ProtectedResources } from '../proxy/protected-resources.ts'
+import { Shedder } from '../proxy/shed.ts'
 import { Streams } from '../proxy/streams.ts'
 import { Sweep } from '../proxy/sweep.ts'
 import { bareUrl } from '../redaction.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
+import { heapRatio } from '../telemetry/own-load.ts'
+import type { Breaker } from '../upstreams/breaker.ts'
 import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
 import { StartGate } from '../upstreams/supervisor.ts'
@@ -89,6 +94,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     upstreams: () => [...fleet.all().values()],
     sessions: () => directory.all(),
     streams: () => streams.gauges(),
+    shedsTraces: () => shedder.sheds('trace'),
   })
   const { tracing, instruments: instrumented, scheduler } = parts
   // The admin listener stays until nearly the end, so that the shutdown itself can be watched.
@@ -98,6 +104,18 @@ export async function serve(options: ServeOptions): Promise<Running> {
   let dataServer: Server | undefined
   stop.add('close the data listener', () => dataServer && close(dataServer))
 
+  const shedder: Shedder = new Shedder({
+    clock,
+    fullness: () => ({ load: ownLoad(parts.readLoad()), heap: heapRatio() }),
+    onShed: (what) => instrumented.countShed(what),
+    onLevel: (given, { load, heap }) => {
+      const fields = { given_up: given, load_ratio: rounded(load), heap_ratio: rounded(heap) }
+      if (given.length > 0) log.warn(fields, 'mcp-vitals is overloaded')
+      else log.info(fields, 'mcp-vitals is overloaded no more')
+    },
+  })
+  shedder.start()
+  stop.add('stop looking at our own load', () => shedder.stop())
   const sweep = new Sweep(clock)
   stop.add('stop the sweep', () => sweep.stop())
   const streams = new Streams({
@@ -130,11 +148,14 @@ export async function serve(options: ServeOptions): Promise<Running> {
     onAnswered: (name) => {
       const upstream = fleet.get(name)
       const isOneProcess = upstream?.access.kind !== 'stdio' || upstream.access.upstream.sessionLines().length === 0
+      breakerOf(upstream)?.succeeded()
       upstream?.heartbeat.trafficAnswered(isOneProcess)
     },
     onFailed: (name, error) => {
       const kind = trafficEvidence(error)
-      if (kind) fleet.get(name)?.heartbeat.trafficFailed(kind, error.message)
+      const upstream = fleet.get(name)
+      if (kind || error.code === 'upstream_exited') breakerOf(upstream)?.failed(error.message)
+      if (kind) upstream?.heartbeat.trafficFailed(kind, error.message)
     },
   }
   const observing = { clock, instruments: instrumented, tracing, traffic }
@@ -144,6 +165,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
   const ownsAuthorization = () => reloader.config().auth.bearerToken !== undefined
   const carrying: BridgeDeps = {
     ...observing,
+    shedder,
     directory,
     sweep,
     streams,
@@ -270,6 +292,14 @@ function dataNames(config: Config) {
   const names = guardNames(config, config.listen)
   const { publicUrl } = config
   return publicUrl ? { ...names, allowedHosts: [...names.allowedHosts, publicUrl.hostname] } : names
+}
+
+function breakerOf(upstream: Monitored | undefined): Breaker | undefined {
+  return upstream && limitedOf(upstream.access)?.breaker
+}
+
+function rounded(ratio: number): number {
+  return Math.round(ratio * 100) / 100
 }
 
 const drainPollMs = 50

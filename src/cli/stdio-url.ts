@@ -6,6 +6,7 @@ import type { Monitored } from '../heartbeat/monitored.ts'
 import { peeringOf } from '../proxy/observe.ts'
 import { PipeBridge } from '../proxy/pipe-bridge.ts'
 import { PipeSession } from '../proxy/pipe-session.ts'
+import { noShedder } from '../proxy/shed.ts'
 import { Sweep } from '../proxy/sweep.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
 import { LastingLink } from '../upstreams/lasting-link.ts'
@@ -72,7 +73,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     upstream: name,
     link: (listener) => new LastingLink({ clock, listener, connect: (inner) => linkTo(inner) }),
     limits: pool,
-    admission: { clock, sweep, onRequest: (_name, change) => void (inFlight += change) },
+    admission: { clock, sweep, shedder: noShedder, onRequest: (_name, change) => void (inFlight += change) },
     maxLineBytes: defaults.maxLineBytes,
     events: {
       onClientMessage: (envelope) => watch(() => session.hearClient(envelope)),

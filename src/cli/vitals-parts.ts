@@ -52,6 +52,8 @@ export interface VitalsOptions {
   readonly upstreams: () => readonly Monitored[]
   readonly sessions: () => Iterable<Session>
   readonly streams: GaugeSources['streams']
+  /** Whether a span is given up now, because we are overloaded. */
+  readonly shedsTraces?: () => boolean
 }
 
 /** What every way to run us has: it measures, decides when to probe, and shows it all. */
@@ -82,6 +84,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     env,
     serviceVersion: version,
     redact,
+    ...(options.shedsTraces && { sheds: options.shedsTraces }),
     onExportError: (error) => log.warn({ reason: redact(error.message) }, 'spans could not be sent'),
   })
   stop.add('send the last spans', () => tracing.shutdown())
@@ -282,6 +285,7 @@ function upstreamGauges(upstream: Monitored): UpstreamGauges {
     requestsInFlight: upstream.requestsInFlight(),
     queueLength: limitedOf(upstream.access)?.queue.length,
     tools: inventory?.size,
+    circuit: limitedOf(upstream.access)?.breaker.view().state,
   }
 }
 

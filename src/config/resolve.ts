@@ -106,6 +106,7 @@ function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): RequestLimits
     maxInFlight: entry.max_in_flight,
     maxQueue: entry.max_queue,
     queueTimeoutMs: entry.queue_timeout_seconds * 1000,
+    hasBreaker: entry.circuit_breaker,
   }
 }
 

@@ -51,6 +51,7 @@ export const upstreamDefaults = {
   max_in_flight: defaults.requests.maxInFlight,
   max_queue: defaults.requests.maxQueue,
   queue_timeout_seconds: defaults.requests.queueTimeoutMs / 1000,
+  circuit_breaker: defaults.requests.hasBreaker,
   disabled: false,
 } as const
 
@@ -350,6 +351,11 @@ const upstream = z.strictObject({
     'How long a request waits for its turn before it is refused.',
     upstreamDefaults.queue_timeout_seconds,
   ),
+  circuit_breaker: setting(
+    z.boolean(),
+    'Whether requests are refused at once for a while after several before them failed.',
+    upstreamDefaults.circuit_breaker,
+  ),
   auth: setting(
     z.strictObject({
       bearer_file: setting(
@@ -480,4 +486,9 @@ export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>
 
 /** The keys of an upstream that bound what its server is asked at a time, and for how long. */
 export type LimitKey =
-  'stall_timeout_seconds' | 'request_timeout_seconds' | 'max_in_flight' | 'max_queue' | 'queue_timeout_seconds'
+  | 'stall_timeout_seconds'
+  | 'request_timeout_seconds'
+  | 'max_in_flight'
+  | 'max_queue'
+  | 'queue_timeout_seconds'
+  | 'circuit_breaker'

@@ -78,6 +78,8 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   too_many_upstream_sessions: 'inconclusive',
   too_many_client_sessions: 'inconclusive',
   queue_full: 'inconclusive',
+  circuit_open: 'inconclusive',
+  overloaded: 'inconclusive',
   shutting_down: 'inconclusive',
   cancelled: 'inconclusive',
   internal: 'inconclusive',

@@ -1,8 +1,10 @@
 import type { Clock } from '../clock.ts'
-import type { KnownError } from '../errors.ts'
+import { KnownError } from '../errors.ts'
 import type { Limited, Turn } from '../upstreams/queue.ts'
 import type { Envelope } from '../wire/envelope.ts'
+import type { Permit } from '../upstreams/breaker.ts'
 import { DeadlineWatch } from './deadlines.ts'
+import type { Shedder } from './shed.ts'
 import type { Sweep } from './sweep.ts'
 
 /** Its answer is a stream that lasts (MCP 2026-07-28, "Subscriptions"). */
@@ -30,6 +32,7 @@ export interface AdmissionDeps {
   readonly clock: Clock
   readonly sweep: Sweep
   readonly onRequest: (upstream: string, inFlight: 1 | -1) => void
+  readonly shedder: Pick<Shedder, 'refusal'>
 }
 
 export interface Answering {
@@ -48,6 +51,7 @@ export class Admission {
   readonly #server: Limited
   #claim: Claim = 'delivery'
   #turn: Turn | undefined
+  #permit: Permit | undefined
   #watch: DeadlineWatch | undefined
   #isCounted = false
   #isOver = false
@@ -58,12 +62,21 @@ export class Admission {
     this.#server = server
   }
 
-  /** Calls `go` at once, or when it is the request's turn, or with the reason why that will not come. */
-  enter(claim: Claim, go: (refusal?: KnownError) => void): void {
+  /**
+   * Calls `go` at once, or when it is the request's turn, or with the reason why that will not come. `method` is what
+   * is known of it by now. A server that is given time to recover keeps nobody waiting for a turn.
+   */
+  enter(claim: Claim, method: string | undefined, go: (refusal?: KnownError) => void): void {
     this.#claim = claim
     if (claim !== 'answer') return go()
+    const { breaker } = this.#server
+    const refusal = this.#deps.shedder.refusal(method) ?? breaker.refusal()
+    if (refusal) return go(refusal)
     const start = (turn: Turn) => {
       this.#turn = turn
+      const permit = breaker.enter()
+      if (permit instanceof KnownError) return go(permit)
+      this.#permit = permit
       go()
     }
     this.#turn = this.#server.queue.enter({ start, refuse: go })
@@ -85,7 +98,7 @@ export class Admission {
   /** What a long body is shows only when it has passed. */
   turnsOut(claim: Claim): void {
     this.#claim = claim
-    if (claim !== 'answer') this.#turn?.leave()
+    if (claim !== 'answer') this.#leave()
     if (claim !== 'stream') return
     this.#watch?.stop()
     this.#count(false)
@@ -102,7 +115,12 @@ export class Admission {
     this.#isOver = true
     this.#watch?.stop()
     this.#count(false)
+    this.#leave()
+  }
+
+  #leave(): void {
     this.#turn?.leave()
+    this.#permit?.release()
   }
 
   #count(isInFlight: boolean): void {
@@ -114,7 +132,7 @@ export class Admission {
 
 /** Delivers what nothing answers; rejects when the server does not take it in time. */
 export async function deliver(admission: Admission, send: () => Promise<void>): Promise<void> {
-  admission.enter('delivery', () => undefined)
+  admission.enter('delivery', undefined, () => undefined)
   try {
     await new Promise<void>((resolve, reject) => {
       admission.sent({ isExcused: () => false, onOverdue: reject })

@@ -164,7 +164,7 @@ export class BridgeSession implements LinkListener {
     if (this.#over) return this.#fail(waiting, new KnownError('session_not_found', 'the session ended'))
     reply.onGone(() => this.#clientGone(waiting))
     if (!this.#open.has(waiting)) return
-    admission.enter(claimOf(asked.envelope), (refusal) => {
+    admission.enter(claimOf(asked.envelope), asked.envelope.method, (refusal) => {
       if (refusal) this.#refuse(waiting, refusal)
       else this.#send(waiting)
     })

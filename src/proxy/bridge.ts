@@ -216,8 +216,10 @@ export class Bridge {
     transport: BridgeSession['transport'],
     envelope: Envelope | undefined,
   ): { readonly id: string; readonly session: BridgeSession } {
-    const { sessionLimits, directory, streams, instruments } = this.#deps
+    const { sessionLimits, directory, streams, instruments, shedder } = this.#deps
     const { upstream } = exchange
+    const overload = shedder.refusal('initialize')
+    if (overload) throw overload
     const client = clientOf(exchange, envelope)
     const refusal = refusalOf({ upstream, client }, [...this.#sessions.values()], sessionLimits)
     if (refusal) throw refusal

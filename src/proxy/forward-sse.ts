@@ -32,6 +32,11 @@ export class SseForwarder {
   /** GET: opens the stream of one client. */
   openStream(exchange: Exchange, endpoint: Endpoint): void {
     const { incoming, outgoing } = exchange
+    const overload = this.#deps.shedder.refusal('initialize')
+    if (overload) {
+      this.#deps.instruments.countRejected(overload.code)
+      return replyError(incoming, outgoing, overload)
+    }
     const passage = new StreamPassage(this.#deps, exchange, endpoint, this.#streams)
     outgoing.once('close', () => passage.close(new KnownError('cancelled', 'the client closed its stream')))
     passage.attach(

@@ -80,7 +80,8 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
       const passage = new Passage(deps, exchange, endpoint)
       const isEmpty = body.length === 0
       const envelope = isEmpty ? undefined : readEnvelope(body)
-      passage.enter(incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming), (refusal) => {
+      const claim = incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming)
+      passage.enter(claim, envelope?.method, (refusal) => {
         // Only now, so that the time in the queue does not count as the server's.
         if (!isEmpty) passage.requestRead(envelope)
         if (refusal) passage.refuse(refusal)
@@ -90,7 +91,7 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
     return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
   }
   const passage = new Passage(deps, exchange, endpoint)
-  passage.enter(claimBefore(incoming), (refusal) => {
+  passage.enter(claimBefore(incoming), requestHeader(exchange, headerNames.method), (refusal) => {
     if (refusal) return passage.refuse(refusal)
     const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
     body.once('error', (error) => {
@@ -148,9 +149,9 @@ class Passage {
   }
 
   /** Calls `go` when it is the message's turn, or with the reason why that will not come. */
-  enter(claim: Claim, go: (refusal?: KnownError) => void): void {
+  enter(claim: Claim, method: string | undefined, go: (refusal?: KnownError) => void): void {
     this.#exchange.outgoing.once('close', () => this.#clientGone())
-    this.#admission.enter(claim, go)
+    this.#admission.enter(claim, method, go)
   }
 
   requestRead(envelope: Envelope | undefined): void {

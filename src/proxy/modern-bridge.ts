@@ -93,7 +93,7 @@ export class ModernBridge {
     // In the modern era the end of the client's connection is the cancellation.
     waiting.reply.onGone(() => this.#cancel(waiting))
     if (waiting.isOver) return
-    waiting.admission.enter(claimOf(envelope), (refusal) => {
+    waiting.admission.enter(claimOf(envelope), envelope.method, (refusal) => {
       if (refusal) this.#refuse(waiting, refusal)
       else void this.#serve(waiting)
     })

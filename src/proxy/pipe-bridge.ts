@@ -189,7 +189,7 @@ export class PipeBridge implements LinkListener {
       const waiting: Waiting = { envelope, admission, over }
       const id = envelope.id ?? 'null'
       this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), waiting])
-      admission.enter(claimOf(envelope), (refusal) => {
+      admission.enter(claimOf(envelope), envelope.method, (refusal) => {
         if (refusal) return this.#fail(waiting, refusal)
         admission.sent({
           isExcused: () => this.#isHeld || this.#serverAsks.size > 0,

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ErrorCode, KnownError } from '../errors.ts'
+import { CircuitOpen } from '../upstreams/breaker.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { type Exchange, holdWholeBytes } from './exchange.ts'
 
@@ -25,6 +26,8 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   too_many_upstream_sessions: { status: 503, rpcCode: -32000 },
   too_many_client_sessions: { status: 503, rpcCode: -32000 },
   queue_full: { status: 503, rpcCode: -32000 },
+  circuit_open: { status: 503, rpcCode: -32000 },
+  overloaded: { status: 503, rpcCode: -32000 },
   shutting_down: { status: 503, rpcCode: -32000 },
   cancelled: { status: 499, rpcCode: -32000 },
   upstream_timeout: { status: 504, rpcCode: -32000 },
@@ -91,7 +94,7 @@ export function replyError(
   outgoing.writeHead(status, {
     'content-type': 'application/json',
     'content-length': body.length,
-    ...(status === 503 && { 'retry-after': '1' }),
+    ...(status === 503 && { 'retry-after': String(error instanceof CircuitOpen ? error.retryAfterSeconds : 1) }),
     ...(code === 'unauthorized' && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
     // What the server behind a bridge wants, so that the client can get it.
     ...(refusal?.challenge !== undefined && { 'www-authenticate': refusal.challenge }),

@@ -74,7 +74,7 @@ export class SsePost {
       deps.directory.touch(stream.session)
     }
     exchange.outgoing.once('close', () => this.#clientGone())
-    this.#admission.enter(claimOf(this.#envelope), (refusal) => {
+    this.#admission.enter(claimOf(this.#envelope), this.#envelope?.method, (refusal) => {
       this.#beginAll()
       if (refusal) this.#refuse(refusal)
       else this.#send()

@@ -1,4 +1,5 @@
 import type { Attributes, BatchObservableResult, Meter, Observable } from '@opentelemetry/api'
+import { type CircuitState, circuitStates } from '../upstreams/breaker.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import type { UpstreamUsage } from '../upstreams/usage-meter.ts'
 import { AttributeSets } from './attribute-sets.ts'
@@ -22,6 +23,8 @@ export interface UpstreamGauges {
   readonly requestsInFlight: number
   /** Absent where nothing queues. */
   readonly queueLength?: number | undefined
+  /** The state of the circuit breaker; absent where there is none. */
+  readonly circuit?: CircuitState | undefined
   readonly tools?: number | undefined
 }
 
@@ -109,6 +112,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     requestsInFlight: gauge(meter, metrics.upstreamRequestsInFlight),
     queueLength: gauge(meter, metrics.upstreamQueueLength),
     tools: gauge(meter, metrics.upstreamTools),
+    circuit: gauge(meter, metrics.upstreamCircuit),
     residentMemory: gauge(meter, metrics.processResidentMemory),
     openFds: gauge(meter, metrics.processOpenFds),
     threads: gauge(meter, metrics.processThreads),
@@ -140,6 +144,10 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
         1,
         sets.of(key, () => ({ ...withTransport, [label.method]: probe })),
       )
+    }
+    for (const state of reading.circuit ? circuitStates : []) {
+      const attributes = sets.of(`${upstream}\0circuit\0${state}`, () => ({ ...named, [label.state]: state }))
+      result.observe(on.circuit, state === reading.circuit ? 1 : 0, attributes)
     }
     for (const state of sources.states) {
       const key = `${upstream}\0${transport}\0${state}`

@@ -54,6 +54,10 @@ export interface EndedStream {
   readonly durationSeconds: number
 }
 
+/** What is given up while we are overloaded, the most dispensable first. */
+export const sheddable = ['trace', 'session', 'tool_call'] as const
+export type Sheddable = (typeof sheddable)[number]
+
 /** Why a message could not be delivered: the server's (`noise`, `line_too_long`), or nobody is there to take it. */
 export const dropReasons = ['noise', 'line_too_long', 'client_gone', 'no_request', 'no_stream'] as const
 export type DropReason = (typeof dropReasons)[number]
@@ -71,6 +75,8 @@ export interface Instruments {
   countUnparsed(upstream: string): void
   countRejected(reason: string): void
   countDropped(upstream: string, reason: DropReason): void
+  countShed(what: Sheddable): void
+  countCircuitOpened(upstream: string): void
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
@@ -118,7 +124,10 @@ export function instruments(options: {
   const unparsed = countedBy(meter, metrics.unparsedMessages, label.upstream)
   const rejected = countedBy(meter, metrics.rejectedRequests, label.reason)
   const dropped = countedBy(meter, metrics.droppedMessages, label.upstream, label.reason)
+  const shed = countedBy(meter, metrics.shed, label.what)
+  const circuitsOpened = countedBy(meter, metrics.upstreamCircuitOpened, label.upstream)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
+  for (const what of sheddable) shed.init(what)
 
   return {
     labels,
@@ -133,6 +142,8 @@ export function instruments(options: {
     countUnparsed: unparsed.count,
     countRejected: (reason) => rejected.count(errorTypeLabel(reason)),
     countDropped: dropped.count,
+    countShed: shed.count,
+    countCircuitOpened: circuitsOpened.count,
     initUpstream: (upstream, transport) => {
       heartbeats.init(upstream, transport)
       // The client's transport: a stdio server is reached by Streamable HTTP.
@@ -142,7 +153,7 @@ export function instruments(options: {
       }
       for (const reason of restartReasons) restarts.init(upstream, reason)
       for (const reason of dropReasons) dropped.init(upstream, reason)
-      for (const counter of [inventoryChanges, unparsed, labelOverflow]) counter.init(upstream)
+      for (const counter of [inventoryChanges, unparsed, labelOverflow, circuitsOpened]) counter.init(upstream)
     },
   }
 }

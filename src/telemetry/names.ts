@@ -281,6 +281,24 @@ export const metrics = {
     live: true,
     help: 'Requests that wait for their turn.',
   },
+  upstreamCircuit: {
+    instrument: 'mcp.upstream.circuit.state',
+    family: 'mcp_upstream_circuit_state',
+    kind: 'gauge',
+    unit: '',
+    labels: [label.upstream, label.state],
+    live: true,
+    help: '1 for the state of the circuit breaker in front of the server, 0 for the others.',
+  },
+  upstreamCircuitOpened: {
+    instrument: 'mcp.upstream.circuit.opened',
+    family: 'mcp_upstream_circuit_opened_total',
+    kind: 'counter',
+    unit: '',
+    labels: [label.upstream],
+    live: true,
+    help: 'Times that the circuit breaker began to refuse requests to the server.',
+  },
   upstreamTools: {
     instrument: 'mcp.upstream.tools',
     family: 'mcp_upstream_tools',
@@ -382,7 +400,7 @@ export const metrics = {
     help: 'Unix time of the last successful load of the configuration.',
   },
   correlatedFailure: {
-    instrument: 'mcp.vitals.correlated_failure',
+    instrument: 'mcp_vitals.correlated_failure',
     family: 'mcp_vitals_correlated_failure',
     kind: 'gauge',
     unit: '',
@@ -405,7 +423,7 @@ export const metrics = {
     kind: 'counter',
     unit: '{item}',
     labels: [label.what],
-    live: false,
+    live: true,
     help: 'What was given up because we were overloaded.',
   },
   labelOverflow: {

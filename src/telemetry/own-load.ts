@@ -1,5 +1,12 @@
 import { type EventLoopUtilization, monitorEventLoopDelay, performance as perf } from 'node:perf_hooks'
+import { getHeapStatistics } from 'node:v8'
 import type { Clock } from '../clock.ts'
+
+/** How full our heap is, from 0 to 1, where 1 ends the process. */
+export function heapRatio(): number {
+  const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics()
+  return used / limit
+}
 
 /** How busy our own event loop is, over the last window. */
 export interface LoopLoad {

@@ -112,6 +112,8 @@ export async function tracing(options: {
   readonly redact?: Redact
   /** Hears of every batch of spans that could not be sent. */
   readonly onExportError?: (error: Error) => void
+  /** Whether a span that would be kept is given up, because we are overloaded. */
+  readonly sheds?: () => boolean
   /** Takes the spans in place of the exporter; for tests. */
   readonly spanProcessor?: SpanProcessor
 }): Promise<Tracing> {
@@ -119,7 +121,8 @@ export async function tracing(options: {
   const url = settings.kind === 'otlp' ? settings.url : undefined
   const ids = new TraceIds(options.random ?? Math.random)
   const processor = options.spanProcessor ?? (url ? await otlpProcessor(url, options.onExportError) : undefined)
-  if (!processor) return tracesOf({ ids, recorder: undefined, exportsTo: undefined, shutdown: async () => {} })
+  if (!processor)
+    return tracesOf({ ids, recorder: undefined, exportsTo: undefined, sheds: () => false, shutdown: async () => {} })
 
   const { TracerProvider, AlwaysOnSampler } = await import('@opentelemetry/sdk-trace')
   const provider = new TracerProvider({
@@ -133,7 +136,8 @@ export async function tracing(options: {
     sampling: settings.kind === 'otlp' ? settings.sampling : samplingOf(options.env),
     redact: options.redact ?? ((text: string) => text),
   }
-  return tracesOf({ ids, recorder, exportsTo: url, shutdown: () => provider.shutdown() })
+  const sheds = options.sheds ?? (() => false)
+  return tracesOf({ ids, recorder, exportsTo: url, sheds, shutdown: () => provider.shutdown() })
 }
 
 async function otlpProcessor(url: string, onExportError: ((error: Error) => void) | undefined): Promise<SpanProcessor> {
@@ -199,10 +203,11 @@ interface TracingParts {
   readonly ids: TraceIds
   readonly recorder: Recorder | undefined
   readonly exportsTo: string | undefined
+  readonly sheds: () => boolean
   readonly shutdown: () => Promise<void>
 }
 
-function tracesOf({ ids, recorder, exportsTo, shutdown }: TracingParts): Tracing {
+function tracesOf({ ids, recorder, exportsTo, sheds, shutdown }: TracingParts): Tracing {
   return {
     exportsTo,
     shutdown,
@@ -211,7 +216,8 @@ function tracesOf({ ids, recorder, exportsTo, shutdown }: TracingParts): Tracing
       const http = remoteContext(start.http)
       const parent = meta ?? http
       const { traceId, spanId } = ids.next(parent?.traceId)
-      if (!recorder || !isSampled(recorder.sampling, parent, traceId)) return unrecorded(traceId, spanId)
+      const isKept = recorder !== undefined && isSampled(recorder.sampling, parent, traceId)
+      if (!isKept || sheds()) return unrecorded(traceId, spanId)
       const links = meta && http ? [{ context: http }] : []
       return recorded(recorder, startSpan(recorder.tracer, { kind: SpanKind.SERVER, start, parent, links }))
     },

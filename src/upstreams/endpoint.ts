@@ -5,6 +5,7 @@ import { readBearerFile, tokenInFile } from './bearer-file.ts'
 import type { Credentials } from './credentials.ts'
 import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
 import { type OauthOptions, type TokenClient, tokenClient } from './oauth.ts'
+import type { BreakerOptions } from './breaker.ts'
 import { type Limited, limited } from './queue.ts'
 import { TokenCache, type TokenCacheOptions } from './token-cache.ts'
 import type { UrlTarget } from './upstream.ts'
@@ -36,9 +37,16 @@ export function endpoint(
     readonly proxyFor?: (url: URL) => URL | undefined
     /** Hears why there is no new token for the server. */
     readonly onTokenFailure?: (error: KnownError) => void
+    readonly onCircuit?: BreakerOptions['onChange']
   },
 ): UpstreamEndpoint {
-  const { clock = systemClock, proxyFor = () => undefined, onTokenFailure = () => undefined, ...connecting } = options
+  const {
+    clock = systemClock,
+    proxyFor = () => undefined,
+    onTokenFailure = () => undefined,
+    onCircuit,
+    ...connecting
+  } = options
   const { url, tls, credentials } = target
   const pool = new HttpPool({ ...connecting, url, tls, proxy: proxyFor(url) })
   const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
@@ -52,7 +60,7 @@ export function endpoint(
     headers,
     clientHost,
     replaced,
-    ...limited(clock, target),
+    ...limited(clock, target, onCircuit),
     send: (request: HttpRequest, handler: HttpResponseHandler) => pool.send(request, handler),
     stats: () => pool.stats(),
     close: () => pool.close(),

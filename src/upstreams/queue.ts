@@ -1,16 +1,23 @@
 import type { Clock, Timer } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
+import { Breaker, type BreakerOptions } from './breaker.ts'
 import type { RequestLimits, Target } from './upstream.ts'
 
 /** A server as the limits of its clients' requests see it; our own heartbeats know none. */
 export interface Limited {
   readonly limits: RequestLimits
   readonly queue: RequestQueue
+  readonly breaker: Breaker
 }
 
-export function limited(clock: Clock, { limits = defaults.requests }: Pick<Target, 'limits'>): Limited {
-  return { limits, queue: new RequestQueue(clock, limits) }
+export function limited(
+  clock: Clock,
+  { limits = defaults.requests }: Pick<Target, 'limits'>,
+  onCircuit?: BreakerOptions['onChange'],
+): Limited {
+  const breaker = new Breaker({ clock, isEnabled: limits.hasBreaker === true, onChange: onCircuit })
+  return { limits, queue: new RequestQueue(clock, limits), breaker }
 }
 
 type QueueLimits = Pick<RequestLimits, 'maxInFlight' | 'maxQueue' | 'queueTimeoutMs'>

@@ -34,6 +34,8 @@ export interface RequestLimits {
   /** Requests that wait until it has finished one, and for how long. */
   readonly maxQueue: number
   readonly queueTimeoutMs: number
+  /** Whether requests are refused for a while after others failed; not unless given. */
+  readonly hasBreaker?: boolean
 }
 
 /** How we prove who we are and check who the server is; PEM texts, not files. */

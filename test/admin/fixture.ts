@@ -57,9 +57,10 @@ export function monitoring() {
         onNewFailure: () => {},
       },
     })
-    const monitored = {
+    const monitored: Monitored = {
       name,
       transport,
+      access: { kind: 'pipe' },
       heartbeat,
       prober,
       processes: () => [],
@@ -68,7 +69,7 @@ export function monitoring() {
       requestsInFlight: () => 0,
       stop: () => heartbeat.stop(),
       ...parts,
-    } as Monitored // Nothing here reaches for its `access`.
+    }
     upstreams.push(monitored)
     heartbeat.start()
     return { prober, heartbeat }
@@ -99,6 +100,7 @@ export function shownUpstream(changes: Partial<DebugUpstream> = {}): DebugUpstre
     heartbeats: { total: 1234, failed: 0, success_rate_percent: 100 },
     tools: 13,
     requests_in_flight: 0,
+    circuit: null,
     connections: null,
     recent: [],
     failures: [],

@@ -14,6 +14,7 @@ import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
 import { guard } from '../../src/proxy/guard.ts'
 import { Streams } from '../../src/proxy/streams.ts'
+import { noShedder } from '../../src/proxy/shed.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
 import type { Instruments } from '../../src/telemetry/instruments.ts'
@@ -35,6 +36,8 @@ const instruments: Instruments = {
   countUnparsed: nothing,
   countRejected: nothing,
   countDropped: nothing,
+  countShed: nothing,
+  countCircuitOpened: nothing,
   labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
   initUpstream: nothing,
 }
@@ -52,6 +55,7 @@ const clock = systemClock
 const sweep = new Sweep(clock)
 const forwarding: ForwardDeps = {
   clock,
+  shedder: noShedder,
   instruments,
   tracing,
   traffic: { onAnswered: nothing, onFailed: nothing },

@@ -23,7 +23,7 @@ function setting() {
     inFlight += change
     if (inFlight < 0) throw new Error('fewer than none in flight')
   }
-  const admission = () => new Admission({ clock, sweep, onRequest }, 'u', server)
+  const admission = () => new Admission({ clock, sweep, onRequest, shedder: { refusal: () => undefined } }, 'u', server)
   return { clock, queue: server.queue, admission, inFlight: () => inFlight }
 }
 
@@ -86,7 +86,7 @@ it('whatever happens in whatever order, the counts agree with it, and are 0 at t
       const enter = (claim: Claim) => {
         const one: Modelled = { admission: admission(), claim, state: 'queued', isAbandoned: false }
         all.push(one)
-        one.admission.enter(claim, (refusal) => {
+        one.admission.enter(claim, undefined, (refusal) => {
           one.state = refusal ? 'over' : 'asked'
           if (refusal) one.admission.over()
           else one.admission.sent({ isExcused: () => false, onOverdue: () => end(one) })

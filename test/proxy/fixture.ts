@@ -50,6 +50,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly idleLimitMs?: number
   readonly clock?: Clock
   readonly keepAliveMs?: number
+  readonly shedder?: ForwardDeps['shedder']
   readonly publicUrl?: string | undefined
 }
 
@@ -133,6 +134,7 @@ export async function startProxy(options: ProxyOptions) {
     maxBodyBytes,
     ownsAuthorization,
     onRequest,
+    shedder: options.shedder ?? { refusal: () => undefined },
     protectedResources:
       options.publicUrl === undefined
         ? undefined
@@ -272,6 +274,8 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
     countUnparsed: (upstream) => tell(told.unparsed, upstream),
     countRejected: (reason) => tell(told.rejected, reason),
     countDropped: (_upstream, reason) => tell(told.dropped, reason),
+    countShed: () => undefined,
+    countCircuitOpened: () => undefined,
     labels: {
       admit: (_upstream, kind, names) => void told.admitted.push(...names.map((name) => `${kind} ${name}`)),
       bound: (_upstream, _kind, name) => name,

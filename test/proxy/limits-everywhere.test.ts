@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { KnownError } from '../../src/errors.ts'
 import { limitedOf } from '../../src/heartbeat/monitored.ts'
 import { eventually } from '../support/eventually.ts'
 import {
@@ -25,11 +26,13 @@ function errorOf({ message }: Got) {
   return { id, code: error?.code, reason: error?.data?.reason }
 }
 
-function queueOf({ proxy }: Path) {
+function limitsOf({ proxy }: Path) {
   const access = proxy.access.get('u')
   if (!access || access.kind === 'pipe') throw new Error('nobody reaches u')
-  return limitedOf(access).queue
+  return limitedOf(access)
 }
+
+const queueOf = (path: Path) => limitsOf(path).queue
 
 async function waiting(path: Path, inFlight: number, queued: number): Promise<void> {
   const now = () => `${path.proxy.inFlight('u')} in flight, ${queueOf(path).length} queued`
@@ -41,6 +44,32 @@ async function waiting(path: Path, inFlight: number, queued: number): Promise<vo
 const statusOf = (client: string, status: number) => (client === 'sse' ? 202 : status)
 
 describe.each(pairs)('%s client, %s server', (client, server) => {
+  it('a server that is given time to recover is not asked: 503, until one request may try', async () => {
+    const path = await open(client, server, { limits: { hasBreaker: true } })
+    expect((await path.ask(1, 'ping')).status).toBe(statusOf(client, 200))
+    const { breaker } = limitsOf(path)
+    for (let n = 0; n < 5; n++) breaker.failed('refused')
+    const refused = await path.ask(2, 'ping')
+    expect(refused.status).toBe(503)
+    expect(errorOf(refused)).toEqual({ id: 2, code: -32000, reason: 'circuit_open' })
+    expect(path.proxy.told.rejected).toEqual(['circuit_open'])
+    await path.clock.advance(1000)
+    expect(errorOf(await path.ask(3, 'ping')).code).toBeUndefined()
+    await waiting(path, 0, 0)
+  })
+
+  it('what is given up while we are overloaded gets 503, and nothing else does', async () => {
+    let isOverloaded = false
+    const refusal = (method: string | undefined) =>
+      isOverloaded && method === 'tools/call' ? new KnownError('overloaded', 'too much') : undefined
+    const path = await open(client, server, { shedder: { refusal } })
+    isOverloaded = true
+    const refused = await path.ask(1, 'tools/call')
+    expect(refused.status).toBe(503)
+    expect(errorOf(refused)).toEqual({ id: 1, code: -32000, reason: 'overloaded' })
+    expect((await path.ask(2, 'ping')).status).toBe(statusOf(client, 200))
+  })
+
   it('a request that the server leaves unanswered is given up: 504, and the server hears so', async () => {
     const path = await open(client, server)
     const asked = path.ask(7, 'silent')

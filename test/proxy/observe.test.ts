@@ -43,6 +43,8 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         countUnparsed: unused,
         countRejected: unused,
         countDropped: unused,
+        countShed: unused,
+        countCircuitOpened: unused,
         labels: { admit: unused, bound: (_upstream, _kind, name) => name },
         initUpstream: unused,
       },

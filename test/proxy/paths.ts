@@ -1,3 +1,4 @@
+import type { RequestLimits } from '../../src/upstreams/upstream.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Message, initializeMessage, modernPost, openPost, openSession } from '../support/rpc.ts'
@@ -163,7 +164,7 @@ export const pairs: readonly (readonly [client: ClientKind, server: ServerKind])
 ]
 
 export interface PathOptions extends Omit<Partial<ProxyOptions>, 'upstreams' | 'clock'> {
-  readonly limits?: Partial<Record<'stallTimeoutMs' | 'requestTimeoutMs' | 'maxInFlight' | 'maxQueue', number>>
+  readonly limits?: Partial<RequestLimits>
 }
 
 /** Opens one path in virtual time; what it opens is closed by `closers`. */

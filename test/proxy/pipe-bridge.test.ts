@@ -9,7 +9,7 @@ import { Sweep } from '../../src/proxy/sweep.ts'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { LastingLink } from '../../src/upstreams/lasting-link.ts'
 import { type Link, type LinkListener, httpLink, sseLink } from '../../src/upstreams/link.ts'
-import { RequestQueue } from '../../src/upstreams/queue.ts'
+import { limited } from '../../src/upstreams/queue.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 import { eventually } from '../support/eventually.ts'
 import { fakeClock } from '../support/fake-clock.ts'
@@ -43,8 +43,13 @@ function bridged({ link, clock, highWaterMark = 1 << 20 }: Made) {
     clock,
     upstream: 'u',
     link,
-    limits: { limits, queue: new RequestQueue(clock, limits) },
-    admission: { clock, sweep: new Sweep(clock), onRequest: (_name, change) => void (inFlight += change) },
+    limits: limited(clock, { limits }),
+    admission: {
+      clock,
+      sweep: new Sweep(clock),
+      shedder: { refusal: () => undefined },
+      onRequest: (_name, change) => void (inFlight += change),
+    },
     maxLineBytes: 1000,
     events: {
       onClientMessage: () => {},

@@ -1,0 +1,173 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { defaults } from '../../src/defaults.ts'
+import { KnownError } from '../../src/errors.ts'
+import {
+  Breaker,
+  type Circuit,
+  afterFailure,
+  afterNothing,
+  afterSignOfLife,
+  afterSuccess,
+  closedCircuit,
+  pass,
+} from '../../src/upstreams/breaker.ts'
+import { fakeClock } from '../support/fake-clock.ts'
+
+const quiet = { ok: 0, failed: 0 }
+const open = (untilMs: number, openForMs = 1000): Circuit => ({ kind: 'open', untilMs, openForMs, reason: 'why' })
+const halfOpen = (isTrying: boolean, openForMs = 1000): Circuit => ({
+  kind: 'half_open',
+  isTrying,
+  openForMs,
+  reason: 'why',
+})
+
+describe('the law (control-law.md, "HTTP upstreams")', () => {
+  it('opens at the fifth failure in a row, for one second', () => {
+    let circuit = closedCircuit
+    for (const inRow of [1, 2, 3, 4]) {
+      circuit = afterFailure(circuit, quiet, 'refused', 5000)
+      expect(circuit).toEqual({ kind: 'closed', failuresInRow: inRow })
+    }
+    expect(afterFailure(circuit, quiet, 'refused', 5000)).toEqual({
+      kind: 'open',
+      untilMs: 6000,
+      openForMs: 1000,
+      reason: '5 requests in a row failed, the last one: refused',
+    })
+    expect(afterSuccess(circuit)).toEqual(closedCircuit)
+  })
+
+  it.each([
+    [7, 2, 'closed'],
+    [8, 2, 'closed'],
+    [7, 3, 'open'],
+    [0, 10, 'open'],
+  ])('%i successes and %i failures within 30 s: %s', (ok, failed, kind) => {
+    expect(afterFailure(closedCircuit, { ok, failed }, 'reset', 0).kind).toBe(kind)
+  })
+
+  it.each([
+    ['closed, so it goes', closedCircuit, 0, { kind: 'pass', isTrial: false }],
+    ['open, so it does not', open(1000), 999, { kind: 'refused', retryInMs: 1, reason: 'why' }],
+    ['open until now, so it is the trial', open(1000), 1000, { kind: 'pass', isTrial: true, circuit: halfOpen(true) }],
+    ['half open, so it is the trial', halfOpen(false), 0, { kind: 'pass', isTrial: true, circuit: halfOpen(true) }],
+    ['half open with a trial under way', halfOpen(true), 0, { kind: 'refused', retryInMs: 1000, reason: 'why' }],
+  ])('a request meets it %s', (_what, circuit, nowMs, expected) => {
+    expect(pass(circuit, nowMs)).toMatchObject(expected)
+  })
+
+  it('a failed trial doubles the wait, up to a minute; a failure that was under way before changes nothing', () => {
+    let circuit = halfOpen(true)
+    const waits: number[] = []
+    for (let trial = 0; trial < 8; trial++) {
+      const next = afterFailure(circuit, quiet, 'refused', 0)
+      if (next.kind !== 'open') throw new Error(`the circuit is ${next.kind}`)
+      waits.push(next.openForMs)
+      expect(afterFailure(next, quiet, 'refused', 10)).toBe(next)
+      circuit = halfOpen(true, next.openForMs)
+    }
+    expect(waits).toEqual([2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000])
+  })
+
+  it('a success closes it, a sign of life lets the next request try, a trial that tells nothing is tried again', () => {
+    expect(afterSuccess(halfOpen(true))).toEqual(closedCircuit)
+    expect(afterSuccess(open(1000))).toEqual(closedCircuit)
+    expect(afterSignOfLife(open(1000))).toEqual(halfOpen(false))
+    expect(afterSignOfLife(halfOpen(true))).toEqual(halfOpen(true))
+    expect(afterNothing(halfOpen(true))).toEqual(halfOpen(false))
+    expect(afterNothing(closedCircuit)).toEqual(closedCircuit)
+  })
+})
+
+describe('Breaker', () => {
+  function breaker(isEnabled = true) {
+    const clock = fakeClock()
+    const changes: string[] = []
+    const made = new Breaker({ clock, isEnabled, onChange: (from, to) => changes.push(`${from} → ${to}`) })
+    const fail = (times: number) => {
+      for (let n = 0; n < times; n++) made.failed('refused')
+    }
+    const enter = () => made.enter()
+    return { clock, made, changes, fail, enter, isRefused: () => enter() instanceof KnownError }
+  }
+
+  it('refuses with the time to wait, tries once, and closes at the first success', async () => {
+    const { clock, made, changes, fail, isRefused } = breaker()
+    fail(5)
+    expect(made.refusal()).toMatchObject({
+      code: 'circuit_open',
+      retryAfterSeconds: 1,
+      message: 'the server is given 1 s to recover: 5 requests in a row failed, the last one: refused',
+    })
+    await clock.advance(1000)
+    expect(made.refusal()).toBeUndefined()
+    expect([isRefused(), isRefused(), made.view().state]).toEqual([false, true, 'half_open'])
+    made.succeeded()
+    expect([isRefused(), made.view().state]).toEqual([false, 'closed'])
+    expect(changes).toEqual(['closed → open', 'open → half_open', 'half_open → closed'])
+  })
+
+  it('a trial whose client left without an answer lets the next one try', async () => {
+    const { clock, fail, enter, isRefused } = breaker()
+    fail(5)
+    await clock.advance(1000)
+    const permit = enter()
+    if (permit instanceof KnownError) throw permit
+    expect(isRefused()).toBe(true)
+    permit.release()
+    expect(isRefused()).toBe(false)
+  })
+
+  it('forgets after 30 s, and what was before an outage', async () => {
+    const { clock, made, fail } = breaker()
+    for (let n = 0; n < 9; n++) made.succeeded()
+    fail(2)
+    await clock.advance(30_000)
+    made.succeeded()
+    fail(3)
+    expect(made.view().state).toBe('closed')
+    fail(2)
+    expect(made.view().state).toBe('open')
+    made.succeeded()
+    made.failed('refused')
+    expect(made.view().state).toBe('closed')
+  })
+
+  it('that is switched off lets everything pass', () => {
+    const { made, fail, isRefused } = breaker(false)
+    fail(100)
+    expect([isRefused(), made.view().state]).toEqual([false, 'closed'])
+  })
+
+  it('never lets more than one try while half open, never refuses for longer than a minute, and closes again', async () => {
+    const step = fc.oneof(
+      fc.constant('enter' as const),
+      fc.constant('fail' as const),
+      fc.constant('succeed' as const),
+      fc.constant('life' as const),
+      fc.nat({ max: 120_000 }),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const { clock, made, enter } = breaker()
+        let tries = 0
+        for (const one of steps) {
+          if (typeof one === 'number') await clock.advance(one)
+          else if (one === 'fail') made.failed('refused')
+          else if (one === 'succeed') made.succeeded()
+          else if (one === 'life') made.signOfLife()
+          else if (enter() instanceof KnownError) expect(made.view().state).not.toBe('closed')
+          else if (made.view().state === 'half_open') tries += 1
+          if (made.view().state !== 'half_open') tries = 0
+          expect(tries).toBeLessThanOrEqual(1)
+          expect(made.view().retryInMs ?? 0).toBeLessThanOrEqual(defaults.breaker.maxOpenMs)
+        }
+        made.succeeded()
+        expect([enter() instanceof KnownError, made.view().state]).toEqual([false, 'closed'])
+      }),
+      { numRuns: 200 },
+    )
+  })
+})

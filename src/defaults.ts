@@ -38,6 +38,9 @@ export const defaults = {
     goodsToHealthy: 2,
     probesPerSecond: 50,
     probesInFlight: 16,
+    /** How long a client's session is idle before its server is asked inside it, and what it waits after a miss. */
+    sessionPingSeconds: 60,
+    sessionRetryMs: 10_000,
     recentKept: 20,
     failuresKept: 20,
   },

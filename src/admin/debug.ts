@@ -5,6 +5,7 @@ import type { HistoryEntry } from '../heartbeat/history.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { probeModes } from '../heartbeat/probe.ts'
 import { flapPenalty, isUnavailable, states } from '../heartbeat/verdict.ts'
+import { type LegHealth, sessionStates, stateOf, worstOf } from '../sessions/health.ts'
 import type { Session } from '../sessions/session.ts'
 import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
 import type { ProcessTable } from '../upstreams/process-table.ts'
@@ -93,6 +94,14 @@ const upstreamSchema = z.strictObject({
     .describe('null where mcp-vitals starts no process'),
 })
 
+const legHealthSchema = z.strictObject({
+  state: z.enum(sessionStates),
+  heartbeats: z.int(),
+  misses: z.int().describe('in a row'),
+  round_trip_ms: milliseconds.nullable().describe('of the last answer; null before the first'),
+  seconds_ago: seconds.nullable().describe('since the last one was over; null before the first'),
+})
+
 const sessionSchema = z.strictObject({
   upstream: z.string(),
   transport: z.enum(transports).describe("the client's"),
@@ -105,6 +114,11 @@ const sessionSchema = z.strictObject({
   pending_messages: z.int(),
   open_streams: z.int(),
   messages: z.int(),
+  state: z.enum(sessionStates).describe('the worse of the two below; unasked while no heartbeat was due'),
+  heartbeats: z.strictObject({
+    session: legHealthSchema.describe('towards the server'),
+    client: legHealthSchema.describe('towards the client'),
+  }),
 })
 
 /** The answer of `/debug/heartbeat`. */
@@ -157,7 +171,7 @@ export function debugReport(input: DebugInput): DebugReport {
   const readingOf = (name: string) => readings.get(name) ?? emptyReading([])
   const all = upstreams.map(({ name }) => readingOf(name))
   const sum = (pick: (reading: UpstreamReading) => number) => all.reduce((total, reading) => total + pick(reading), 0)
-  const troubled = new Set(upstreams.filter(isTroubled).map(({ name }) => name))
+  const hasIssues = issuesOf(upstreams)
   const measured = sum((reading) => reading.rttCount)
   const total = sum((reading) => reading.heartbeats)
   const answered = sum((reading) => reading.answered)
@@ -172,7 +186,7 @@ export function debugReport(input: DebugInput): DebugReport {
       failed_heartbeats: failed,
       overall_success_rate: successPercent(answered, failed),
       average_response_time_ms: measured === 0 ? 0 : rounded((sum((r) => r.rttSumSeconds) / measured) * 1000),
-      sessions_with_issues: sessions.filter(({ upstream }) => troubled.has(upstream)).length,
+      sessions_with_issues: sessions.filter(hasIssues).length,
     },
     silent_together: [...input.silentTogether],
     upstreams: Object.fromEntries(
@@ -183,9 +197,11 @@ export function debugReport(input: DebugInput): DebugReport {
   }
 }
 
-function isTroubled({ heartbeat }: Monitored): boolean {
-  const { verdict } = heartbeat.status()
-  return isUnavailable(verdict) || verdict.hung !== undefined
+/** Whether a session has issues: one of its ends does not answer in it, or its server does not at all. */
+export function issuesOf(upstreams: readonly Monitored[]): (session: Session) => boolean {
+  const unavailable = upstreams.filter(({ heartbeat }) => isUnavailable(heartbeat.status().verdict))
+  const names = new Set(unavailable.map(({ name }) => name))
+  return ({ health, upstream }) => worstOf(health) === 'hung' || names.has(upstream)
 }
 
 function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: DebugInput): DebugUpstream {
@@ -304,6 +320,22 @@ function debugSession(session: Session, nowMs: number): z.output<typeof sessionS
     pending_messages: session.pending,
     open_streams: session.openStreams,
     messages: session.messages,
+    state: worstOf(session.health),
+    heartbeats: {
+      session: debugLegHealth(session.health.session, nowMs),
+      client: debugLegHealth(session.health.client, nowMs),
+    },
+  }
+}
+
+function debugLegHealth(health: LegHealth, nowMs: number): z.output<typeof legHealthSchema> {
+  const { heartbeats, misses, roundTripMs, lastMs } = health
+  return {
+    state: stateOf(health),
+    heartbeats,
+    misses,
+    round_trip_ms: roundTripMs === undefined ? null : rounded(roundTripMs),
+    seconds_ago: heartbeats === 0 ? null : rounded((nowMs - lastMs) / 1000),
   }
 }
 

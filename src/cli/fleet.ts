@@ -8,6 +8,8 @@ export interface LiveUpstream extends Monitored {
   /** What runs goes on running, but nothing is started any more. */
   startNoMore(): void
   configure(heartbeat: HeartbeatConfig): void
+  /** One of its sessions is over. */
+  sessionEnded(): void
 }
 
 export interface FleetOptions {

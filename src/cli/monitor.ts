@@ -16,6 +16,7 @@ import {
 import type { ProcessView } from '../heartbeat/monitored.ts'
 import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
+import type { SessionBeats } from '../heartbeat/session-beats.ts'
 import { StdioProber } from '../heartbeat/stdio-prober.ts'
 import { type State, isUnavailable } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
@@ -35,6 +36,7 @@ import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import { type OwnProcessDeps, launchedProcess, stdioProcesses } from './own-processes.ts'
+import { observeInSession, sessionHeartbeats } from './session-heartbeats.ts'
 
 /** What all heartbeats share. */
 export interface HeartbeatDeps {
@@ -126,7 +128,8 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   })
   const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
   const onAnswered = () => access.breaker.signOfLife()
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, { own, onAnswered })
+  const tunable = tunableHeartbeat(deps, config, prober, { own, onAnswered })
+  const { heartbeat, configure, probeMethod, sessionBeats } = tunable
   let restarts = 0
   return {
     name,
@@ -144,10 +147,15 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     restarts: () => restarts,
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
-    start: () => upstream.start(),
+    start: () => {
+      upstream.start()
+      sessionBeats.start()
+    },
     startNoMore: () => upstream.startNoMore(),
     configure,
+    sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
+      sessionBeats.stop()
       await heartbeat.stop()
       await upstream.stop()
     },
@@ -180,8 +188,8 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const own = launched?.own
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
-  const parts = { own, onOpened, onAnswered }
-  const { heartbeat, configure, probeMethod } = tunableHeartbeat(deps, config, prober, parts)
+  const tunable = tunableHeartbeat(deps, config, prober, { own, onOpened, onAnswered })
+  const { heartbeat, configure, probeMethod, sessionBeats } = tunable
   return {
     name,
     transport: target.transport,
@@ -195,10 +203,16 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     restarts: () => launched?.supervisor.restarts(),
     connections: () => pool.stats(),
     requestsInFlight: () => deps.requestsInFlight(name),
-    start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    start: () => {
+      if (launched) launched.supervisor.start()
+      else heartbeat.start()
+      sessionBeats.start()
+    },
     startNoMore: () => launched?.supervisor.startNoMore(),
     configure,
+    sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
+      sessionBeats.stop()
       await heartbeat.stop()
       await Promise.all([launched?.stop(), pool.close()])
     },
@@ -282,6 +296,8 @@ export interface TunableHeartbeat {
   readonly configure: (config: HeartbeatConfig) => void
   /** What is to be asked, as configured now. */
   readonly probeMethod: () => ProbeMethod
+  /** Heartbeats inside clients' sessions. */
+  readonly sessionBeats: SessionBeats
 }
 
 export interface HeartbeatParts {
@@ -300,32 +316,39 @@ export function tunableHeartbeat(
   prober: Prober,
   { own, onOpened, onAnswered }: HeartbeatParts = {},
 ): TunableHeartbeat {
-  const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, redact } = deps
+  const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, directory, redact } = deps
   const { transport } = target
   let config = initial
   const report = reporter(deps, { name, transport, config: () => config }, prober, () => heartbeat)
+  /** Measures one heartbeat; its transport is that of the end that was asked. */
+  const measure = ({ result, startedAtWallMs }: HeartbeatReport, transport: Transport) => {
+    const { leg, method, outcome, durationMs, reason } = result
+    const place = tracing.heartbeat({
+      upstream: name,
+      transport,
+      leg,
+      method,
+      outcome,
+      startedAtWallMs,
+      durationMs,
+      slow: durationMs > config.performanceMonitoring.responseTimeThresholdMs,
+      stateChanged: heartbeat.status().verdict.state !== 'healthy',
+      reason,
+    })
+    const durationSeconds = durationMs / 1000
+    const exemplar = tracing.exemplarOf(place)
+    instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
+    return place.traceId
+  }
   const events: HeartbeatEvents = {
-    onHeartbeat: ({ result, startedAtWallMs }) => {
-      const { leg, method, outcome, durationMs, reason } = result
-      const place = tracing.heartbeat({
-        upstream: name,
-        transport,
-        leg,
-        method,
-        outcome,
-        startedAtWallMs,
-        durationMs,
-        slow: durationMs > config.performanceMonitoring.responseTimeThresholdMs,
-        stateChanged: heartbeat.status().verdict.state !== 'healthy',
-        reason,
-      })
-      const durationSeconds = durationMs / 1000
-      const exemplar = tracing.exemplarOf(place)
-      instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
+    onHeartbeat: (beat) => {
+      const { leg, opening, outcome, session: key } = beat.result
       // Whoever asks for credentials is there: a launched server that does so has started.
-      if (result.opening && (isAnswered(outcome) || outcome === 'unauthorized')) onOpened?.()
+      if (opening && (isAnswered(outcome) || outcome === 'unauthorized')) onOpened?.()
       if (leg === 'upstream' && isAnswered(outcome)) onAnswered?.()
-      return place.traceId
+      const session = beat.pace || key === undefined ? undefined : directory.withKey(name, key)
+      if (session) observeInSession(session, beat.result, clock.now())
+      return measure(beat, transport)
     },
     onReport: report,
     onVerdict: (from, to) => {
@@ -359,11 +382,22 @@ export function tunableHeartbeat(
     events,
     redact,
   })
+  const sessionBeats = sessionHeartbeats({
+    upstream: name,
+    clock,
+    scheduler,
+    directory,
+    config: () => config,
+    heartbeat,
+    prober,
+    onClientBeat: (beat, session) => report(beat, measure(beat, session.transport)),
+  })
   const configure = (next: HeartbeatConfig) => {
     config = next
     heartbeat.configure(heartbeatSettings(next))
+    sessionBeats.start()
   }
-  return { heartbeat, configure, probeMethod: () => config.probeMethod }
+  return { heartbeat, configure, probeMethod: () => config.probeMethod, sessionBeats }
 }
 
 function heartbeatSettings({ probe, intervalMs, adaptive, performanceMonitoring }: HeartbeatConfig): HeartbeatSettings {
@@ -427,17 +461,19 @@ function reporter(
     const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
     const isRoutine = result.outcome === 'ok' && !isSlow && calmStates.has(status.verdict.state)
     if (isRoutine && !config.logging.enhanced) return
-    const target = result.session ?? ''
+    // Of a thousand idle sessions one line is enough.
+    const target = report.pace ? `${result.leg}s` : (result.session ?? '')
     if (!pacer.isDue({ target, isRoutine, nowMs: clock.now(), intervalMs: config.logIntervalMs })) return
-    const sessions = [...directory.all()].filter((session) => session.upstream === name)
+    const sessions = [...directory.of(name)]
+    const session = sessions.find(({ key }) => key === result.session)
     const fields = heartbeatFields({
       upstream: name,
-      transport,
-      protocolVersion: prober.describe().protocolVersion,
+      transport: result.leg === 'client' ? (session?.transport ?? transport) : transport,
+      protocolVersion: session?.protocolVersion ?? prober.describe().protocolVersion,
       report,
       status,
       totals: heartbeat().history.counts(),
-      session: sessions.find(({ key }) => key === result.session),
+      session,
       pendingMessages: sessions.reduce((sum, { pending }) => sum + pending, 0),
       nowMs: clock.now(),
       traceId,

@@ -9,6 +9,7 @@ import { ownLoad } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
+import { borrowedSessions } from '../proxy/borrowed-session.ts'
 import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
@@ -140,6 +141,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
         durationSeconds: durationMs / 1000,
       })
       bridge.sessionEnded(session, end)
+      fleet.get(session.upstream)?.sessionEnded()
       log.info({ upstream: session.upstream, session: session.key, reason: end }, 'session ended')
     },
   })
@@ -169,6 +171,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
     directory,
     sweep,
     streams,
+    borrowedSessions: borrowedSessions({
+      clock,
+      isWanted: (name) => reloader.upstream(name)?.heartbeat.pingForwardedSessions ?? false,
+    }),
     onRequest,
     // Looked up at each request: a reload may change them.
     get maxBodyBytes() {

@@ -102,7 +102,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     isStarting: () => false,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober)
+  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober)
   watched.push({
     name,
     transport: target.transport,
@@ -116,6 +116,8 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     stop: () => heartbeat.stop(),
   })
   stop.add('stop the scheduler', () => scheduler.stop())
+  sessionBeats.start()
+  stop.add('stop the heartbeats inside the session', () => sessionBeats.stop())
   stop.add('stop the heartbeat', () => heartbeat.stop())
   heartbeat.start()
   const ended = Promise.race([bridge.ended, signalled])

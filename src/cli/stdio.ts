@@ -148,7 +148,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod } = tunableHeartbeat(heartbeatDeps, upstream, prober)
+  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober)
   const { pid = 0, startedAtWallMs } = server
   watched.push({
     name,
@@ -164,6 +164,8 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     stop: () => heartbeat.stop(),
   })
   stop.add('stop the scheduler', () => scheduler.stop())
+  sessionBeats.start()
+  stop.add('stop the heartbeats inside the session', () => sessionBeats.stop())
   stop.add('stop the heartbeat', () => heartbeat.stop())
   const ended = (why: string, isExpected: boolean) => {
     peer.fail(new KnownError(isExpected ? 'cancelled' : 'upstream_exited', why))

@@ -2,7 +2,7 @@ import type { RequestListener } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { type AdminOptions, type ReloadOutcome, adminApp } from '../admin/app.ts'
-import { type DebugReport, debugReport } from '../admin/debug.ts'
+import { type DebugReport, debugReport, issuesOf } from '../admin/debug.ts'
 import type { Clock } from '../clock.ts'
 import type { Address } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
@@ -127,7 +127,11 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     sources: {
       states,
       upstreams: () => upstreams().map((upstream) => ({ ...upstreamGauges(upstream), usage: usageOf(upstream) })),
-      sessions: () => upstreams().flatMap((upstream) => sessionGauges(upstream, [...sessions()])),
+      sessions: () => {
+        const all = [...sessions()]
+        const hasIssues = issuesOf(upstreams())
+        return upstreams().flatMap((upstream) => sessionGauges(upstream, all, hasIssues))
+      },
       streams,
       configReload: () => {
         const { successful, lastSuccessWallMs } = reload?.status() ?? {
@@ -290,11 +294,16 @@ function upstreamGauges(upstream: Monitored): UpstreamGauges {
 }
 
 /** By the client's transport: a server whose client did not start it is reached by both. */
-function sessionGauges({ name, access }: Monitored, all: readonly Session[]): SessionGauges[] {
+function sessionGauges(
+  { name, access }: Monitored,
+  all: readonly Session[],
+  hasIssues: (session: Session) => boolean,
+): SessionGauges[] {
   const transports = access.kind === 'pipe' ? (['stdio'] as const) : (['http', 'sse'] as const)
   return transports.map((transport) => {
     const sessions = all.filter((session) => session.upstream === name && session.transport === transport)
     const messagesPending = sessions.reduce((sum, { pending }) => sum + pending, 0)
-    return { upstream: name, transport, active: sessions.length, messagesPending }
+    const withIssues = sessions.filter(hasIssues).length
+    return { upstream: name, transport, active: sessions.length, withIssues, messagesPending }
   })
 }

@@ -7,6 +7,11 @@ export interface HeartbeatConfig {
   readonly probe: ProbeMode
   readonly probeMethod: ProbeMethod
   readonly intervalMs: number
+  /** How long a session is idle before its server is asked inside it, or its client; `Infinity` asks nobody. */
+  readonly sessionPingMs: number
+  readonly clientPingMs: number
+  /** Whether servers are asked inside forwarded sessions too. */
+  readonly pingForwardedSessions: boolean
   readonly sessionTimeoutMs: number
   readonly cleanupIntervalMs: number
   readonly logIntervalMs: number

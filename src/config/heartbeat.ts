@@ -35,6 +35,9 @@ export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig 
     probe: block.probe,
     probeMethod: block.probe_method,
     intervalMs: milliseconds(block.heartbeat_interval_seconds),
+    sessionPingMs: orNever(block.session_ping_seconds),
+    clientPingMs: orNever(block.client_ping_seconds),
+    pingForwardedSessions: block.ping_forwarded_sessions,
     sessionTimeoutMs: milliseconds(block.session_timeout_seconds),
     cleanupIntervalMs: milliseconds(block.cleanup_interval_seconds),
     logIntervalMs: milliseconds(block.heartbeat_log_interval_seconds),
@@ -56,6 +59,11 @@ export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig 
       structured: logging.structured_logging,
     },
   }
+}
+
+/** 0 seconds is what turns something off. */
+function orNever(seconds: number): number {
+  return seconds === 0 ? Number.POSITIVE_INFINITY : milliseconds(seconds)
 }
 
 function milliseconds(seconds: number): number {

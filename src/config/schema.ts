@@ -8,6 +8,9 @@ export const heartbeatDefaults = {
   probe: 'active',
   probe_method: 'auto',
   heartbeat_interval_seconds: defaults.heartbeat.intervalSeconds,
+  session_ping_seconds: defaults.heartbeat.sessionPingSeconds,
+  ping_forwarded_sessions: false,
+  client_ping_seconds: 0,
   session_timeout_seconds: defaults.heartbeat.sessionTimeoutSeconds,
   cleanup_interval_seconds: defaults.heartbeat.cleanupIntervalSeconds,
   heartbeat_log_interval_seconds: defaults.heartbeat.logIntervalSeconds,
@@ -173,6 +176,21 @@ const heartbeatShape = {
     seconds(day),
     'Seconds from the start of one probe to the start of the next; where the adaptive interval begins.',
     heartbeatDefaults.heartbeat_interval_seconds,
+  ),
+  session_ping_seconds: setting(
+    coarseSeconds(day),
+    'A server behind a URL is asked inside a bridged session that was idle for this long; 0 never asks.',
+    heartbeatDefaults.session_ping_seconds,
+  ),
+  ping_forwarded_sessions: setting(
+    z.boolean(),
+    "Whether that is done in forwarded sessions too, with the client's own credentials.",
+    heartbeatDefaults.ping_forwarded_sessions,
+  ),
+  client_ping_seconds: setting(
+    coarseSeconds(day),
+    'A legacy client that holds a stream open is asked after its session was idle for this long; 0 never asks.',
+    heartbeatDefaults.client_ping_seconds,
   ),
   session_timeout_seconds: setting(
     seconds(week),

@@ -26,7 +26,8 @@ const longestUserAgent = 50
 export function heartbeatFields(input: LogLineInput): Record<string, string | number | null> {
   const { upstream, transport, report, status, totals, session, nowMs, traceId } = input
   const { result, timeoutMs } = report
-  const nextMs = status.nextProbeInMs ?? status.interval.intervalMs
+  const intervalMs = report.pace?.intervalMs ?? status.interval.intervalMs
+  const nextMs = report.pace?.nextInMs ?? status.nextProbeInMs ?? intervalMs
   return {
     upstream,
     transport,
@@ -37,7 +38,7 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
     outcome: result.outcome,
     response_time_ms: rounded(result.durationMs, 2),
     heartbeat_count: totals.heartbeats,
-    interval_seconds: rounded(status.interval.intervalMs / 1000, 1),
+    interval_seconds: rounded(intervalMs / 1000, 1),
     next_in_seconds: rounded(nextMs / 1000, 1),
     timeout_ms: Math.round(timeoutMs),
     ...(input.includePerformance && {

@@ -53,11 +53,18 @@ export interface OwnProcesses {
   onHung(session: string | undefined, reason: string): string
 }
 
+/** The rhythm of a heartbeat that is not the upstream's own. */
+export interface Pace {
+  readonly intervalMs: number
+  readonly nextInMs: number
+}
+
 /** One heartbeat, told once it is over. */
 export interface HeartbeatReport {
   readonly result: ProbeResult
   readonly startedAtWallMs: number
   readonly timeoutMs: number
+  readonly pace?: Pace | undefined
 }
 
 export interface HeartbeatEvents {
@@ -140,6 +147,8 @@ export class Heartbeat {
   #lastOpeningMs = Number.NEGATIVE_INFINITY
   #lastReadingsMs = Number.NEGATIVE_INFINITY
   #lastBeatMs = Number.NEGATIVE_INFINITY
+  /** Whether sessions hang that our own probe, in a session of its own, says nothing about. */
+  #sessionsHang = false
   #isFirst = true
   /** Checks that are not over. */
   #underWay = 0
@@ -262,6 +271,18 @@ export class Heartbeat {
     const before = this.#verdict
     this.#weigh({ kind, reason: `a client's request failed: ${reason}` })
     if (this.#verdict !== before) this.probeNow()
+  }
+
+  /** A heartbeat inside a client's session, which others asked; what follows from it comes as `sessionsHung`. */
+  heardInSession({ result, startedAtWallMs, timeoutMs, pace }: HeartbeatReport): void {
+    this.#tell(result, startedAtWallMs, timeoutMs, pace)
+  }
+
+  /** Sessions hang that share this server with our own probe, or none does any more. */
+  sessionsHung(hung: number, others: number, reason: string): void {
+    this.#sessionsHang = hung > 0
+    // Our own session is one of the others.
+    this.#weigh({ kind: 'sessions', hung, alive: others + 1, reason })
   }
 
   /** A process of this upstream ended that nobody ended; `others` of its processes still run. */
@@ -496,7 +517,7 @@ export class Heartbeat {
     this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
   }
 
-  #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number): void {
+  #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number, pace?: Pace): void {
     const { leg, method, outcome, durationMs: responseTimeMs, reason, session } = result
     const newCause = this.history.record({
       atWallMs: startedAtWallMs,
@@ -507,18 +528,19 @@ export class Heartbeat {
       reason,
       ...(session !== undefined && { session }),
     })
-    const report = { result, startedAtWallMs, timeoutMs }
+    const report = { result, startedAtWallMs, timeoutMs, pace }
     const { events } = this.#options
     if (newCause !== undefined) events.onNewFailure(newCause)
     const traceId = events.onHeartbeat(report)
-    if (this.#untold) this.#untold.push(() => events.onReport(report, traceId))
+    if (this.#untold && !pace) this.#untold.push(() => events.onReport(report, traceId))
     else events.onReport(report, traceId)
   }
 
   #weighResult(result: ProbeResult, { startedMs }: Beat): void {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
     if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
-    this.#weigh(evidenceOf(result.outcome, 'probe', result.reason, startedMs))
+    const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
+    this.#weigh(evidenceOf(result.outcome, by, result.reason, startedMs))
   }
 
   async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {

@@ -82,7 +82,7 @@ export const probeMethods = ['auto', 'tools/list', 'transport'] as const
 export type ProbeMethod = (typeof probeMethods)[number]
 
 export interface AskOptions {
-  readonly talker: Talker
+  readonly talker: Pick<Talker, 'request'>
   readonly clock: Clock
   readonly era: Era
   readonly method: Rung

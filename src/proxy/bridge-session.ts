@@ -1,9 +1,11 @@
+import type { Clock } from '../clock.ts'
 import { type ErrorCode, KnownError, errorMessage } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import { Questions } from '../sessions/questions.ts'
 import type { Session, SessionClient, SessionEnd } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
+import { Peer } from '../upstreams/peer.ts'
 import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
@@ -24,6 +26,7 @@ export interface BridgeSessionOptions {
   /** The client's: the front of the bridge. */
   readonly transport: 'http' | 'sse'
   readonly client: SessionClient
+  readonly clock: Clock
   readonly directory: SessionDirectory
   readonly streams: Streams
   /** The connection to the server, made for this session. */
@@ -95,6 +98,8 @@ export class BridgeSession implements LinkListener {
   readonly #link: Link
   readonly #open = new OpenRequests<Waiting>()
   readonly #questions = new Questions()
+  /** Our own end towards the client: what it asks goes to the stream that the client listens to. */
+  readonly #toClient: Peer
   #session: Session | undefined
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
@@ -102,6 +107,8 @@ export class BridgeSession implements LinkListener {
   #fullStreams = 0
   #isLinked = false
   #isOpened = false
+  /** The client has said that its opening exchange is over. */
+  #isInitialized = false
   #over = false
 
   constructor(options: BridgeSessionOptions) {
@@ -111,6 +118,11 @@ export class BridgeSession implements LinkListener {
     this.transport = options.transport
     this.client = options.client
     this.#link = options.link(this)
+    const send = (message: Buffer) => {
+      this.#stream?.message(message)
+      return Promise.resolve()
+    }
+    this.#toClient = new Peer({ send, close: () => Promise.resolve() }, options.clock)
   }
 
   get session(): Session | undefined {
@@ -220,10 +232,12 @@ export class BridgeSession implements LinkListener {
 
   /** Sends a notification or an answer of the client to the server. */
   async tell({ message, envelope, headers }: Posted): Promise<void> {
+    if (this.#toClient.takeAnswer(message, envelope)) return
     const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
     if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
     this.#questions.heardClient(envelope)
     await deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers))
+    if (envelope.method === 'notifications/initialized') this.#isInitialized = true
     if (this.#session) {
       this.#session.messages += 1
       this.#options.directory.touch(this.#session)
@@ -356,6 +370,7 @@ export class BridgeSession implements LinkListener {
     const isOpening = this.#isOpening(waiting.envelope)
     const isOpened = isOpening && !envelope.error
     this.#remove(waiting)
+    if (this.#session) this.#options.directory.answered(this.#session)
     const { method } = waiting.envelope
     if (isOpened) this.#opened(envelope)
     if (method === 'tools/list') this.#options.onNames('tool', namesIn(message, 'tools'))
@@ -375,7 +390,19 @@ export class BridgeSession implements LinkListener {
   #register(protocolVersion: string | undefined): void {
     const { id, upstream, transport, client, directory } = this.#options
     this.#session ??= directory.add({ id, upstream, transport, client, isBridged: true })
-    if (this.#session) this.#session.protocolVersion = protocolVersion
+    if (!this.#session) return
+    this.#session.protocolVersion = protocolVersion
+    const { peer } = this.#link
+    if (peer) this.#session.serverPeer = { canAsk: () => this.#canAsk(), request: (asked) => peer.request(asked) }
+    this.#session.clientPeer = {
+      canAsk: () => this.#canAsk() && this.#stream !== undefined,
+      request: (asked) => this.#toClient.request(asked),
+    }
+  }
+
+  /** Not before the opening exchange is over, and not while a slow client keeps the server waiting. */
+  #canAsk(): boolean {
+    return this.#isInitialized && this.#fullStreams === 0 && !this.#questions.isOpen
   }
 
   /**

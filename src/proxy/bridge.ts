@@ -230,6 +230,7 @@ export class Bridge {
       key,
       upstream,
       transport,
+      clock: this.#deps.clock,
       directory,
       streams,
       client,

@@ -8,6 +8,8 @@ import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { ContentDecoder } from '../wire/content-decoder.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
+import { bridgedHeaders } from './bridged-headers.ts'
+import type { BorrowedSessions } from './borrowed-session.ts'
 import { Admission, type AdmissionDeps, type Claim, claimOf } from './admission.ts'
 import {
   type Exchange,
@@ -41,6 +43,7 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly directory: SessionDirectory
   readonly streams: Streams
   readonly maxBodyBytes: number
+  readonly borrowedSessions: BorrowedSessions
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
   /** Undefined when we do not know the address by which clients reach us. */
@@ -290,6 +293,7 @@ class Passage {
       this.#newSession.protocolVersion = envelope.protocolVersion
     }
     this.#answer = envelope
+    if (this.#session) this.#deps.directory.answered(this.#session)
   }
 
   /** A session begins with the header of an answered `initialize`, and ends with DELETE or the server's 404. */
@@ -300,6 +304,7 @@ class Passage {
     if (status < 300 && this.#request?.method === 'initialize' && id !== undefined) {
       const client = clientOf(this.#exchange, this.#request)
       this.#newSession = directory.add({ id, upstream, transport: 'http', client })
+      if (this.#newSession) this.#lend(this.#newSession)
       return
     }
     if (this.#session && status === 404) directory.end(this.#session, 'unknown')
@@ -325,6 +330,12 @@ class Passage {
     this.#deps.directory.touch(session)
     if (this.#exchange.incoming.method === 'GET') session.openStreams += 1
     else session.messages += 1
+    this.#lend(session)
+  }
+
+  #lend(session: Session): void {
+    const { borrowedSessions, ownsAuthorization } = this.#deps
+    borrowedSessions.heard(session, this.#endpoint, bridgedHeaders(this.#exchange, ownsAuthorization))
   }
 
   #leaveSession(session: Session): void {

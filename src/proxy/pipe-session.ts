@@ -134,6 +134,7 @@ export class PipeSession {
     const operation = this.#waiting.get(envelope.id ?? 'null')?.[0]
     if (!operation) return
     this.#remove(operation)
+    if (this.#session) this.#options.directory.answered(this.#session)
     this.#learn(operation.envelope, text)
     if (!envelope.error) this.#agreed(operation.envelope, envelope)
     operation.end({ kind: 'answer', envelope })

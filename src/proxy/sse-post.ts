@@ -91,7 +91,8 @@ export class SsePost {
   }
 
   answered(envelope: Envelope): void {
-    const { stream } = this.#options
+    const { stream, deps } = this.#options
+    if (stream.session) deps.directory.answered(stream.session)
     const { method } = this.#waiting.get(envelope.id ?? '')?.envelope ?? {}
     if (method === 'initialize' && stream.session) stream.session.protocolVersion = envelope.protocolVersion
     if (method === 'tools/list' || method === 'prompts/list') stream.learner = undefined

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { Transport } from '../upstreams/upstream.ts'
+import { newHealth, observeTraffic } from './health.ts'
 import { type LifeLimits, fateOf } from './limits.ts'
 import { Questions } from './questions.ts'
 import { type Session, type SessionClient, type SessionEnd, isExpired, sessionKey } from './session.ts'
@@ -68,6 +69,9 @@ export class SessionDirectory {
       openStreams: 0,
       questions: new Questions(),
       messages: 0,
+      health: newHealth,
+      serverPeer: undefined,
+      clientPeer: undefined,
     }
     this.#sessions.set(keyOf(upstream, id), session)
     if (isBridged) this.#lookAgain(session)
@@ -82,8 +86,18 @@ export class SessionDirectory {
     session.lastActiveMs = this.#options.clock.now()
   }
 
+  /** Its server answered a request of its client: as good as a heartbeat. */
+  answered(session: Session): void {
+    const before = session.health.session
+    const after = observeTraffic(before)
+    if (after !== before) session.health = { ...session.health, session: after }
+  }
+
+  /** Nothing of ours may go into it any more, and nothing is kept with which it could. */
   end(session: Session, end: SessionEnd): void {
     if (!this.#sessions.delete(keyOf(session.upstream, session.id))) return
+    session.serverPeer = undefined
+    session.clientPeer = undefined
     this.#looks.get(session)?.cancel()
     this.#looks.delete(session)
     this.#options.onEnd(session, end, this.#options.clock.now() - session.startedAtMs)
@@ -123,6 +137,17 @@ export class SessionDirectory {
 
   all(): IterableIterator<Session> {
     return this.#sessions.values()
+  }
+
+  /** The one that logs and heartbeats name by this hash. */
+  withKey(upstream: string, key: string): Session | undefined {
+    for (const session of this.of(upstream)) if (session.key === key) return session
+    return undefined
+  }
+
+  /** Those of one upstream. */
+  *of(upstream: string): Generator<Session> {
+    for (const session of this.#sessions.values()) if (session.upstream === upstream) yield session
   }
 
   stop(): void {

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
+import type { Answer, RequestOptions } from '../upstreams/peer.ts'
 import type { Transport } from '../upstreams/upstream.ts'
+import type { SessionHealth } from './health.ts'
 import type { Questions } from './questions.ts'
 
 /** Why a session ended; what the client or server did, never what an operation did. */
@@ -23,6 +25,14 @@ export interface SessionClient {
   readonly name?: string | undefined
 }
 
+/** One end of a session, as requests of our own reach it; what it answers them is seen by nobody else. */
+export interface SessionPeer {
+  /** Whether something could be asked now. */
+  canAsk(): boolean
+  /** Rejects with a `KnownError`. */
+  request(request: RequestOptions): Promise<Answer>
+}
+
 /**
  * What we know of one client session: an `Mcp-Session-Id`, an HTTP+SSE stream, or a bridged process. `transport` is the
  * client's. Times are monotonic milliseconds unless they say wall.
@@ -44,6 +54,10 @@ export interface Session {
   openStreams: number
   messages: number
   readonly questions: Questions
+  health: SessionHealth
+  /** Where our own `ping` may go inside this session; absent where it may not, and once the session has ended. */
+  serverPeer: SessionPeer | undefined
+  clientPeer: SessionPeer | undefined
 }
 
 export function sessionKey(id: string): string {

@@ -33,6 +33,7 @@ export interface SessionGauges {
   readonly upstream: string
   readonly transport: Transport
   readonly active: number
+  readonly withIssues: number
   readonly messagesPending: number
 }
 
@@ -169,13 +170,15 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
 
 function sessionGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets): Observer {
   const active = gauge(meter, metrics.sessionsActive)
+  const withIssues = gauge(meter, metrics.sessionsWithIssues)
   const pending = gauge(meter, metrics.sessionMessagesPending)
   return {
-    observables: [active, pending],
+    observables: [active, withIssues, pending],
     observe: (result) => {
       for (const reading of sources.sessions()) {
         const attributes = ofUpstream(sets, reading.upstream, reading.transport)
         result.observe(active, reading.active, attributes)
+        result.observe(withIssues, reading.withIssues, attributes)
         result.observe(pending, reading.messagesPending, attributes)
       }
     },

@@ -332,8 +332,8 @@ export const metrics = {
     kind: 'gauge',
     unit: '{session}',
     labels: ofUpstream,
-    live: false,
-    help: 'Client sessions with failing heartbeats.',
+    live: true,
+    help: 'Client sessions of which one end stopped answering heartbeats, or whose server is unavailable.',
   },
   sessionMessagesPending: {
     instrument: 'mcp.session.messages_pending',

@@ -7,6 +7,7 @@ import type { Channel, Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
 import { HttpChannel } from './http-channel.ts'
+import { Peer } from './peer.ts'
 import { SseChannel } from './sse-channel.ts'
 import type { Line, StdioUpstream } from './stdio.ts'
 
@@ -21,6 +22,8 @@ export interface Link {
   /** Back-pressure: while the client does not read, the server is not read either. */
   hold(isFull: boolean): void
   close(): Promise<void>
+  /** Our own end of the connection, with the headers that the client sent last; absent where others ask. */
+  readonly peer?: Peer
 }
 
 /** The client session's end of a link. */
@@ -129,15 +132,20 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
     clock,
     maxBodyBytes,
     events: {
-      onMessage: (message, envelope) => listener.onMessage(message, envelope),
+      onMessage: (message, envelope) => {
+        if (!peer.takeAnswer(message, envelope)) listener.onMessage(message, envelope)
+      },
       onClose: (why) => {
         lost = new KnownError('upstream_closed', why)
+        peer.fail(lost)
         if (isOpen) listener.onClose(lost)
       },
     },
   })
+  const peer = new Peer(channel, clock)
   const posts = new OpenPosts(channel, clock)
   return {
+    peer,
     open: async (headers) => {
       own.speakFor(headers)
       await channel.open()
@@ -174,14 +182,17 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
     resumes: true,
     events: {
       onMessage: (message, envelope) => {
+        if (peer.takeAnswer(message, envelope)) return
         const isAgreed = envelope.kind === 'response' && openingId !== undefined && envelope.id === openingId
         if (isAgreed && !envelope.error) channel.useProtocolVersion(envelope.protocolVersion)
         listener.onMessage(message, envelope)
       },
     },
   })
+  const peer = new Peer(channel, clock)
   const posts = new OpenPosts(channel, clock)
   return {
+    peer,
     open: () => Promise.resolve(),
     send: async (message, envelope, headers) => {
       const { id, method, requestId } = envelope

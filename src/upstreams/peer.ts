@@ -23,17 +23,24 @@ interface Pending {
 
 const idPrefix = 'vitals-'
 
+/** Requests that are over and were not answered: a process that was stopped answers them all at once. */
+const maxLate = 1000
+/** Those that were answered, which should not happen twice. */
+const maxAnswered = 16
+
 /** How long a server may take to accept our answer to a request of its own. */
 const replyTimeoutMs = 10_000
 
 /**
- * The sidecar's own end of a channel: it asks under ids that no client uses (`vitals-<uuid>`), and keeps the answers
- * to them out of everybody else's sight.
+ * The sidecar's own end of a channel: it asks under ids that nobody else uses (`vitals-<uuid>`), and keeps the answers
+ * to them out of everybody else's sight. Ids alone tell what is ours: the client may be another sidecar.
  */
 export class Peer {
   readonly #channel: Channel
   readonly #clock: Clock
   readonly #pending = new Map<string, Pending>()
+  readonly #late = new Set<string>()
+  readonly #answered = new Set<string>()
 
   constructor(channel: Channel, clock: Clock) {
     this.#channel = channel
@@ -50,7 +57,12 @@ export class Peer {
       // The answer may come before the transport is done with the request, or after.
       const sent = this.#channel.send(message, { method }, signal)
       return Promise.race([answered, sent.then(() => answered)])
-    }).finally(() => this.#pending.delete(key))
+    }).finally(() => this.#forget(key))
+  }
+
+  /** Without an answer so far; one may still come, and is for nobody else. */
+  #forget(key: string): void {
+    if (this.#pending.delete(key)) remember(this.#late, key, maxLate)
   }
 
   async notify(method: string, timeoutMs: number): Promise<void> {
@@ -78,8 +90,14 @@ export class Peer {
 
   /** Takes the message when it answers a request of ours, also one whose time is up; false when it is not for us. */
   takeAnswer(message: Buffer, envelope: Envelope): boolean {
-    if (envelope.kind !== 'response' || !envelope.id?.startsWith(`"${idPrefix}`)) return false
-    this.#pending.get(envelope.id)?.resolve({ message, error: envelope.error })
+    const { kind, id, error } = envelope
+    if (kind !== 'response' || id === undefined) return false
+    const asked = this.#pending.get(id)
+    if (!asked && !this.#late.has(id)) return this.#answered.has(id)
+    this.#pending.delete(id)
+    this.#late.delete(id)
+    remember(this.#answered, id, maxAnswered)
+    asked?.resolve({ message, error })
     return true
   }
 
@@ -100,4 +118,11 @@ export class Peer {
   fail(error: KnownError): void {
     for (const { reject } of this.#pending.values()) reject(error)
   }
+}
+
+/** Forgets the oldest when there are too many. */
+function remember(ids: Set<string>, id: string, most: number): void {
+  const [oldest] = ids
+  if (ids.size >= most && oldest !== undefined) ids.delete(oldest)
+  ids.add(id)
 }

@@ -10,6 +10,7 @@ const names = { allowedHosts: ['vitals.example'], allowedOrigins: [] }
 function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}) {
   const rejected: string[] = []
   const report = shownReport({ files: shownUpstream(), mail: shownUpstream({ state: 'down', reason: 'refused' }) })
+  const unasked = { state: 'unasked', heartbeats: 0, misses: 0, round_trip_ms: null, seconds_ago: null } as const
   const session = {
     transport: 'http' as const,
     protocol_version: null,
@@ -21,6 +22,8 @@ function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}
     pending_messages: 0,
     open_streams: 0,
     messages: 0,
+    state: 'unasked' as const,
+    heartbeats: { session: unasked, client: unasked },
   }
   const sessions = { aaaaaaaa: { ...session, upstream: 'files' }, bbbbbbbb: { ...session, upstream: 'mail' } }
   const app = adminApp({

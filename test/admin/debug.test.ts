@@ -174,7 +174,7 @@ describe('/debug/heartbeat (design.md)', () => {
     expect(upstreams['gone']?.process).toEqual({ pid: null, restarts: 7, started: null, stderr_tail: '', all: [] })
   })
 
-  it('shows sessions under their hash, and counts those of upstreams in trouble', async () => {
+  it('shows sessions under their hash, and counts those that hang or whose server is unavailable', async () => {
     const test = monitoring()
     test.add('files')
     test.add('dead', { outcome: 'refused' })
@@ -188,9 +188,14 @@ describe('/debug/heartbeat (design.md)', () => {
     ] as const) {
       directory.add({ id, upstream, transport: 'http', client, protocolVersion: '2025-11-25' })
     }
+    const session = directory.get('files', 's1')
+    if (session) {
+      const before = session.health.session
+      session.health = { ...session.health, session: { ...before, heartbeats: 4, misses: 3, lastMs: 2000 } }
+    }
     await test.clock.advance(5000)
     const report = await reportOf(test, directory)
-    expect(report.overall_metrics).toMatchObject({ total_sessions: 3, sessions_with_issues: 2 })
+    expect(report.overall_metrics).toMatchObject({ total_sessions: 3, sessions_with_issues: 3 })
     expect(JSON.stringify(report)).not.toContain('"s1"')
     expect(Object.values(report.sessions)[0]).toEqual({
       upstream: 'files',
@@ -204,6 +209,11 @@ describe('/debug/heartbeat (design.md)', () => {
       pending_messages: 0,
       open_streams: 0,
       messages: 0,
+      state: 'hung',
+      heartbeats: {
+        session: { state: 'hung', heartbeats: 4, misses: 3, round_trip_ms: null, seconds_ago: 4 },
+        client: { state: 'unasked', heartbeats: 0, misses: 0, round_trip_ms: null, seconds_ago: null },
+      },
     })
   })
 })

@@ -68,6 +68,7 @@ const forwarding: ForwardDeps = {
   }),
   sweep,
   streams: new Streams({ clock, sweep, instruments, keepAliveMs: () => 15_000 }),
+  borrowedSessions: { heard: () => undefined },
   maxBodyBytes: 4 * 1024 * 1024,
   ownsAuthorization: false,
   onRequest: nothing,

@@ -4,6 +4,7 @@ import { firstDecision } from '../../src/heartbeat/interval.ts'
 import { type LogLineInput, LogPacer, heartbeatFields, shortened } from '../../src/heartbeat/log-line.ts'
 import type { ProbeResult } from '../../src/heartbeat/probe.ts'
 import { newVerdict } from '../../src/heartbeat/verdict.ts'
+import { newHealth } from '../../src/sessions/health.ts'
 import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
 
@@ -33,6 +34,9 @@ const session: Session = {
   openStreams: 0,
   questions: new Questions(),
   messages: 9,
+  health: newHealth,
+  serverPeer: undefined,
+  clientPeer: undefined,
 }
 
 function inputOf(changes: Partial<LogLineInput> = {}, result: Partial<ProbeResult> = {}): LogLineInput {

@@ -361,6 +361,48 @@ describe('a probe by request', () => {
   })
 })
 
+describe('sessions that hang', () => {
+  it('make it degraded, with which, for as long as they do: our own probe speaks for its own session alone', async () => {
+    const { t0, heartbeat, advance, changes, reason } = await settled({ settings: fixed })
+    heartbeat.sessionsHung(1, 1, '1 of 2 sessions do not answer: a1b2c3d4')
+    expect(reason()).toBe('1 of 2 sessions do not answer: a1b2c3d4')
+    await advance(60_000)
+    heartbeat.sessionsHung(2, 0, '2 of 2 sessions do not answer: a1b2c3d4, b2c3d4e5')
+    await advance(60_000)
+    expect(changes).toEqual([`${t0} degraded`])
+    heartbeat.sessionsHung(0, 2, 'no session hangs any more')
+    expect(changes).toEqual([`${t0} degraded`, `${t0 + 120_000} healthy`])
+  })
+
+  it('leave the verdict to our own probe when that fails too', async () => {
+    const { heartbeat, prober, advance, state } = await settled({ settings: fixed })
+    heartbeat.sessionsHung(1, 0, '1 of 1 sessions do not answer: a1b2c3d4')
+    prober.play({ outcome: 'refused' })
+    await advance(10_000)
+    expect(state()).toBe('down')
+  })
+
+  it('a heartbeat inside a session is told like any other, and changes no verdict by itself', async () => {
+    const { heartbeat, beats, changes, clock } = await settled({ settings: fixed })
+    heartbeat.heardInSession({
+      result: {
+        leg: 'session',
+        method: 'ping',
+        outcome: 'timeout',
+        durationMs: 5000,
+        reason: 'no answer',
+        session: 'a',
+      },
+      startedAtWallMs: clock.wallTime(),
+      timeoutMs: 5000,
+      pace: { intervalMs: 60_000, nextInMs: 10_000 },
+    })
+    expect(beats).toEqual([`${clock.now()} ping timeout`])
+    expect(heartbeat.history.failures()).toMatchObject([{ leg: 'session', session: 'a', outcome: 'timeout' }])
+    expect(changes).toEqual([])
+  })
+})
+
 describe('real traffic', () => {
   it('is a heartbeat: no probe while clients are answered, and one an interval after the last answer', async () => {
     const { t0, heartbeat, advance, probesAt, clock, state } = await settled({ settings: fixed })

@@ -6,6 +6,7 @@ import { type Clock, systemClock } from '../../src/clock.ts'
 import type { KnownError } from '../../src/errors.ts'
 import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
 import { dataApp } from '../../src/proxy/app.ts'
+import { borrowedSessions } from '../../src/proxy/borrowed-session.ts'
 import { Bridge } from '../../src/proxy/bridge.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
@@ -52,6 +53,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly keepAliveMs?: number
   readonly shedder?: ForwardDeps['shedder']
   readonly publicUrl?: string | undefined
+  readonly pingForwardedSessions?: boolean
 }
 
 export interface EndedSpan {
@@ -131,6 +133,7 @@ export async function startProxy(options: ProxyOptions) {
     directory,
     sweep,
     streams,
+    borrowedSessions: borrowedSessions({ clock, isWanted: () => options.pingForwardedSessions ?? false }),
     maxBodyBytes,
     ownsAuthorization,
     onRequest,

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type SessionParties, fateOf, refusalOf } from '../../src/sessions/limits.ts'
+import { newHealth } from '../../src/sessions/health.ts'
 import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
 
@@ -60,6 +61,9 @@ const session = (change: Partial<Session> = {}): Session => ({
   openStreams: 0,
   questions: new Questions(),
   messages: 0,
+  health: newHealth,
+  serverPeer: undefined,
+  clientPeer: undefined,
   ...change,
 })
 

@@ -11,7 +11,7 @@ const trace = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169
 
 /** A pipeline in which every live metric has a sample. */
 function busyPipeline(upstream = 'files') {
-  const session = { upstream, transport: 'http', active: 2, messagesPending: 7 } as const
+  const session = { upstream, transport: 'http', active: 2, withIssues: 1, messagesPending: 7 } as const
   const made = pipeline({ sources: { sessions: () => [session] } })
   const { recorder, upstreams } = made
   recorder.initUpstream(upstream, 'stdio')

@@ -205,10 +205,11 @@ describe('gauges', () => {
   })
 
   it('tell sessions, our load, the last reload and the build', async () => {
-    const session = { upstream: 'files', transport: 'http', active: 2, messagesPending: 7 } as const
+    const session = { upstream: 'files', transport: 'http', active: 2, withIssues: 1, messagesPending: 7 } as const
     const { render } = pipeline({ sources: { sessions: () => [session] } })
     const text = await render()
     expect(text).toContain('\nmcp_sessions_active{upstream="files",transport="http"} 2\n')
+    expect(text).toContain('\nmcp_sessions_with_issues{upstream="files",transport="http"} 1\n')
     expect(text).toContain('\nmcp_session_messages_pending{upstream="files",transport="http"} 7\n')
     expect(text).toContain('\nmcp_vitals_load_ratio 0.25\n')
     expect(text).toContain('\nmcp_vitals_config_last_reload_successful 1\n')

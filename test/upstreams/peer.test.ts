@@ -125,7 +125,7 @@ describe('a request of our own', () => {
 describe('what is not for us', () => {
   it.each<object>([
     { jsonrpc: '2.0', id: 1, result: {} },
-    { jsonrpc: '2.0', id: 'vital-1', result: {} },
+    { jsonrpc: '2.0', id: 'vitals-of-another-sidecar', result: {} },
     { jsonrpc: '2.0', id: null, error: { code: -32_700, message: 'parse error' } },
     { jsonrpc: '2.0', method: 'notifications/message' },
     { jsonrpc: '2.0', id: 'vitals-1', method: 'ping' },

@@ -150,16 +150,17 @@ describe('the resident process (design.md, "Data paths")', () => {
     await Promise.all([upstream.closeSession(session), expect(inSession).rejects.toMatchObject({ code: 'cancelled' })])
   })
 
-  it('speaks to nobody else: answers to our own requests stay with us', async () => {
+  it('speaks to nobody else: answers to our own requests stay with us, and those of another sidecar pass', async () => {
     const { upstream, at, heard, settle } = await started()
     const answer = await upstream.residentLine()?.peer.request({ method: 'ping', timeoutMs: 1000 })
     expect(answer?.error).toBeUndefined()
     at(1).say({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' })
-    at(1).say({ jsonrpc: '2.0', id: 'vitals-of-old', result: {} })
+    at(1).say({ jsonrpc: '2.0', id: 'vitals-of-another', result: {} })
     at(1).say({ jsonrpc: '2.0', id: 7, result: {} })
     await settle()
     expect(heard).toEqual([
       '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}',
+      '{"jsonrpc":"2.0","id":"vitals-of-another","result":{}}',
       '{"jsonrpc":"2.0","id":7,"result":{}}',
     ])
   })

@@ -1,0 +1,192 @@
+import type { Clock, Timer } from '../clock.ts'
+import { type SessionPing, nextPingMs, observePing, stateOf } from '../sessions/health.ts'
+import type { Session, SessionPeer } from '../sessions/session.ts'
+import { type Leg, meaningOf, type Outcome } from './classify.ts'
+import { type ProbeResult, ask } from './probe.ts'
+import type { Scheduler } from './scheduler.ts'
+
+/** Which end of a session is asked: its server or its client. */
+export type SessionLeg = Exclude<Leg, 'upstream'>
+
+/** One heartbeat inside a session, once it is over. */
+export interface SessionBeat {
+  readonly session: Session
+  readonly result: ProbeResult
+  readonly startedAtWallMs: number
+  readonly timeoutMs: number
+  /** How long a session is idle between two of them. */
+  readonly intervalMs: number
+  /** When this session is due again if it stays idle. */
+  readonly nextInMs: number
+}
+
+export interface SessionBeatsOptions {
+  readonly upstream: string
+  readonly clock: Clock
+  readonly scheduler: Scheduler
+  /** Those with this upstream. */
+  readonly sessions: () => Iterable<Session>
+  /** How long a session has to be idle before this end of it is asked; `Infinity` asks none. */
+  readonly idleMs: (leg: SessionLeg) => number
+  /** Whether anybody is asked on this leg now. */
+  readonly isAllowed: (leg: SessionLeg) => boolean
+  /** How long an answer is waited for. */
+  readonly timeoutMs: number
+  readonly onBeat: (beat: SessionBeat) => void
+  /** Its server does not know it any more. */
+  readonly onGone: (session: Session) => void
+  /** Which sessions hang, and how many were asked that do not; told when that changes. */
+  readonly onHung: (hung: readonly Session[], others: number) => void
+}
+
+interface Due {
+  readonly session: Session
+  readonly leg: SessionLeg
+  readonly atMs: number
+}
+
+const legs: readonly SessionLeg[] = ['session', 'client']
+
+/** However long the intervals are: sessions that were not there before are seen within this time. */
+const longestLookMs = 10_000
+const shortestLookMs = 1000
+
+/** Our own event loop stood still when a time-out comes later than this many times its length. */
+const stallFactor = 1.25
+
+/**
+ * Asks the two ends of idle sessions whether they live, one after the other within one upstream: a hundred sessions
+ * that hang then take one place of the common budget, and other upstreams notice nothing.
+ */
+export class SessionBeats {
+  readonly #options: SessionBeatsOptions
+  readonly #key: string
+  #timer: Timer | undefined
+  #isStopped = false
+  #isAsking = false
+  /** Keys of the sessions that hang, as last told. */
+  #hung = ''
+
+  constructor(options: SessionBeatsOptions) {
+    this.#options = options
+    this.#key = `${options.upstream} sessions`
+  }
+
+  /** Looks who is due; also whenever an interval may have become shorter. */
+  start(): void {
+    if (this.#isStopped || this.#isAsking) return
+    const { clock, scheduler } = this.#options
+    this.#timer?.cancel()
+    this.#timer = undefined
+    const lookMs = Math.min(...legs.map((leg) => this.#options.idleMs(leg)))
+    if (lookMs === Number.POSITIVE_INFINITY) return
+    const nowMs = clock.now()
+    const next = this.#nextDue()
+    if (next && next.atMs <= nowMs) return scheduler.schedule(this.#key, nowMs, () => this.#ask(next))
+    const soonMs = Math.min(lookMs, longestLookMs, next ? next.atMs - nowMs : longestLookMs)
+    this.#timer = clock.after(Math.max(shortestLookMs, soonMs), () => this.start())
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#timer?.cancel()
+    this.#options.scheduler.cancel(this.#key)
+  }
+
+  /** A session ended, and with it what was known of it. */
+  sessionEnded(): void {
+    if (this.#hung !== '') this.#tellHung()
+  }
+
+  #nextDue(): Due | undefined {
+    let next: Due | undefined
+    for (const leg of legs) {
+      if (!this.#options.isAllowed(leg)) continue
+      for (const session of this.#options.sessions()) {
+        const atMs = this.#dueMs(session, leg)
+        if (atMs < (next?.atMs ?? Number.POSITIVE_INFINITY)) next = { session, leg, atMs }
+      }
+    }
+    return next
+  }
+
+  /** `Infinity` while it may not be asked at all, such as when its server works for it. */
+  #dueMs(session: Session, leg: SessionLeg): number {
+    const peer = peerOf(session, leg)
+    if (!peer?.canAsk() || session.pending > 0) return Number.POSITIVE_INFINITY
+    return nextPingMs(session.health[leg], session.lastActiveMs, this.#options.idleMs(leg))
+  }
+
+  async #ask({ session, leg }: Due): Promise<void> {
+    const { clock } = this.#options
+    const peer = peerOf(session, leg)
+    this.#isAsking = true
+    try {
+      // The budget may have kept it waiting, and much may have happened meanwhile.
+      const isDue = this.#options.isAllowed(leg) && this.#dueMs(session, leg) <= clock.now()
+      if (peer && isDue) await this.#beat(session, leg, peer)
+    } finally {
+      this.#isAsking = false
+      this.start()
+    }
+  }
+
+  async #beat(session: Session, leg: SessionLeg, talker: SessionPeer): Promise<void> {
+    const { clock, timeoutMs, onBeat, onGone } = this.#options
+    const startedAtWallMs = clock.wallTime()
+    const asked = await ask({
+      talker,
+      clock,
+      era: 'legacy',
+      method: 'ping',
+      leg,
+      session: session.key,
+      deadlineMs: timeoutMs,
+    })
+    const result = excused(asked.result, timeoutMs)
+    // It ended meanwhile, so whatever came proves nothing.
+    if (this.#isStopped || !peerOf(session, leg)) return
+    const ping = { meaning: pingMeaning(result.outcome), atMs: clock.now(), roundTripMs: result.durationMs }
+    session.health = { ...session.health, [leg]: observePing(session.health[leg], ping) }
+    const intervalMs = this.#options.idleMs(leg)
+    const nextMs = nextPingMs(session.health[leg], session.lastActiveMs, intervalMs)
+    const nextInMs = Math.max(0, Math.min(nextMs - clock.now(), intervalMs))
+    onBeat({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs })
+    if (leg === 'session' && result.outcome === 'session_gone') onGone(session)
+    if (leg === 'session') this.#tellHung()
+  }
+
+  #tellHung(): void {
+    const asked = [...this.#options.sessions()].filter(({ serverPeer }) => serverPeer !== undefined)
+    const hung = asked.filter(({ health }) => stateOf(health.session) === 'hung')
+    const keys = hung.map(({ key }) => key).join(' ')
+    if (keys === this.#hung) return
+    this.#hung = keys
+    this.#options.onHung(hung, asked.length - hung.length)
+  }
+}
+
+function peerOf({ serverPeer, clientPeer }: Session, leg: SessionLeg): SessionPeer | undefined {
+  return leg === 'session' ? serverPeer : clientPeer
+}
+
+/** A time-out that our own stalled event loop has made longer says nothing about the other side (Lifeguard, §III-A). */
+function excused(result: ProbeResult, timeoutMs: number): ProbeResult {
+  if (result.outcome !== 'timeout' || result.durationMs <= timeoutMs * stallFactor) return result
+  return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
+}
+
+/** What the outcome of a heartbeat says about the end that was asked. */
+export function pingMeaning(outcome: Outcome): SessionPing['meaning'] {
+  switch (meaningOf(outcome)) {
+    case 'answered':
+      return 'answered'
+    case 'missed':
+    case 'gone':
+      return 'missed'
+    case 'unauthorized':
+      return 'refused'
+    case 'inconclusive':
+      return 'nothing'
+  }
+}

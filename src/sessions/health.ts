@@ -1,0 +1,81 @@
+import { defaults } from '../defaults.ts'
+
+/** What a session looks like from its heartbeats; `unasked` is one that was never due. */
+export const sessionStates = ['unasked', 'healthy', 'suspect', 'hung'] as const
+export type SessionState = (typeof sessionStates)[number]
+
+/** What the heartbeats inside one session came to, towards one of its ends. Times are monotonic milliseconds. */
+export interface LegHealth {
+  readonly heartbeats: number
+  /** In a row. */
+  readonly misses: number
+  readonly lastMs: number
+  /** Of the last answer. */
+  readonly roundTripMs: number | undefined
+  /** The credentials that we asked with are not good any more: only the client can bring others. */
+  readonly isRefused: boolean
+}
+
+/** Towards the server, and towards the client. */
+export interface SessionHealth {
+  readonly session: LegHealth
+  readonly client: LegHealth
+}
+
+const unasked: LegHealth = {
+  heartbeats: 0,
+  misses: 0,
+  lastMs: Number.NEGATIVE_INFINITY,
+  roundTripMs: undefined,
+  isRefused: false,
+}
+
+export const newHealth: SessionHealth = { session: unasked, client: unasked }
+
+/** One heartbeat inside a session; `nothing` is one that proves neither life nor death. */
+export interface SessionPing {
+  readonly meaning: 'answered' | 'missed' | 'refused' | 'nothing'
+  readonly atMs: number
+  readonly roundTripMs: number
+}
+
+export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: SessionPing): LegHealth {
+  const after = { ...before, heartbeats: before.heartbeats + 1, lastMs: atMs, isRefused: meaning === 'refused' }
+  switch (meaning) {
+    case 'answered':
+      return { ...after, misses: 0, roundTripMs }
+    case 'missed':
+      return { ...after, misses: before.misses + 1 }
+    case 'refused':
+    case 'nothing':
+      return after
+  }
+}
+
+/** Real traffic proved that this end lives. */
+export function observeTraffic(before: LegHealth): LegHealth {
+  return before.misses === 0 ? before : { ...before, misses: 0 }
+}
+
+export function stateOf({ heartbeats, misses }: LegHealth): SessionState {
+  if (heartbeats === 0) return 'unasked'
+  if (misses === 0) return 'healthy'
+  return misses < defaults.heartbeat.missesToDown ? 'suspect' : 'hung'
+}
+
+/** The worse of both ends. */
+export function worstOf({ session, client }: SessionHealth): SessionState {
+  const states = [stateOf(session), stateOf(client)]
+  return sessionStates.findLast((state) => states.includes(state)) ?? 'unasked'
+}
+
+/**
+ * When a session may be asked next: after it was idle for `idleMs`, and after a miss sooner, so that it does not take
+ * minutes until it is known whether that was a blip. `Infinity` waits for the client.
+ */
+export function nextPingMs(health: LegHealth, lastActiveMs: number, idleMs: number): number {
+  const { lastMs, misses, isRefused } = health
+  if (isRefused && lastActiveMs <= lastMs) return Number.POSITIVE_INFINITY
+  const waitMs = misses === 0 ? idleMs : Math.min(idleMs, defaults.heartbeat.sessionRetryMs)
+  return Math.max(lastActiveMs, lastMs) + waitMs
+}

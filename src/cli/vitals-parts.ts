@@ -23,7 +23,7 @@ import { exposition } from '../telemetry/exposition.ts'
 import type { GaugeSources, SessionGauges, UpstreamGauges } from '../telemetry/gauges.ts'
 import { type Instruments, instruments } from '../telemetry/instruments.ts'
 import { LoopMeter } from '../telemetry/own-load.ts'
-import { SnapshotReader, meterProvider } from '../telemetry/reader.ts'
+import { metering } from '../telemetry/reader.ts'
 import { SnapshotCache, type UpstreamReading, readUpstreams } from '../telemetry/readings.ts'
 import { telemetryResource } from '../telemetry/resource.ts'
 import { runtimeMetrics } from '../telemetry/runtime.ts'
@@ -115,12 +115,14 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   const processTable = new ProcessTable({ clock })
   const usageOf = usages(processTable)
   const loadedAtMs = clock.wallTime()
-  const reader = new SnapshotReader({
+  const { meters, ...metrics } = metering({
+    resource: telemetryResource(env, version),
+    version,
     onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
   })
   const exemplars = new ExemplarReservoir(clock)
   const instrumented = instruments({
-    meterProvider: meterProvider({ reader, resource: telemetryResource(env, version) }),
+    meters,
     exemplars,
     version,
     maxLabelsPerUpstream: defaults.maxLabelsPerUpstream,
@@ -159,13 +161,13 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
       clock,
       version,
       guards: { open: adminGuard(false), closed: adminGuard(true) },
-      exposition: exposition({ mode: config().exposition, snapshot: () => reader.snapshot(), runtime, exemplars }),
+      exposition: exposition({ mode: config().exposition, snapshot: metrics.snapshot, runtime, exemplars }),
       upstreams,
       report: async () =>
         debugReport({
           upstreams: upstreams(),
           sessions: [...sessions()],
-          metrics: await reader.snapshot(),
+          metrics: await metrics.snapshot(),
           nowMs: clock.now(),
           wallMs: clock.wallTime(),
           silentTogether: silence.look(),
@@ -180,7 +182,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     const handle = getRequestListener(app.fetch, { autoCleanupIncoming: false })
     return (incoming, outgoing) => void handle(incoming, outgoing)
   }
-  const readings = sharedReadings(new SnapshotCache(clock, reader))
+  const readings = sharedReadings(new SnapshotCache(clock, metrics.readings))
   const onVerdict = () => void silence.look()
   return {
     redact,

@@ -1,5 +1,4 @@
 import type { Attributes, Counter, Histogram, Meter } from '@opentelemetry/api'
-import type { MeterProvider } from '@opentelemetry/sdk-metrics'
 import { errorCodes, type ErrorCode } from '../errors.ts'
 import { outcomes, type Leg, type Outcome } from '../heartbeat/classify.ts'
 import type { State } from '../heartbeat/verdict.ts'
@@ -9,6 +8,7 @@ import { bucketIndex, type ExemplarReservoir } from './exemplars.ts'
 import { observeGauges, type GaugeSources } from './gauges.ts'
 import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
 import { label, metrics, semconv, type Metric } from './names.ts'
+import type { Meters } from './reader.ts'
 
 export type { Operation } from './attribute-sets.ts'
 export type { GaugeSources, SessionGauges, StreamGauge, UpstreamGauges } from './gauges.ts'
@@ -87,17 +87,17 @@ export interface Instruments {
 const operationSetsPerLabel = 10
 
 /**
- * Creates every live instrument on one meter. Recording is synchronous; gauges are read from `sources` at collection.
+ * Creates every live instrument. Recording is synchronous; gauges are read from `sources` at collection.
  */
 export function instruments(options: {
-  readonly meterProvider: MeterProvider
+  readonly meters: Meters
   readonly exemplars: ExemplarReservoir
   readonly sources: GaugeSources
   readonly version: string
   readonly maxLabelsPerUpstream: number
 }): Instruments {
   const { exemplars, sources, maxLabelsPerUpstream } = options
-  const meter = options.meterProvider.getMeter('mcp-vitals', options.version)
+  const { readings, rest: meter } = options.meters
   observeGauges(meter, sources, options.version)
 
   const labelOverflow = countedBy(meter, metrics.labelOverflow, label.upstream)
@@ -110,14 +110,14 @@ export function instruments(options: {
     })
   const operations = {
     server: { ...timed(meter, exemplars, metrics.serverOperationDuration), sets: operationSets() },
-    client: { ...timed(meter, exemplars, metrics.clientOperationDuration), sets: operationSets() },
+    client: { ...timed(readings, exemplars, metrics.clientOperationDuration), sets: operationSets() },
   }
   const sessions = timed(meter, exemplars, metrics.serverSessionDuration)
   const sessionSets = new AttributeSets()
   const streams = timed(meter, exemplars, metrics.streamDuration)
   const streamSets = new AttributeSets()
   const streamEvents = countedBy(meter, metrics.streamEvents, label.upstream, label.transport)
-  const heartbeats = heartbeatRecorder(meter, exemplars)
+  const heartbeats = heartbeatRecorder(options.meters, exemplars)
   const stateChanges = countedBy(meter, metrics.upstreamStateChanges, label.upstream, label.from, label.to)
   const restarts = countedBy(meter, metrics.upstreamRestarts, label.upstream, label.reason)
   const inventoryChanges = countedBy(meter, metrics.upstreamInventoryChanges, label.upstream)
@@ -228,9 +228,9 @@ function createCounter(meter: Meter, metric: Metric): Counter {
 /** Heartbeats towards the client carry its own transport, unknown beforehand, so only these legs start at 0. */
 const legsOfUpstream: readonly Leg[] = ['upstream', 'session']
 
-function heartbeatRecorder(meter: Meter, exemplars: ExemplarReservoir) {
-  const durations = timed(meter, exemplars, metrics.heartbeatDuration)
-  const counter = createCounter(meter, metrics.heartbeats)
+function heartbeatRecorder({ readings, rest }: Meters, exemplars: ExemplarReservoir) {
+  const durations = timed(readings, exemplars, metrics.heartbeatDuration)
+  const counter = createCounter(rest, metrics.heartbeats)
   const durationSets = new AttributeSets()
   const counterSets = new AttributeSets()
   const counted = (upstream: string, transport: Transport, leg: Leg, outcome: Outcome) =>

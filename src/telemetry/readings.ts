@@ -160,19 +160,19 @@ const maxAgeMs = 1000
 /** Shares one snapshot between all controllers, collected at most once a second; a failed one is not kept. */
 export class SnapshotCache {
   readonly #clock: Clock
-  readonly #reader: { snapshot(): Promise<ResourceMetrics> }
+  readonly #collect: () => Promise<ResourceMetrics>
   #latest: { readonly atMs: number; readonly snapshot: Promise<ResourceMetrics> } | undefined
 
-  constructor(clock: Clock, reader: { snapshot(): Promise<ResourceMetrics> }) {
+  constructor(clock: Clock, collect: () => Promise<ResourceMetrics>) {
     this.#clock = clock
-    this.#reader = reader
+    this.#collect = collect
   }
 
   /** A snapshot that is at most a second old. */
   current(): Promise<ResourceMetrics> {
     const nowMs = this.#clock.now()
     if (this.#latest && nowMs - this.#latest.atMs < maxAgeMs) return this.#latest.snapshot
-    const collecting = { atMs: nowMs, snapshot: this.#reader.snapshot() }
+    const collecting = { atMs: nowMs, snapshot: this.#collect() }
     this.#latest = collecting
     collecting.snapshot.catch(() => {
       if (this.#latest === collecting) this.#latest = undefined

@@ -2,7 +2,7 @@ import { ExemplarReservoir } from '../../src/telemetry/exemplars.ts'
 import { ExpositionWriter } from '../../src/telemetry/exposition.ts'
 import { instruments, type GaugeSources, type UpstreamGauges } from '../../src/telemetry/instruments.ts'
 import type { ExpositionFormat } from '../../src/telemetry/negotiate.ts'
-import { meterProvider, SnapshotReader } from '../../src/telemetry/reader.ts'
+import { metering } from '../../src/telemetry/reader.ts'
 import { telemetryResource } from '../../src/telemetry/resource.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
@@ -24,7 +24,6 @@ export function upstreamGauges(changes: Partial<UpstreamGauges> = {}): UpstreamG
 export function pipeline(options: { maxLabelsPerUpstream?: number; sources?: Partial<GaugeSources> } = {}) {
   const clock = fakeClock()
   const errors: unknown[] = []
-  const reader = new SnapshotReader({ onError: (error) => errors.push(error) })
   const exemplars = new ExemplarReservoir(clock)
   const upstreams: UpstreamGauges[] = []
   const sources: GaugeSources = {
@@ -37,12 +36,17 @@ export function pipeline(options: { maxLabelsPerUpstream?: number; sources?: Par
     loadRatio: () => 0.25,
     ...options.sources,
   }
-  const resource = telemetryResource({}, '1.2.3')
+  const version = '1.2.3'
+  const { meters, ...reader } = metering({
+    resource: telemetryResource({}, version),
+    version,
+    onError: (error) => errors.push(error),
+  })
   const recorder = instruments({
-    meterProvider: meterProvider({ reader, resource }),
+    meters,
     exemplars,
     sources,
-    version: '1.2.3',
+    version,
     maxLabelsPerUpstream: options.maxLabelsPerUpstream ?? 200,
   })
   const writer = new ExpositionWriter(exemplars)

@@ -176,16 +176,14 @@ describe('SnapshotCache', () => {
     const clock = fakeClock()
     const snapshots: ResourceMetrics[] = []
     let error: Error | undefined
-    const reader = {
-      snapshot: async () => {
-        if (error) throw error
-        const made: ResourceMetrics = { resource: resourceFromAttributes({}), scopeMetrics: [] }
-        snapshots.push(made)
-        return made
-      },
+    const collect = async () => {
+      if (error) throw error
+      const made: ResourceMetrics = { resource: resourceFromAttributes({}), scopeMetrics: [] }
+      snapshots.push(made)
+      return made
     }
     const fail = (with_: Error | undefined) => (error = with_)
-    return { clock, snapshots, fail, cache: new SnapshotCache(clock, reader) }
+    return { clock, snapshots, fail, cache: new SnapshotCache(clock, collect) }
   }
 
   it('collects once for all who ask within a second', async () => {

@@ -14,6 +14,15 @@ export const floors = {
   // 400 ms where a bare pipe takes 49 ms.
   coldStart: { what: 'start to the first answered initialize, of the bare pipe’s', most: 8.2 },
   restMemory: { what: 'MiB resident after 10 s with one HTTP server', most: 100 },
+  fleetCpu: { what: 'a fleet that is well: percent of one core', most: 5 },
+  fleetMemory: { what: 'a fleet that is well: MiB resident', most: 300 },
+  // Servers see when a probe arrives, not when it starts: 3 % are theirs and the machine's.
+  fleetShortest: {
+    what: 'a fleet that is well: its shortest interval, of the shortest that jitter allows',
+    least: 0.97,
+  },
+  fleetLongest: { what: 'a fleet that is well: its longest interval, of the longest that is allowed', most: 1.03 },
+  fleetUnhealthy: { what: 'a fleet that is well: servers that are taken for ill', most: 0 },
 } as const satisfies Readonly<Record<string, Floor>>
 
 /** A figure beside its floor. */

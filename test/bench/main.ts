@@ -2,11 +2,12 @@
  * What mcp-vitals costs, everything on, beside the least that any program in its place would cost and beside other
  * people's: the same requests in interleaved rounds of one run.
  *
- *   npm run bench                    everything, about eight minutes
+ *   npm run bench                    everything, about ten minutes
  *   npm run bench -- http stdio      some sections: http, stdio, peers, instrumentation,
- *                                    memory, cold-start
+ *                                    memory, cold-start, fleet
  *   npm run bench -- --quick         short rounds
  *   npm run bench -- --rounds 30
+ *   npm run bench -- fleet --servers 1000 --seconds 60
  *   npm run bench -- --json          one JSON object on stdout
  *
  * Exit code 1 when a floor (floors.ts) is missed, 2 when the run itself failed.
@@ -31,12 +32,15 @@ async function main(): Promise<number> {
       quick: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       rounds: { type: 'string' },
+      servers: { type: 'string', default: '1000' },
+      seconds: { type: 'string', default: '60' },
     },
   })
   const unknown = positionals.find((name) => !isSection(name))
   if (unknown !== undefined) throw new Error(`"${unknown}" is no section: ${sectionNames.join(', ')}`)
   const wanted = sectionNames.filter((name) => positionals.length === 0 || positionals.includes(name))
   const base = values.quick ? quickPlan : fullPlan
+  const fleet = { upstreams: Number(values.servers), calmMs: Number(values.seconds) * 1000 }
   const plan = values.rounds === undefined ? base : { ...base, rounds: Math.max(1, Math.trunc(Number(values.rounds))) }
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-bench-'))
   try {
@@ -44,7 +48,7 @@ async function main(): Promise<number> {
     if (!values.json) console.log(introduction(plan))
     for (const name of wanted) {
       const [loadBefore] = loadavg()
-      const result = await withStops((stops) => sections[name]({ plan, directory, stops }))
+      const result = await withStops((stops) => sections[name]({ plan, fleet, directory, stops }))
       const report = { ...result, load: [loadBefore, loadavg()[0]] }
       reports.push(report)
       if (!values.json) console.log(`\n${formatSection(report)}`)

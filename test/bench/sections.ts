@@ -1,6 +1,7 @@
 import { startPeer } from '../peers/spawn.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 import { coldStarts, isBuilt, residentAtRest, starts } from './cold-start.ts'
+import { type FleetPlan, calmSeconds, fleetFigures } from './fleet.ts'
 import { type Check, floors } from './floors.ts'
 import { type Cell, type Plan, type Row, cellName, runMatrix } from './matrix.ts'
 import { bytesPerStream } from './memory.ts'
@@ -12,12 +13,13 @@ export type Stops = (() => Promise<void>)[]
 
 interface Bench {
   readonly plan: Plan
+  readonly fleet: FleetPlan
   /** An empty folder. */
   readonly directory: string
   readonly stops: Stops
 }
 
-export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory', 'cold-start'] as const
+export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory', 'cold-start', 'fleet'] as const
 export type SectionName = (typeof sectionNames)[number]
 
 export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<SectionReport>>> = {
@@ -145,6 +147,26 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
       notes: measured.map(
         ({ name, elapsedMs, cpuMs }) => `${name}: ${elapsedMs.toFixed(0)} ms, CPU ${cpuMs?.toFixed(0) ?? '–'} ms`,
       ),
+    }
+  },
+
+  fleet: async ({ fleet, stops }) => {
+    const title = `${fleet.upstreams} servers, heartbeated every 30 s`
+    const figures = await fleetFigures(fleet, stops)
+    if (!figures) return { title, rows: [], checks: [], notes: ['SKIPPED: there is no /proc on this system'] }
+    const { cpuPercent, residentMib, intervalsSeconds, unhealthy } = figures
+    const cell = `${fleet.calmMs / 1000} s of calm`
+    return {
+      title,
+      rows: [],
+      checks: [
+        { floor: floors.fleetCpu, cell, ratio: cpuPercent },
+        { floor: floors.fleetMemory, cell, ratio: residentMib },
+        { floor: floors.fleetShortest, cell, ratio: (intervalsSeconds[0] ?? Number.NaN) / calmSeconds.least },
+        { floor: floors.fleetLongest, cell, ratio: (intervalsSeconds.at(-1) ?? Number.NaN) / calmSeconds.most },
+        { floor: floors.fleetUnhealthy, cell, ratio: unhealthy.length },
+      ],
+      notes: [`${intervalsSeconds.length} intervals were seen`, ...unhealthy],
     }
   },
 }

@@ -7,6 +7,7 @@ import {
   createServer,
 } from 'node:http'
 import type { Server } from 'node:net'
+import { systemClock } from '../../src/clock.ts'
 
 /** What of a JSON-RPC message tests look at. */
 export interface Message {
@@ -22,6 +23,8 @@ export interface Heard {
   readonly what: string
   readonly message: Message
   readonly headers: IncomingHttpHeaders
+  /** Monotonic, one clock for all servers of a process. */
+  readonly atMs: number
 }
 
 export type Reaction = (message: Message, response: ServerResponse, request: IncomingMessage) => void
@@ -90,7 +93,12 @@ export async function mcpServer(options: McpServerOptions = {}): Promise<McpServ
   })
   const react: Reaction = (message, response, request) => {
     const { method = '' } = request
-    heard.push({ what: `${method} ${message.method ?? ''}`.trim(), message, headers: request.headers })
+    heard.push({
+      what: `${method} ${message.method ?? ''}`.trim(),
+      message,
+      headers: request.headers,
+      atMs: systemClock.now(),
+    })
     const reaction = mcp.reactions.get('*') ?? mcp.reactions.get(message.method ?? method)
     if (reaction) reaction(message, response, request)
     else answer(mcp, message, response, request, options.hasSessions ?? true)

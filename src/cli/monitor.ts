@@ -21,6 +21,7 @@ import { StdioProber } from '../heartbeat/stdio-prober.ts'
 import { type State, isUnavailable } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import type { Bridge } from '../proxy/bridge.ts'
+import { sharedCapabilities } from '../proxy/shared-capabilities.ts'
 import type { Redact } from '../redaction.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
@@ -112,9 +113,9 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       onIdle: (why) => heartbeat.idle(why),
       onDropped: (reason) => instruments.countDropped(name, reason),
       onResidentMessage: (line, message, envelope) => {
-        if (!bridge.modern(name, access).hear(message, envelope)) prober.hear(line, envelope)
+        if (!bridge.hear(name, { line, message, envelope })) prober.hear(line, envelope)
       },
-      onResidentClosed: (line, why) => bridge.modern(name, access).closed(line, why),
+      onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
     },
   })
   const access = { kind: 'stdio', upstream, ...limited(clock, target) } as const
@@ -125,6 +126,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
     method: () => probeMethod(),
+    sharedCapabilities: target.process === 'shared' ? sharedCapabilities : undefined,
   })
   const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
   const onAnswered = () => access.breaker.signOfLife()

@@ -83,8 +83,9 @@ function targetOf(
   const limits = limitsOf({ ...upstreamDefaults, ...entry })
   const address = entry.url ?? entry.httpUrl ?? entry.serverUrl
   if (address === undefined) {
-    const { resident, spare_processes: spareProcesses } = { ...upstreamDefaults, ...entry }
-    return { transport: 'stdio', launch: commandOf(entry, path, fileOf), resident, spareProcesses, limits }
+    const { resident, process, spare_processes: spareProcesses } = { ...upstreamDefaults, ...entry }
+    const launch = commandOf(entry, path, fileOf)
+    return { transport: 'stdio', launch, resident, process, spareProcesses, limits }
   }
   const url = new URL(address)
   const target = {

@@ -189,7 +189,20 @@ function commandFaults(entry: UpstreamEntry): readonly Fault[] {
   return [
     ...misplaced.map((key): Fault => [key, 'is for a server with a url; this one has a command']),
     ...typeFaults(entry, (type) => (type === 'stdio' ? undefined : `"${type}" needs a url; this server has a command`)),
+    ...processFaults(entry),
   ]
+}
+
+function processFaults({ process, resident, spare_processes: spares = 0 }: UpstreamEntry): readonly Fault[] {
+  if (process !== 'shared') return []
+  const faults: Fault[] = []
+  if (resident === 'never') {
+    faults.push(['resident', '"never" contradicts process: shared, in which the resident process serves the clients'])
+  }
+  if (spares > 0) {
+    faults.push(['spare_processes', `${spares} contradicts process: shared, in which no session gets a process`])
+  }
+  return faults
 }
 
 function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): readonly Fault[] {
@@ -204,7 +217,7 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
     ...headerFaults(entry.headers ?? {}),
     ...credentialFaults(entry, new URL(entry[key] ?? '')),
   ]
-  for (const name of ['resident', 'spare_processes'] as const) {
+  for (const name of ['resident', 'process', 'spare_processes'] as const) {
     if (entry[name] !== undefined) faults.push([name, 'is for a server with a command; this one has a url'])
   }
   if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])

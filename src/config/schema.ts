@@ -47,6 +47,7 @@ export const fileDefaults = {
 
 export const upstreamDefaults = {
   resident: 'when_idle',
+  process: 'per_session',
   spare_processes: 0,
   upstream_host: 'auto',
   stall_timeout_seconds: defaults.requests.stallTimeoutMs / 1000,
@@ -325,6 +326,11 @@ const upstream = z.strictObject({
     z.enum(['always', 'when_idle', 'never']),
     'When a process of our own, for heartbeats and modern requests, runs beside the sessions (command only).',
     upstreamDefaults.resident,
+  ),
+  process: setting(
+    z.enum(['per_session', 'shared']),
+    'Whether each legacy client session has a process of its own, or all use the resident one (command only).',
+    upstreamDefaults.process,
   ),
   spare_processes: setting(
     z.int().min(0).max(16),

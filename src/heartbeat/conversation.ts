@@ -20,6 +20,8 @@ export interface Opening {
   readonly hasTools: boolean | undefined
   /** The JSON-RPC error in place of an answer: somebody is there, but nothing was agreed. */
   readonly refusal?: string | undefined
+  /** The server's answer to `initialize`, a result or an error, if it was asked. */
+  readonly initializeAnswer?: Buffer | undefined
 }
 
 /** The tools that a server offers: each name with a hash of its input schema, to compare across restarts. */
@@ -42,6 +44,8 @@ export interface OpeningOptions {
   readonly leftMs: () => number
   /** Hears the revision before any message that has to name it, and `undefined` before one that must not. */
   readonly speak: (protocolVersion: string | undefined) => void
+  /** What `initialize` declares; nothing unless given. */
+  readonly capabilities?: Readonly<Record<string, unknown>> | undefined
 }
 
 export interface EraOptions extends OpeningOptions {
@@ -62,7 +66,8 @@ export async function open(talker: Talker, options: EraOptions): Promise<Opening
   if (modern) return modern
   const legacy = await initialize(talker, options)
   const mayBeModern = isKnownLegacy && legacy.refusal !== undefined
-  return (mayBeModern ? await tryDiscover(talker, options) : undefined) ?? legacy
+  const turned = mayBeModern ? await tryDiscover(talker, options) : undefined
+  return turned ? { ...turned, initializeAnswer: legacy.initializeAnswer } : legacy
 }
 
 /** What a legacy server may do with a request that it does not know, besides answering it. */
@@ -104,13 +109,24 @@ async function discover(talker: Talker, timeoutMs: number): Promise<Opening | un
  * `initialize` and `notifications/initialized` (MCP 2025-11-25, Lifecycle). A JSON-RPC error is an answer too: it
  * opens nothing, but proves that somebody is there.
  */
-export async function initialize(talker: Talker, { leftMs, speak }: OpeningOptions): Promise<Opening> {
+export async function initialize(
+  talker: Talker,
+  { leftMs, speak, capabilities = {} }: OpeningOptions,
+): Promise<Opening> {
   const method = 'initialize'
-  const params = { protocolVersion: latestLegacyVersion, capabilities: {}, clientInfo }
+  const params = { protocolVersion: latestLegacyVersion, capabilities, clientInfo }
   const answer = await talker.request({ method, params, timeoutMs: leftMs() })
   if (answer.error) {
     const refusal = `${method} answered with JSON-RPC error ${answer.error.code}: ${answer.error.message}`
-    return { era: 'legacy', protocolVersion: latestLegacyVersion, method, hasTools: undefined, refusal }
+    const initializeAnswer = answer.message
+    return {
+      era: 'legacy',
+      protocolVersion: latestLegacyVersion,
+      method,
+      hasTools: undefined,
+      refusal,
+      initializeAnswer,
+    }
   }
   const result = resultOf(answer)
   if (!result) throw new KnownError('upstream_invalid', 'the answer to initialize has no result')
@@ -118,7 +134,7 @@ export async function initialize(talker: Talker, { leftMs, speak }: OpeningOptio
   const protocolVersion = typeof version === 'string' ? version : latestLegacyVersion
   speak(protocolVersion)
   await talker.notify('notifications/initialized', leftMs())
-  return { era: 'legacy', protocolVersion, method, hasTools: offersTools(result) }
+  return { era: 'legacy', protocolVersion, method, hasTools: offersTools(result), initializeAnswer: answer.message }
 }
 
 /** More pages than this belong to a server that never ends its list. */

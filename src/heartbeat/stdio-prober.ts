@@ -30,6 +30,11 @@ export interface StdioProberOptions {
   readonly idleSinceMs: () => number
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod
+  /**
+   * What our `initialize` declares to a resident process that clients' sessions share. They are of the legacy era, so a
+   * server of both eras is then opened in that one.
+   */
+  readonly sharedCapabilities?: Readonly<Record<string, unknown>> | undefined
 }
 
 /**
@@ -151,6 +156,7 @@ export class StdioProber implements Prober {
       if (refusal === undefined) this.#era = era
       this.#opening = opening
       this.#toolsChanged = false
+      line.initializeAnswer = opening.initializeAnswer
       upstream.residentReady(line)
       const reason = refusal ?? `${method} answered (${protocolVersion})`
       const inventory = this.#readTools(line, leftMs)
@@ -168,11 +174,11 @@ export class StdioProber implements Prober {
 
   /** Some servers end at a first message that is not `initialize`: next time it comes first. */
   async #handshake(line: Line, leftMs: () => number): Promise<Opening> {
-    const known = this.#skipDiscover ? 'legacy' : this.#era
+    const { discoverPatienceMs, sharedCapabilities: capabilities } = this.#options
+    const known = this.#skipDiscover || capabilities ? 'legacy' : this.#era
     this.#skipDiscover = false
-    const { discoverPatienceMs } = this.#options
     try {
-      return await open(line.peer, { known, leftMs, discoverPatienceMs, speak: () => undefined })
+      return await open(line.peer, { known, leftMs, discoverPatienceMs, capabilities, speak: () => undefined })
     } catch (error) {
       this.#skipDiscover = known !== 'legacy' && errorCode(error) === 'upstream_exited'
       throw error

@@ -4,7 +4,7 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import { Questions } from '../sessions/questions.ts'
 import type { Session, SessionClient, SessionEnd } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
-import type { Link, LinkListener } from '../upstreams/link.ts'
+import type { Link } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
 import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
@@ -17,6 +17,7 @@ import type { Operation } from './observe.ts'
 import { OpenRequests } from './open-requests.ts'
 import { type Reply, ReplyStream, batchReplies, openingReply, postedReply, streamReply } from './reply-stream.ts'
 import { accepted } from './replies.ts'
+import type { GuestListener } from './shared-process.ts'
 import type { Streams } from './streams.ts'
 
 export interface BridgeSessionOptions {
@@ -30,7 +31,7 @@ export interface BridgeSessionOptions {
   readonly directory: SessionDirectory
   readonly streams: Streams
   /** The connection to the server, made for this session. */
-  readonly link: (listener: LinkListener) => Link
+  readonly link: (listener: GuestListener) => Link
   /** A new one for each message of the client. */
   readonly admission: () => Admission
   /** A limit of ours refused a request. */
@@ -89,7 +90,7 @@ const undelivered: ReadonlySet<ErrorCode> = new Set([
 ])
 
 /** One legacy client's session with a connection or process of its own. */
-export class BridgeSession implements LinkListener {
+export class BridgeSession implements GuestListener {
   readonly key: string
   readonly upstream: string
   readonly transport: 'http' | 'sse'
@@ -296,6 +297,12 @@ export class BridgeSession implements LinkListener {
   onClose(error: KnownError): void {
     this.#failAll(error)
     this.end(endOf(error))
+  }
+
+  onBehind(): void {
+    for (const { reply } of this.#open.all()) reply.cut()
+    this.#stream?.cut()
+    this.end('stream_closed')
   }
 
   end(end: SessionEnd): void {

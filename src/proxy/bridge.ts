@@ -6,7 +6,8 @@ import { type SessionLimits, refusalOf } from '../sessions/limits.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
-import { type Link, type LinkListener, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
+import { type Link, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
+import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames, mirrorMismatch } from '../wire/headers.ts'
@@ -21,9 +22,17 @@ import { type Peering, beginOperation, peeringOf } from './observe.ts'
 import { openedStreams } from './opened-streams.ts'
 import type { Mount } from './protected-resources.ts'
 import { type ReplyOptions, accepted, replyError } from './replies.ts'
+import { type GuestListener, SharedProcess } from './shared-process.ts'
 
 export interface BridgeDeps extends ForwardDeps {
   readonly sessionLimits: SessionLimits
+}
+
+/** A message of a resident process. */
+export interface Heard {
+  readonly line: Line
+  readonly message: Buffer
+  readonly envelope: Envelope
 }
 
 /**
@@ -34,13 +43,37 @@ export class Bridge {
   readonly #deps: BridgeDeps
   readonly #sessions = new Map<string, BridgeSession>()
   readonly #modern = new Map<string, ModernBridge>()
+  readonly #shared = new Map<string, SharedProcess>()
 
   constructor(deps: BridgeDeps) {
     this.#deps = deps
   }
 
-  /** The part of this bridge that serves modern clients; it hears what the resident process of a stdio server says. */
-  modern(name: string, access: Reached): ModernBridge {
+  /** Takes what the resident process of a stdio server says; true when it was for clients alone. */
+  hear(name: string, { line, message, envelope }: Heard): boolean {
+    if (this.#shared.get(name)?.hear(line, message, envelope)) return true
+    return this.#modern.get(name)?.hear(message, envelope) ?? false
+  }
+
+  /** The resident process is gone. */
+  residentClosed(name: string, line: Line, why: string): void {
+    this.#modern.get(name)?.closed(line, why)
+    this.#shared.get(name)?.closed(line, why)
+  }
+
+  #sharedOf(name: string, upstream: StdioUpstream): SharedProcess {
+    const known = this.#shared.get(name)
+    if (known) return known
+    const made = new SharedProcess({
+      upstream,
+      otherRequests: () => this.#modern.get(name)?.inFlight() ?? 0,
+      onDropped: (reason) => this.#deps.instruments.countDropped(name, reason),
+    })
+    this.#shared.set(name, made)
+    return made
+  }
+
+  #modernOf(name: string, access: Reached): ModernBridge {
     const known = this.#modern.get(name)
     if (known) return known
     const lines =
@@ -86,6 +119,7 @@ export class Bridge {
   forget(upstream: string): void {
     for (const session of this.#sessions.values()) if (session.upstream === upstream) session.end('removed')
     this.#modern.delete(upstream)
+    this.#shared.delete(upstream)
   }
 
   async #route(exchange: Exchange, access: Reached): Promise<void> {
@@ -114,7 +148,7 @@ export class Bridge {
   async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
     if (eraOf(exchange, envelope).era === 'modern') {
       checkMirror(exchange, envelope)
-      return this.modern(exchange.upstream, access).handle(exchange, body, envelope)
+      return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
     }
     const posted: Posted = { message: body, envelope, headers: this.#headers(exchange) }
     if (sessionIdOf(exchange) === undefined && envelope.kind === 'request' && envelope.method === 'initialize') {
@@ -245,9 +279,19 @@ export class Bridge {
     return { id, session }
   }
 
-  #link(access: Reached, session: Pick<BridgeSession, 'key' | 'upstream' | 'transport'>, listener: LinkListener): Link {
-    if (access.kind === 'stdio') return stdioLink(access.upstream, session.key, listener)
-    const endpoint = this.#challenging(access.endpoint, session.upstream, session.transport === 'sse' ? 'sse' : 'mcp')
+  #link(
+    access: Reached,
+    session: Pick<BridgeSession, 'key' | 'upstream' | 'transport'>,
+    listener: GuestListener,
+  ): Link {
+    const { key, upstream: name, transport } = session
+    if (access.kind === 'stdio') {
+      const { upstream } = access
+      return upstream.isShared()
+        ? this.#sharedOf(name, upstream).link(key, listener)
+        : stdioLink(upstream, key, listener)
+    }
+    const endpoint = this.#challenging(access.endpoint, name, transport === 'sse' ? 'sse' : 'mcp')
     const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener }
     return access.transport === 'sse' ? sseLink(options) : httpLink(options)
   }

@@ -122,6 +122,11 @@ export class ModernBridge {
     }
   }
 
+  /** Requests that the server has not answered yet. */
+  inFlight(): number {
+    return this.#waiting.size
+  }
+
   /** True when the message belongs to a request of a client. */
   hear(message: Buffer, envelope: Envelope): boolean {
     if (envelope.kind === 'response') return this.#answer(message, envelope)

@@ -17,6 +17,8 @@ export interface Reply {
   fail(error: KnownError, id: string | undefined, details?: Readonly<Record<string, unknown>>): void
   /** Ends without an answer. */
   end(): void
+  /** Breaks the connection, with everything that the client has not read yet. */
+  cut(): void
   /** Hears once that the client left before the end, also when that was before this call. */
   onGone(listener: () => void): void
 }
@@ -110,6 +112,10 @@ export class ReplyStream implements Reply {
     this.#exchange.outgoing.end()
   }
 
+  cut(): void {
+    this.#exchange.outgoing.destroy()
+  }
+
   #write(bytes: Buffer): void {
     const { outgoing } = this.#exchange
     if (outgoing.destroyed || outgoing.writableEnded || outgoing.write(bytes) || this.#isFull) return
@@ -134,6 +140,7 @@ export function streamReply(stream: ReplyStream): Reply {
     answer: (message) => stream.message(message),
     fail: (error, id, details) => stream.message(Buffer.from(errorMessageFor(error, id, details))),
     end: () => undefined,
+    cut: () => undefined,
     onGone: () => undefined, // The session ends with its stream.
   }
 }
@@ -197,6 +204,7 @@ export function batchReplies(stream: ReplyStream, count: number): Reply[] {
     answer: (message) => last(message),
     fail: (error, id, details) => last(Buffer.from(errorMessageFor(error, id, details))),
     end: () => last(),
+    cut: () => stream.cut(),
     onGone: (listener) => (isGone ? listener() : void listeners.push(listener)),
   }
   return Array.from({ length: count }, () => reply)

@@ -58,8 +58,20 @@ export interface EndedStream {
 export const sheddable = ['trace', 'session', 'tool_call'] as const
 export type Sheddable = (typeof sheddable)[number]
 
-/** Why a message could not be delivered: the server's (`noise`, `line_too_long`), or nobody is there to take it. */
-export const dropReasons = ['noise', 'line_too_long', 'client_gone', 'no_request', 'no_stream'] as const
+/**
+ * Why a message could not be delivered: the server's (`noise`, `line_too_long`), nobody is there to take it, or, with a
+ * process that clients share, it cannot be told who should (`no_session`, `no_subscriber`) or there is no room for it.
+ */
+export const dropReasons = [
+  'noise',
+  'line_too_long',
+  'client_gone',
+  'no_request',
+  'no_stream',
+  'no_session',
+  'no_subscriber',
+  'too_many_subscriptions',
+] as const
 export type DropReason = (typeof dropReasons)[number]
 
 /** What the rest of the program records through. */

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../clock.ts'
 import { KnownError } from '../errors.ts'
-import type { Envelope } from '../wire/envelope.ts'
+import { batchItems } from '../wire/batch.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
 import { type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
@@ -26,6 +27,8 @@ export interface Line {
   readonly channel: StdioChannel
   readonly peer: Peer
   opened: boolean
+  /** What the server answered to our own `initialize`, if we asked: a result or an error. */
+  initializeAnswer: Buffer | undefined
   /** Monotonic time of the last message from the server, ours included. */
   lastHeardMs: number
   /** Why we are ending the process, if we are. */
@@ -140,6 +143,11 @@ export class StdioUpstream {
     line.opened = true
     this.#supervisor.ready()
     for (const { resolve } of this.#waiters.splice(0)) resolve(line)
+  }
+
+  /** Whether the resident process serves the sessions too. */
+  isShared(): boolean {
+    return this.#options.target.process === 'shared'
   }
 
   /** Every process that serves a session right now. */
@@ -307,6 +315,7 @@ export class StdioUpstream {
       channel,
       peer: new Peer(channel, clock),
       opened: false,
+      initializeAnswer: undefined,
       lastHeardMs: clock.now(),
       ended: undefined,
       listener: undefined,
@@ -316,9 +325,18 @@ export class StdioUpstream {
 
   #hear(line: Line, message: Buffer, envelope: Envelope): void {
     line.lastHeardMs = this.#options.clock.now()
+    if (envelope.kind === 'batch' && line.role === 'resident') return this.#hearBatch(line, message)
     if (line.peer.takeAnswer(message, envelope)) return
     if (line.role === 'resident') this.#options.events.onResidentMessage(line, message, envelope)
     else line.listener?.onMessage(message, envelope)
+  }
+
+  /** The messages of one array may be for several clients (MCP 2025-03-26, Basic, "Batching"). */
+  #hearBatch(line: Line, batch: Buffer): void {
+    for (const item of batchItems(batch) ?? []) {
+      const envelope = readEnvelope(item)
+      if (envelope && envelope.kind !== 'batch') this.#hear(line, item, envelope)
+    }
   }
 
   #sessionExited(line: Line, exit: ExitReason): void {

@@ -20,6 +20,9 @@ export interface Command {
 /** When a stdio server's resident process (the sidecar's own, for heartbeats and modern requests) runs. */
 export type ResidentPolicy = 'always' | 'when_idle' | 'never'
 
+/** Whether each legacy client session has a process of its own, or all of them use the resident one. */
+export type ProcessPolicy = 'per_session' | 'shared'
+
 /** Which `Host` an HTTP upstream sees. `auto` is the client's for loopback URLs, else the upstream's. */
 export type HostPolicy = 'auto' | 'client' | 'upstream'
 
@@ -57,6 +60,8 @@ export interface StdioTarget {
   readonly spareProcesses?: number
   /** Those of `defaults.ts` unless given. */
   readonly limits?: RequestLimits | undefined
+  /** `per_session` unless given. */
+  readonly process?: ProcessPolicy | undefined
 }
 
 export interface UrlTarget {

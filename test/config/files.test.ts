@@ -71,6 +71,7 @@ describe('a good file', () => {
               cwd: join(folder, 'work'),
             },
             resident: 'always',
+            process: 'per_session',
             limits: { ...limits, stallTimeoutMs: 600_000 },
             spareProcesses: 2,
           },

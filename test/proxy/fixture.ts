@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import type { KnownError } from '../../src/errors.ts'
+import { initialize } from '../../src/heartbeat/conversation.ts'
 import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
 import { dataApp } from '../../src/proxy/app.ts'
 import { borrowedSessions } from '../../src/proxy/borrowed-session.ts'
@@ -12,6 +13,7 @@ import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
 import { type GuardOptions, guard } from '../../src/proxy/guard.ts'
 import { ProtectedResources } from '../../src/proxy/protected-resources.ts'
+import { sharedCapabilities } from '../../src/proxy/shared-capabilities.ts'
 import { Streams } from '../../src/proxy/streams.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
@@ -20,9 +22,9 @@ import type { OperationResult, ServerSpanStart, Tracing } from '../../src/teleme
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { limited } from '../../src/upstreams/queue.ts'
-import { StdioUpstream } from '../../src/upstreams/stdio.ts'
+import { type Line, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { HostPolicy, RequestLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import type { HostPolicy, ProcessPolicy, RequestLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { Changes } from '../support/raw-http.ts'
 
 export type TestUpstream =
@@ -37,6 +39,7 @@ export type TestUpstream =
       readonly script: string
       readonly args?: readonly string[]
       readonly resident?: ResidentPolicy
+      readonly process?: ProcessPolicy
       readonly limits?: RequestLimits
       readonly spareProcesses?: number
     }
@@ -230,7 +233,14 @@ function urlAccess(upstream: Extract<TestUpstream, { url: string }>, clock: Cloc
 
 function stdioAccess(
   name: string,
-  { script, args = [], resident = 'never', spareProcesses = 0, limits }: Extract<TestUpstream, { script: string }>,
+  {
+    script,
+    args = [],
+    resident = 'never',
+    process: policy,
+    spareProcesses = 0,
+    limits,
+  }: Extract<TestUpstream, { script: string }>,
   bridge: Bridge,
   told: Told,
   clock: Clock,
@@ -239,7 +249,7 @@ function stdioAccess(
   const launch = { command: process.execPath, args: [path, ...args], env: {} }
   const start = processStarter({ clock })
   const upstream: StdioUpstream = new StdioUpstream({
-    target: { transport: 'stdio', launch, resident, spareProcesses },
+    target: { transport: 'stdio', launch, resident, process: policy, spareProcesses },
     clock,
     random: () => 0.5,
     starts: new StartGate(4),
@@ -247,7 +257,10 @@ function stdioAccess(
     startDeadlineMs: 10_000,
     maxLineBytes: 16 * 1024 * 1024,
     events: {
-      onResidentStarted: (line) => setImmediate(() => upstream.residentReady(line)),
+      onResidentStarted: (line) => {
+        if (policy === 'shared') void openShared(upstream, line)
+        else setImmediate(() => upstream.residentReady(line))
+      },
       onSpareExited: () => undefined,
       onCrash: () => undefined,
       onStartFailed: () => undefined,
@@ -255,13 +268,20 @@ function stdioAccess(
       onCrashLoop: () => undefined,
       onIdle: () => undefined,
       onDropped: (reason) => void told.dropped.push(reason),
-      onResidentMessage: (_line, message, envelope) => void bridge.modern(name, access).hear(message, envelope),
-      onResidentClosed: (line, why) => bridge.modern(name, access).closed(line, why),
+      onResidentMessage: (line, message, envelope) => void bridge.hear(name, { line, message, envelope }),
+      onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
     },
   })
   const access = { kind: 'stdio', upstream, ...limited(clock, { limits }) } as const
   upstream.start()
   return access
+}
+
+/** The handshake that a heartbeat would make. */
+async function openShared(upstream: StdioUpstream, line: Line): Promise<void> {
+  const options = { leftMs: () => 10_000, speak: () => undefined, capabilities: sharedCapabilities }
+  line.initializeAnswer = (await initialize(line.peer, options)).initializeAnswer
+  upstream.residentReady(line)
 }
 
 function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void): Instruments {

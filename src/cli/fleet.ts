@@ -1,13 +1,14 @@
-import type { Config, HeartbeatConfig, UpstreamConfig } from '../config/config.ts'
+import type { Config, UpstreamConfig } from '../config/config.ts'
 import type { Difference } from '../config/difference.ts'
 import type { Monitored } from '../heartbeat/monitored.ts'
 
-/** An upstream that runs: it is started once, and may be given another heartbeat at any time. */
+/** An upstream that runs: it is started once, and may be given other settings at any time. */
 export interface LiveUpstream extends Monitored {
   start(): void
   /** What runs goes on running, but nothing is started any more. */
   startNoMore(): void
-  configure(heartbeat: HeartbeatConfig): void
+  /** Follows what may change while it runs. */
+  configure(upstream: UpstreamConfig): void
   /** One of its sessions is over. */
   sessionEnded(): void
 }
@@ -54,7 +55,7 @@ export class Fleet {
 
   /** Follows a new configuration. Resolves when what had to stop has stopped, and what is new has been started. */
   async follow(config: Config, { added, removed, replaced, retuned }: Difference): Promise<void> {
-    for (const { name, heartbeat } of retuned) this.#upstreams.get(name)?.configure(heartbeat)
+    for (const upstream of retuned) this.#upstreams.get(upstream.name)?.configure(upstream)
     const add = (upstream: UpstreamConfig) => {
       const live = this.#options.create(upstream)
       this.#upstreams = ordered(config, new Map([...this.#upstreams, [upstream.name, live]]))

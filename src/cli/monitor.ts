@@ -32,9 +32,10 @@ import { endpoint } from '../upstreams/endpoint.ts'
 import { limited } from '../upstreams/queue.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
+import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
-import type { Command, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
+import type { Command, RestartPolicy, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import { type OwnProcessDeps, launchedProcess, stdioProcesses } from './own-processes.ts'
 import { observeInSession, sessionHeartbeats } from './session-heartbeats.ts'
@@ -76,6 +77,7 @@ export function monitor(deps: MonitorDeps, config: UpstreamConfig): LiveUpstream
 function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): LiveUpstream {
   const { name } = config
   const { clock, random, starts, bridge, instruments, log } = deps
+  let { supervision } = config
   const upstream: StdioUpstream = new StdioUpstream({
     target,
     clock,
@@ -88,6 +90,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     },
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     maxLineBytes: defaults.maxLineBytes,
+    policy: () => supervision.restart,
     events: {
       onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
       onCrash: (line, exit, others) => {
@@ -97,8 +100,8 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       },
       onStartFailed: (why) => heartbeat.startFailed(why),
       onSpareExited: (process, exit, decision) => {
-        const next = decision.kind === 'restart' ? decision.delayMs : decision.retryInMs
-        const fields = { upstream: name, stderr: lastLine(process), next_start_in_seconds: next / 1000 }
+        const nextSeconds = delayOf(decision) / 1000
+        const fields = { upstream: name, stderr: lastLine(process), next_start_in_seconds: nextSeconds }
         log.warn(fields, `spare process ${process.pid ?? '?'} ${describeExit(exit)}`)
       },
       onRestart: (reason) => {
@@ -111,6 +114,10 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
         heartbeat.crashLoop(crashLoopReason(why, retryInMs))
       },
       onIdle: (why) => heartbeat.idle(why),
+      onLeftDown: (why) => {
+        log.error({ upstream: name }, why)
+        heartbeat.lost(why)
+      },
       onDropped: (reason) => instruments.countDropped(name, reason),
       onResidentMessage: (line, message, envelope) => {
         if (!bridge.hear(name, { line, message, envelope })) prober.hear(line, envelope)
@@ -154,7 +161,12 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       sessionBeats.start()
     },
     startNoMore: () => upstream.startNoMore(),
-    configure,
+    configure: (next) => {
+      configure(next.heartbeat)
+      const isAnother = next.supervision.restart !== supervision.restart
+      supervision = next.supervision
+      if (isAnother) upstream.wakeResident()
+    },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
       sessionBeats.stop()
@@ -176,7 +188,10 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     onTokenFailure: ({ message }) =>
       deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
   })
-  const launched = target.launch ? launch(deps, { ...target, name, launch: target.launch }, () => heartbeat) : undefined
+  let { supervision } = config
+  const launched =
+    target.launch &&
+    launch(deps, { ...target, name, launch: target.launch, policy: () => supervision.restart }, () => heartbeat)
   const prober = new HttpProber({
     endpoint: pool,
     transport: target.transport,
@@ -185,6 +200,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => launched?.supervisor.state() === 'starting',
+    isResting: () => launched?.supervisor.state() === 'resting',
     method: () => probeMethod(),
   })
   const own = launched?.own
@@ -211,7 +227,12 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       sessionBeats.start()
     },
     startNoMore: () => launched?.supervisor.startNoMore(),
-    configure,
+    configure: (next) => {
+      configure(next.heartbeat)
+      const isAnother = next.supervision.restart !== supervision.restart
+      supervision = next.supervision
+      if (isAnother) launched?.supervisor.wake()
+    },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
       sessionBeats.stop()
@@ -224,6 +245,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
 interface LaunchedTarget extends UrlTarget {
   readonly name: string
   readonly launch: Command
+  readonly policy: () => RestartPolicy
 }
 
 /** What is told when the circuit breaker of an upstream changes its mind. */
@@ -237,7 +259,11 @@ function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: stri
 }
 
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
-function launch(deps: MonitorDeps, { name, launch: command, limits }: LaunchedTarget, heartbeat: () => Heartbeat) {
+function launch(
+  deps: MonitorDeps,
+  { name, launch: command, limits, policy }: LaunchedTarget,
+  heartbeat: () => Heartbeat,
+) {
   const { clock, random, starts, instruments, log } = deps
   let isStopping = false
   let lastOutputMs = clock.now()
@@ -247,6 +273,7 @@ function launch(deps: MonitorDeps, { name, launch: command, limits }: LaunchedTa
     starts,
     start: () => deps.startProcess(command, { stderrTailBytes: defaults.stderrTailBytes, stdinGraceMs: 0 }),
     startDeadlineMs: defaults.supervision.startDeadlineMs,
+    policy,
     events: {
       onStarted: (process, restart) => {
         process.stdout.on('data', () => (lastOutputMs = clock.now()))
@@ -256,10 +283,10 @@ function launch(deps: MonitorDeps, { name, launch: command, limits }: LaunchedTa
         }
         heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
       },
-      onExited: (exit, process, ended) => {
+      onExited: (exit, process, isCrash) => {
         if (isStopping) return
         deps.directory.endAll(name, 'exited')
-        if (ended) return
+        if (!isCrash) return
         const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, stderr: lastLine(process) }, reason)
         if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
@@ -270,6 +297,13 @@ function launch(deps: MonitorDeps, { name, launch: command, limits }: LaunchedTa
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
         heartbeat().crashLoop(crashLoopReason(why, retryInMs))
+      },
+      onRest: (why, isFailure) => {
+        const reason = `the server process ${why}`
+        if (isFailure) log.error({ upstream: name }, reason)
+        else log.info({ upstream: name }, reason)
+        if (isFailure) heartbeat().lost(reason)
+        else heartbeat().idle(reason)
       },
     },
   })

@@ -1,5 +1,5 @@
 import type { ProbeMethod, ProbeMode } from '../heartbeat/probe.ts'
-import type { Target } from '../upstreams/upstream.ts'
+import type { Supervision, Target } from '../upstreams/upstream.ts'
 import type { Address } from './address.ts'
 
 /** How one upstream is heartbeated; the predecessor's block, with durations in milliseconds. */
@@ -36,6 +36,7 @@ export interface UpstreamConfig {
   readonly disabled: boolean
   readonly target: Target
   readonly heartbeat: HeartbeatConfig
+  readonly supervision: Supervision
   readonly maxSessions: number
   /** `Infinity` where sessions last as long as they are used. */
   readonly maxSessionMs: number

@@ -10,7 +10,7 @@ export interface Difference {
   readonly removed: readonly string[]
   /** Those that are reached or started in another way: their sessions end. */
   readonly replaced: readonly UpstreamConfig[]
-  /** Those whose heartbeat or limits alone are others: nothing of theirs is interrupted. */
+  /** Those whose heartbeat, supervision or limits alone are others: nothing of theirs is interrupted. */
   readonly retuned: readonly UpstreamConfig[]
   /** The keys outside `mcpServers` that changed, as they are written. */
   readonly settings: readonly string[]

@@ -69,6 +69,7 @@ function upstreamOf(
     disabled: entry.disabled ?? false,
     target: targetOf(entry, secrets, ['mcpServers', name], fileOf),
     heartbeat: heartbeatOf([file.heartbeat ?? {}, entry.heartbeat ?? {}]),
+    supervision: { restart: entry.restart ?? upstreamDefaults.restart },
     maxSessions: entry.max_sessions ?? file.max_sessions ?? fileDefaults.max_sessions,
     maxSessionMs: unlessOff(entry.max_session_seconds ?? file.max_session_seconds ?? fileDefaults.max_session_seconds),
   }

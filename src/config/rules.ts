@@ -220,6 +220,9 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
   for (const name of ['resident', 'process', 'spare_processes'] as const) {
     if (entry[name] !== undefined) faults.push([name, 'is for a server with a command; this one has a url'])
   }
+  if (!entry.launch && entry.restart !== undefined) {
+    faults.push(['restart', 'is for a server that we start; this one has no launch'])
+  }
   if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])
   return faults
 }

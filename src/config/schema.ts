@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { defaults } from '../defaults.ts'
 import { probeMethods, probeModes } from '../heartbeat/probe.ts'
+import { restartPolicies } from '../upstreams/upstream.ts'
 import { isHost, parseAddress } from './address.ts'
 
 /** What the heartbeat block says where a file says nothing. */
@@ -49,6 +50,7 @@ export const upstreamDefaults = {
   resident: 'when_idle',
   process: 'per_session',
   spare_processes: 0,
+  restart: 'always',
   upstream_host: 'auto',
   stall_timeout_seconds: defaults.requests.stallTimeoutMs / 1000,
   request_timeout_seconds: defaults.requests.requestTimeoutMs / 1000,
@@ -336,6 +338,11 @@ const upstream = z.strictObject({
     z.int().min(0).max(16),
     'How many processes to start ahead, so that a client’s initialize need not wait for one (command only).',
     upstreamDefaults.spare_processes,
+  ),
+  restart: setting(
+    z.enum(restartPolicies),
+    'Whether our process is started again when it ended: always; on_failure, unless it exited with code 0; or never (command or launch only).',
+    upstreamDefaults.restart,
   ),
   max_sessions: setting(
     z.int().min(1).max(100_000),

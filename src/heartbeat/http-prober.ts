@@ -33,6 +33,8 @@ export interface HttpProberOptions {
   readonly startDeadlineMs: number
   /** True while a process that we started may not listen yet: a refused connection then means "wait", not "down". */
   readonly isStarting: () => boolean
+  /** True while that process has done its work and nobody asked for it again: then nobody is there to be asked. */
+  readonly isResting?: () => boolean
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod
 }
@@ -89,8 +91,8 @@ export class HttpProber implements Prober {
   }
 
   start(options: CheckOptions): Checks {
-    if (this.#isOpening || this.#stopped) return { runs: [], alive: 0 }
-    const { clock } = this.#options
+    const { clock, isResting = () => false } = this.#options
+    if (this.#isOpening || this.#stopped || isResting()) return { runs: [], alive: 0 }
     const endsMs = clock.now() + options.deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
     if (this.#isTransportOnly()) {

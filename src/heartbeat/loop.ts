@@ -317,6 +317,11 @@ export class Heartbeat {
     this.#weigh({ kind: 'crash_loop', reason })
   }
 
+  /** What ended is not started again. */
+  lost(reason: string): void {
+    this.#weigh({ kind: 'lost', reason })
+  }
+
   idle(reason: string): void {
     this.#weigh({ kind: 'idle', reason })
   }
@@ -488,7 +493,7 @@ export class Heartbeat {
     if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
     for (const [session, why] of hung) {
       const action = this.#options.own?.onHung(session, why)
-      if (hung.size === beat.started + beat.alive) this.#weigh({ kind: 'hung', reason: `${why}; ${action}` })
+      if (hung.size === beat.started + beat.alive) this.#weigh({ kind: 'lost', reason: `${why}; ${action}` })
     }
   }
 

@@ -77,8 +77,8 @@ export type Evidence =
   | { readonly kind: 'inventory'; readonly same: boolean; readonly reason: string }
   /** Sessions on processes of their own: how many hang and how many do not. */
   | { readonly kind: 'sessions'; readonly hung: number; readonly alive: number; readonly reason: string }
-  /** It is silent and will not come back by itself. */
-  | { readonly kind: 'hung'; readonly reason: string }
+  /** It will not come back by itself: it hangs, or it ended and is not started again. */
+  | { readonly kind: 'lost'; readonly reason: string }
   /** No answer, but it works on what clients asked. Report it instead of `missed`. */
   | { readonly kind: 'busy'; readonly reason: string }
   /** The upstream as a whole (not one more session) is being started. */
@@ -170,8 +170,8 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
       return compare(current, evidence.same, reason, context)
     case 'sessions':
       return countSessions(current, evidence, reason, context)
-    case 'hung':
-      return hang(current, reason, context)
+    case 'lost':
+      return resign(current, reason, context)
     case 'busy':
       return work(current, reason, context)
     case 'starting':
@@ -306,8 +306,8 @@ function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs
   return change(current, { ...outageOf(current), ...facts, ...penalty, state: 'down', reason }, nowMs)
 }
 
-/** It is down already, or so good as: the row of misses says less than why there is one. */
-function hang(current: Verdict, reason: string, context: Context): Verdict {
+/** It is down already, or as good as: what led there says less than that it stays so. */
+function resign(current: Verdict, reason: string, context: Context): Verdict {
   if (current.state === 'down') return change(current, { reason }, context.nowMs)
   if (isUp(current.state) !== true && current.state !== 'needs_auth') return current
   return fall(current, { failingSinceMs: startOf(current, undefined, context.nowMs) }, reason, context)

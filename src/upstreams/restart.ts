@@ -1,6 +1,6 @@
 import { defaults } from '../defaults.ts'
 import { describeExit, type ExitReason } from './process.ts'
-import type { RestartReason } from './upstream.ts'
+import type { RestartPolicy, RestartReason } from './upstream.ts'
 
 /** What the restart law remembers between two starts. */
 export interface RestartState {
@@ -22,6 +22,8 @@ export type Gone =
 export type RestartDecision =
   | { readonly kind: 'restart'; readonly delayMs: number; readonly why: string }
   | { readonly kind: 'give_up'; readonly retryInMs: number; readonly why: string }
+  /** Nothing, until somebody asks for it. */
+  | { readonly kind: 'rest'; readonly isFailure: boolean; readonly why: string }
 
 /** The constants of the law; the defaults are those of `defaults.supervision`. */
 export interface RestartLaw {
@@ -80,20 +82,42 @@ function isHopeless(exit: ExitReason): boolean {
   }
 }
 
+/** How long until the next start, whoever does not ask for one. */
+export function delayOf(decision: RestartDecision): number {
+  switch (decision.kind) {
+    case 'restart':
+      return decision.delayMs
+    case 'give_up':
+      return decision.retryInMs
+    case 'rest':
+      return Infinity
+  }
+}
+
+/** Whether a process may end like that: it has done its work, and is wanted again when somebody asks. */
+export function isExpected(gone: Gone, policy: RestartPolicy): boolean {
+  return policy === 'on_failure' && gone.kind === 'exited' && gone.exit.kind === 'exit' && gone.exit.code === 0
+}
+
 /**
  * The restart law: at once, then min(60 s, 1 s · 2ⁿ) · U[.5, 1], where `random` in [0, 1) draws the jitter. Staying
  * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that never
- * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes.
+ * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes. The policy may
+ * forbid all of that but the restart that somebody asked for.
  */
 export function afterGone(
   state: RestartState,
-  event: { readonly gone: Gone; readonly nowMs: number; readonly random: number },
+  event: { readonly gone: Gone; readonly nowMs: number; readonly random: number; readonly policy?: RestartPolicy },
   law: RestartLaw = defaults.supervision,
 ): { readonly state: RestartState; readonly decision: RestartDecision } {
-  const { gone, nowMs, random } = event
+  const { gone, nowMs, random, policy = 'always' } = event
   const why = describeGone(gone)
   if (gone.kind === 'replaced' && (gone.reason === 'manual' || gone.reason === 'config')) {
     return { state: freshRestartState, decision: { kind: 'restart', delayMs: 0, why } }
+  }
+  if (policy === 'never' || isExpected(gone, policy)) {
+    const isFailure = policy === 'never'
+    return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${why} (restart: ${policy})` } }
   }
   const wasReady = state.readyAtMs !== undefined
   const wasStable = state.readyAtMs !== undefined && nowMs - state.readyAtMs >= law.resetAfterReadyMs

@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import type { ExitReason, ServerProcess } from './process.ts'
-import { afterGone, afterReady, freshRestartState, type RestartDecision, restartReason } from './restart.ts'
+import { afterGone, afterReady, delayOf, freshRestartState, type RestartDecision, restartReason } from './restart.ts'
 import type { StartGate } from './supervisor.ts'
 import type { RestartReason } from './upstream.ts'
 
@@ -121,7 +121,7 @@ export class SparePool {
     const { state, decision } = afterGone(this.#law, { gone, nowMs: clock.now(), random: random() })
     this.#law = state
     if (process.pid !== undefined) this.#because = restartReason(gone)
-    this.#notBeforeMs = clock.now() + (decision.kind === 'restart' ? decision.delayMs : decision.retryInMs)
+    this.#notBeforeMs = clock.now() + delayOf(decision)
     events.onSpareExited(process, exit, decision)
     this.#wake()
   }

@@ -7,7 +7,7 @@ import { type ExitReason, type ServerProcess, type StopGraces, describeExit } fr
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
 import { type StartGate, Supervisor } from './supervisor.ts'
-import type { RestartReason, StdioTarget } from './upstream.ts'
+import type { RestartPolicy, RestartReason, StdioTarget } from './upstream.ts'
 
 /** What a line carries besides our own heartbeats. */
 export interface LineListener {
@@ -48,6 +48,8 @@ export interface StdioUpstreamEvents extends SpareEvents {
   onCrashLoop(why: string, retryInMs: number): void
   /** Nothing runs, and nothing is wrong. */
   onIdle(why: string): void
+  /** The resident process ended and is not to be started again. */
+  onLeftDown(why: string): void
   onDropped(reason: 'noise' | 'line_too_long'): void
   /** What the resident process says that answers no request of ours. */
   onResidentMessage(line: Line, message: Buffer, envelope: Envelope): void
@@ -62,6 +64,7 @@ export interface StdioUpstreamOptions {
   readonly starts: StartGate
   readonly startDeadlineMs: number
   readonly maxLineBytes: number
+  readonly policy: () => RestartPolicy
   readonly events: StdioUpstreamEvents
 }
 
@@ -89,7 +92,7 @@ export class StdioUpstream {
 
   constructor(options: StdioUpstreamOptions) {
     this.#options = options
-    const { target, clock, random, startProcess, starts, startDeadlineMs, events } = options
+    const { target, clock, random, startProcess, starts, startDeadlineMs, policy, events } = options
     this.#spares = new SparePool({
       clock,
       random,
@@ -104,16 +107,17 @@ export class StdioUpstream {
       start: () => startProcess('resident'),
       starts,
       startDeadlineMs,
+      policy,
       events: {
         onStarted: (process, restart) => {
           if (restart) events.onRestart(restart)
           this.#resident = this.#line(process, 'resident', undefined)
           events.onResidentStarted(this.#resident)
         },
-        onExited: (exit) => {
+        onExited: (exit, _process, isCrash) => {
           const line = this.#resident
           this.#resident = undefined
-          if (line) events.onCrash(line, exit, this.#sessions.size)
+          if (line && isCrash) events.onCrash(line, exit, this.#sessions.size)
           else if (exit.kind === 'spawn_failed') events.onStartFailed(`the process ${describeExit(exit)}`)
         },
         onGivenUp: (_process, why) => {
@@ -126,6 +130,12 @@ export class StdioUpstream {
         onCrashLoop: (why, retryInMs) => {
           this.#refuseWaiters(why)
           events.onCrashLoop(why, retryInMs)
+        },
+        onRest: (why, isFailure) => {
+          const reason = `the resident process ${why}`
+          this.#refuseWaiters(reason)
+          if (isFailure) events.onLeftDown(reason)
+          else events.onIdle(reason)
         },
       },
     })
@@ -172,6 +182,11 @@ export class StdioUpstream {
     line.ended = reason
     line.peer.fail(stoppedByUs())
     void this.#supervisor.restart(reason)
+  }
+
+  /** Another policy holds: what it left alone is tried again. */
+  wakeResident(): void {
+    this.#supervisor.wake()
   }
 
   /** Ends the process of a session that goes on: its requests fail, and its client has to open another. */
@@ -263,9 +278,14 @@ export class StdioUpstream {
       const why = 'the server process is not running: it waits for its next restart'
       return Promise.reject(new KnownError('upstream_exited', why))
     }
+    if (state === 'left_down') {
+      const why = 'the server process is not running, and is not started again (restart: never)'
+      return Promise.reject(new KnownError('upstream_exited', why))
+    }
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject })
       this.#supervisor.start()
+      this.#supervisor.wake()
     })
   }
 

@@ -1,22 +1,36 @@
+import { once } from 'node:events'
 import { sleep, type Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import type { ExitReason, ServerProcess } from './process.ts'
-import { afterGone, afterReady, freshRestartState, restartReason, type Gone, type RestartDecision } from './restart.ts'
-import type { RestartReason } from './upstream.ts'
+import {
+  afterGone,
+  afterReady,
+  freshRestartState,
+  isExpected,
+  restartReason,
+  type Gone,
+  type RestartDecision,
+} from './restart.ts'
+import type { RestartPolicy, RestartReason } from './upstream.ts'
 
-export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'crash_loop'
+export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'crash_loop' | 'resting' | 'left_down'
 
 /** What a supervisor tells upward. Called synchronously; the state has changed already. */
 export interface SupervisorEvents {
   /** `restart` is undefined for the first start. Not called for a process that could not be started. */
   onStarted(process: ServerProcess, restart: RestartReason | undefined): void
-  /** However it ended, on request too; also for a process that could not be started. `ended` is why we ended it. */
-  onExited(exit: ExitReason, process: ServerProcess, ended: Gone | undefined): void
+  /**
+   * However it ended, on request too; also for a process that could not be started. It is a crash unless we ended it or
+   * it was free to end.
+   */
+  onExited(exit: ExitReason, process: ServerProcess, isCrash: boolean): void
   /** The process is not ready in time and is being stopped: what it still does, and how it ends, is our doing. */
   onGivenUp(process: ServerProcess, why: string): void
   /** The next start comes after this delay, which may be 0. */
   onWaiting(delayMs: number, why: string): void
   onCrashLoop(why: string, retryInMs: number): void
+  /** The policy lets nothing be started before somebody asks; `isFailure` unless the process was free to end. */
+  onRest(why: string, isFailure: boolean): void
 }
 
 export interface SupervisorOptions {
@@ -27,6 +41,8 @@ export interface SupervisorOptions {
   /** Shared by all upstreams. A start holds its place until it is ready or over, or `startHoldMs` at most. */
   readonly starts: StartGate
   readonly startDeadlineMs: number
+  /** Looked up whenever a process has gone. */
+  readonly policy: () => RestartPolicy
   readonly events: SupervisorEvents
 }
 
@@ -158,6 +174,13 @@ export class Supervisor {
     }
   }
 
+  /** Somebody wants what rests: it is started, which then is no restart. */
+  wake(): void {
+    if (this.#state !== 'resting' && this.#state !== 'left_down') return
+    this.#because = undefined
+    this.#pause?.abort()
+  }
+
   /** What runs goes on running, but nothing is started any more: we are about to stop. */
   startNoMore(): void {
     this.#mayStart = false
@@ -202,10 +225,12 @@ export class Supervisor {
     life.removeEventListener('abort', stop)
     attempt.settle()
     this.#state = life.aborted ? 'stopped' : 'waiting'
-    this.#options.events.onExited(exit, process, attempt.ended)
+    const gone: Gone = { kind: 'exited', exit }
+    const isCrash = !attempt.ended && !isExpected(gone, this.#options.policy())
+    this.#options.events.onExited(exit, process, isCrash)
     await process.stop() // What is left of its group may hold the port or the lock that the next one needs.
     this.#attempt = undefined
-    return attempt.ended ?? { kind: 'exited', exit }
+    return attempt.ended ?? gone
   }
 
   #begin(process: ServerProcess, release: () => void): Attempt {
@@ -238,8 +263,8 @@ export class Supervisor {
   }
 
   #decide(gone: Gone): RestartDecision {
-    const { clock, random } = this.#options
-    const next = afterGone(this.#law, { gone, nowMs: clock.now(), random: random() })
+    const { clock, random, policy } = this.#options
+    const next = afterGone(this.#law, { gone, nowMs: clock.now(), random: random(), policy: policy() })
     this.#law = next.state
     const neverRan = gone.kind === 'exited' && gone.exit.kind === 'spawn_failed'
     if (!neverRan) this.#because = restartReason(gone)
@@ -250,15 +275,22 @@ export class Supervisor {
     const { clock, events } = this.#options
     const pause = new AbortController()
     this.#pause = pause
-    if (decision.kind === 'give_up') {
-      this.#state = 'crash_loop'
-      events.onCrashLoop(decision.why, decision.retryInMs)
-    } else {
-      this.#state = 'waiting'
-      events.onWaiting(decision.delayMs, decision.why)
+    switch (decision.kind) {
+      case 'give_up':
+        this.#state = 'crash_loop'
+        events.onCrashLoop(decision.why, decision.retryInMs)
+        await sleep(clock, decision.retryInMs, pause.signal)
+        break
+      case 'restart':
+        this.#state = 'waiting'
+        events.onWaiting(decision.delayMs, decision.why)
+        await sleep(clock, decision.delayMs, pause.signal)
+        break
+      case 'rest':
+        this.#state = decision.isFailure ? 'left_down' : 'resting'
+        events.onRest(decision.why, decision.isFailure)
+        if (!pause.signal.aborted) await once(pause.signal, 'abort')
     }
-    const delayMs = decision.kind === 'give_up' ? decision.retryInMs : decision.delayMs
-    await sleep(clock, delayMs, pause.signal)
     this.#pause = undefined
   }
 }

@@ -8,6 +8,18 @@ export type Transport = (typeof transports)[number]
 export const restartReasons = ['exit', 'signal', 'hung', 'memory', 'config', 'manual'] as const
 export type RestartReason = (typeof restartReasons)[number]
 
+/**
+ * Whether a process that ended by itself, or that we had to end, is started again: whenever that happens, unless it
+ * exited with code 0, or never.
+ */
+export const restartPolicies = ['always', 'on_failure', 'never'] as const
+export type RestartPolicy = (typeof restartPolicies)[number]
+
+/** How the processes of an upstream are watched over; all of it may change while they run. */
+export interface Supervision {
+  readonly restart: RestartPolicy
+}
+
 /** A command to run: without a shell, in a process group of its own. */
 export interface Command {
   readonly command: string

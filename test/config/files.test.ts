@@ -60,6 +60,7 @@ describe('a good file', () => {
           name: 'files',
           disabled: true,
           heartbeat,
+          supervision: { restart: 'on_failure' },
           maxSessions: 5,
           maxSessionMs: Infinity,
           target: {
@@ -79,6 +80,7 @@ describe('a good file', () => {
         {
           name: 'web',
           disabled: false,
+          supervision: { restart: 'always' },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           heartbeat: {
@@ -107,6 +109,7 @@ describe('a good file', () => {
           name: 'search',
           disabled: false,
           heartbeat,
+          supervision: { restart: 'always' },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -132,6 +135,7 @@ describe('a good file', () => {
           name: 'events',
           disabled: false,
           heartbeat,
+          supervision: { restart: 'always' },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -153,6 +157,7 @@ describe('a good file', () => {
           name: 'signed',
           disabled: false,
           heartbeat,
+          supervision: { restart: 'always' },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {

@@ -31,6 +31,7 @@ async function proberOf({ resident = 'when_idle', script = () => legacyScript(),
     random: () => 1,
     starts: new StartGate(4),
     startDeadlineMs: 60_000,
+    policy: () => 'always',
     maxLineBytes: 100_000,
     startProcess: () => {
       const pid = processes.length + 1
@@ -46,6 +47,7 @@ async function proberOf({ resident = 'when_idle', script = () => legacyScript(),
       onRestart: () => {},
       onCrashLoop: () => {},
       onIdle: () => {},
+      onLeftDown: () => {},
       onDropped: () => {},
       onResidentMessage: (line, _message, envelope) => prober.hear(line, envelope),
       onResidentClosed: () => {},
@@ -384,6 +386,7 @@ describe('real servers', () => {
       starts: new StartGate(4),
       startDeadlineMs: 60_000,
       maxLineBytes: 1_000_000,
+      policy: () => 'always',
       startProcess: () =>
         startProcess({ command: process.execPath, args, env: {}, cwd: repoRoot }, { stderrTailBytes: 1024 }),
       events: {
@@ -394,6 +397,7 @@ describe('real servers', () => {
         onRestart: () => {},
         onCrashLoop: () => {},
         onIdle: () => {},
+        onLeftDown: () => {},
         onDropped: () => {},
         onResidentMessage: (line, _message, envelope) => prober.hear(line, envelope),
         onResidentClosed: () => {},

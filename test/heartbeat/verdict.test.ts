@@ -20,7 +20,7 @@ const someHang: Evidence = { kind: 'sessions', hung: 1, alive: 2, reason: '1 of 
 const allHang: Evidence = { kind: 'sessions', hung: 3, alive: 0, reason: 'all 3 sessions hang' }
 const noneHangs: Evidence = { kind: 'sessions', hung: 0, alive: 3, reason: '3 sessions answer' }
 const busy: Evidence = { kind: 'busy', reason: 'works on 1 request' }
-const hung: Evidence = { kind: 'hung', reason: 'no output for 60 s' }
+const lost: Evidence = { kind: 'lost', reason: 'no output for 60 s' }
 const starting: Evidence = { kind: 'starting', reason: 'start 2' }
 const idle: Evidence = { kind: 'idle', reason: 'no session' }
 const crashLoop: Evidence = { kind: 'crash_loop', reason: '10 starts, never ready' }
@@ -67,7 +67,7 @@ describe('judge', () => {
     allHang      down        down        down        down        down        down        -           -           down        down        -           -
     noneHangs    -           -           -           -           -           -           -           -           -           -           -           -
     busy         -           busy        busy        -           -           -           -           -           -           -           -           -
-    hung         -           down        down        down        down        down        =           -           down        -           -           -
+    lost         -           down        down        down        down        down        =           -           down        -           -           -
     starting     -           starting    starting    starting    starting    starting    starting    -           starting    starting    -           -
     idle         idle        idle        idle        idle        idle        idle        idle        -           idle        -           -           -
     crashLoop    crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  -           crash_loop  crash_loop  -           -
@@ -90,7 +90,7 @@ describe('judge', () => {
     allHang,
     noneHangs,
     busy,
-    hung,
+    lost,
     starting,
     idle,
     crashLoop,
@@ -388,7 +388,7 @@ const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
         'gone',
         'unauthorized',
         'busy',
-        'hung',
+        'lost',
         'starting',
         'idle',
         'crash_loop',

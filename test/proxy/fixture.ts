@@ -256,6 +256,7 @@ function stdioAccess(
     startProcess: () => start(launch, { stderrTailBytes: 4096 }),
     startDeadlineMs: 10_000,
     maxLineBytes: 16 * 1024 * 1024,
+    policy: () => 'always',
     events: {
       onResidentStarted: (line) => {
         if (policy === 'shared') void openShared(upstream, line)
@@ -267,6 +268,7 @@ function stdioAccess(
       onRestart: () => undefined,
       onCrashLoop: () => undefined,
       onIdle: () => undefined,
+      onLeftDown: () => undefined,
       onDropped: (reason) => void told.dropped.push(reason),
       onResidentMessage: (line, message, envelope) => void bridge.hear(name, { line, message, envelope }),
       onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),

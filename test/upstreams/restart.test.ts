@@ -2,10 +2,12 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
 import type { ExitReason } from '../../src/upstreams/process.ts'
+import type { RestartPolicy, RestartReason } from '../../src/upstreams/upstream.ts'
 import {
   afterGone,
   afterReady,
   backoffMs,
+  delayOf,
   freshRestartState,
   restartReason,
   type Gone,
@@ -63,6 +65,48 @@ describe('memory', () => {
     const ready = afterReady(worn, 0)
     const { decision } = afterGone(ready, { gone: { kind: 'replaced', reason }, nowMs: 50_000, random: 0 })
     expect(decision).toMatchObject({ kind: 'restart', delayMs: 8000 })
+  })
+})
+
+describe('the policy', () => {
+  const good: Gone = { kind: 'exited', exit: { kind: 'exit', code: 0 } }
+  const killed: Gone = { kind: 'exited', exit: { kind: 'signal', signal: 'SIGKILL' } }
+  const late: Gone = { kind: 'not_ready', afterMs: 60_000 }
+  const replaced = (reason: RestartReason): Gone => ({ kind: 'replaced', reason })
+  const rest = { kind: 'rest', isFailure: false }
+  const down = { kind: 'rest', isFailure: true }
+  const again = { kind: 'restart' }
+
+  it.each<[string, Gone, object, object, object]>([
+    // What happened                    always  on_failure  never
+    ['exit 0', good, again, rest, down],
+    ['exit 1', crash, again, again, down],
+    ['SIGKILL', killed, again, again, down],
+    ['not ready in time', late, again, again, down],
+    ['hung', replaced('hung'), again, again, down],
+    ['too much memory', replaced('memory'), again, again, down],
+    ['somebody asked', replaced('manual'), again, again, again],
+    ['another configuration', replaced('config'), again, again, again],
+  ])('after %s', (_what, gone, always, onFailure, never) => {
+    const decide = (policy: RestartPolicy) =>
+      afterGone(freshRestartState, { gone, nowMs: 0, random: 0, policy }).decision
+    expect(decide('always')).toMatchObject(always)
+    expect(decide('on_failure')).toMatchObject(onFailure)
+    expect(decide('never')).toMatchObject(never)
+  })
+
+  it('says that it is the reason', () => {
+    const { decision } = afterGone(freshRestartState, { gone: crash, nowMs: 0, random: 0, policy: 'never' })
+    expect(decision.why).toBe('exited with code 1 (restart: never)')
+    expect(delayOf(decision)).toBe(Infinity)
+  })
+
+  it('never rests a process that always has to run', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(good, crash, killed, late, replaced('hung')), (gone) => {
+        expect(afterGone(freshRestartState, { gone, nowMs: 0, random: 0 }).decision.kind).not.toBe('rest')
+      }),
+    )
   })
 })
 
@@ -146,7 +190,7 @@ describe('properties', () => {
       const before = state
       const next = afterGone(state, { gone, nowMs, random })
       state = next.state
-      nowMs += next.decision.kind === 'restart' ? next.decision.delayMs : next.decision.retryInMs
+      nowMs += delayOf(next.decision)
       return { startMs, before, next }
     })
   }
@@ -155,7 +199,7 @@ describe('properties', () => {
     fc.assert(
       fc.property(fc.array(life, { maxLength: 60 }), (lives) => {
         for (const { next } of play(lives)) {
-          if (next.decision.kind === 'give_up') continue
+          if (next.decision.kind !== 'restart') continue
           const { delayMs } = next.decision
           expect(delayMs === 0 || (delayMs >= law.firstBackoffMs / 2 && delayMs <= law.maxBackoffMs)).toBe(true)
         }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { errorCode } from '../../src/errors.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
+import type { ResidentPolicy, RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type FakeProcess, type FakeProcessOptions, fakeProcess, unstartable } from '../support/fake-process.ts'
 
@@ -13,6 +13,7 @@ interface Options {
   readonly resident?: ResidentPolicy
   readonly spareProcesses?: number
   readonly starts?: StartGate
+  readonly policy?: RestartPolicy
   readonly process?: (pid: number) => FakeProcessOptions | 'unstartable'
 }
 
@@ -33,6 +34,7 @@ function upstreamOf(options: Options = {}) {
     starts,
     startDeadlineMs: 60_000,
     maxLineBytes: 1000,
+    policy: () => options.policy ?? 'always',
     startProcess: () => {
       const pid = processes.length + 1
       const options = process(pid)
@@ -54,6 +56,7 @@ function upstreamOf(options: Options = {}) {
       onRestart: (reason) => say(`restart: ${reason}`),
       onCrashLoop: () => say('crash loop'),
       onIdle: () => say('idle'),
+      onLeftDown: (why) => say(`left down: ${why}`),
       onDropped: (reason) => say(`dropped: ${reason}`),
       onResidentMessage: (_line, message) => void heard.push(message.toString()),
       onResidentClosed: (line) => void closed.push(line.process.pid),
@@ -525,5 +528,37 @@ describe('what is ended to be replaced', () => {
     at(1).end(crash)
     await settle()
     expect(running()).toEqual([])
+  })
+})
+
+describe('a resident process that is not always started again', () => {
+  it('is idle after exit 0 under on_failure, and starts when a client needs it', async () => {
+    const { upstream, at, settle, news } = await started({ policy: 'on_failure' })
+    news()
+    at(1).end({ kind: 'exit', code: 0 })
+    await settle()
+    expect(news()).toEqual(['end 1', 'idle'])
+    const line = await upstream.borrowResident()
+    expect(line.process.pid).toBe(2)
+    expect(news()).toEqual(['start 2', 'resident 2'])
+  })
+
+  it('stays down under never, and tells clients so', async () => {
+    const { upstream, at, settle, news } = await started({ policy: 'never' })
+    news()
+    at(1).end({ kind: 'exit', code: 0 })
+    await settle()
+    expect(news()).toEqual([
+      'end 1',
+      'crash 1 (0 others)',
+      'left down: the resident process exited with code 0 (restart: never)',
+    ])
+    await expect(upstream.borrowResident()).rejects.toMatchObject({
+      code: 'upstream_exited',
+      message: expect.stringContaining('restart: never'),
+    })
+    upstream.wakeResident()
+    await settle()
+    expect(news()).toEqual(['start 2', 'resident 2'])
   })
 })

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import type { ExitReason, ServerProcess } from '../../src/upstreams/process.ts'
 import { StartGate, Supervisor } from '../../src/upstreams/supervisor.ts'
+import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
 interface FakeProcess extends ServerProcess {
@@ -43,6 +44,7 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
   const clock = fakeClock()
   const log: string[] = []
   const hooks: { onStarted?: () => void } = {}
+  const test: { policy: RestartPolicy } = { policy: 'always' }
   const processes: FakeProcess[] = []
   const say = (text: string) => log.push(`${clock.now() / 1000} s: ${text}`)
   const supervisor = new Supervisor({
@@ -50,6 +52,7 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
     random: () => 1,
     starts: gate,
     startDeadlineMs: 60_000,
+    policy: () => test.policy,
     start: () => {
       const process = script(processes.length + 1)
       processes.push(process)
@@ -60,10 +63,12 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
         say(`started ${process.pid}${restart ? ` (${restart})` : ''}`)
         hooks.onStarted?.()
       },
-      onExited: (exit) => say(`exited ${exit.kind === 'exit' ? exit.code : exit.kind}`),
+      onExited: (exit, _process, isCrash) =>
+        say(`${isCrash ? 'exited' : 'ended'} ${exit.kind === 'exit' ? exit.code : exit.kind}`),
       onGivenUp: (_process, why) => say(`gives up: ${why}`),
       onWaiting: (delayMs, why) => say(`waits ${delayMs / 1000} s: ${why}`),
       onCrashLoop: (why, retryInMs) => say(`gives up for ${retryInMs / 1000} s: ${why}`),
+      onRest: (why, isFailure) => say(`rests${isFailure ? ' down' : ''}: ${why}`),
     },
   })
   const last = () => {
@@ -73,8 +78,47 @@ function supervised(script: (start: number) => FakeProcess = fakeProcess, gate =
   }
   /** What was told since the last call. */
   const news = () => log.splice(0)
-  return { clock, supervisor, processes, last, news, hooks }
+  return { clock, supervisor, processes, last, news, hooks, test }
 }
+
+it('rests after exit 0 under on_failure, until somebody wants it, which is no restart', async () => {
+  const { clock, supervisor, last, news, test } = supervised()
+  test.policy = 'on_failure'
+  supervisor.start()
+  await clock.advance(0)
+  supervisor.ready()
+  news()
+  last().end({ kind: 'exit', code: 0 })
+  await clock.advance(3_600_000)
+  expect(supervisor.state()).toBe('resting')
+  expect(news()).toEqual(['0 s: ended 0', '0 s: rests: exited with code 0 (restart: on_failure)'])
+  supervisor.wake()
+  await clock.advance(0)
+  expect(news()).toEqual(['3600 s: started 2'])
+  last().end(crash)
+  await clock.advance(0)
+  expect(news()).toEqual(['3600 s: exited 1', '3600 s: waits 0 s: exited with code 1', '3600 s: started 3 (exit)'])
+})
+
+it('leaves it down under never, until somebody asks for a restart or for the end', async () => {
+  const { clock, supervisor, last, news, test } = supervised()
+  test.policy = 'never'
+  supervisor.start()
+  await clock.advance(0)
+  news()
+  last().end(crash)
+  await clock.advance(3_600_000)
+  expect(supervisor.state()).toBe('left_down')
+  expect(news()).toEqual(['0 s: exited 1', '0 s: rests down: exited with code 1 (restart: never)'])
+  await supervisor.restart('manual')
+  await clock.advance(0)
+  expect(news()).toEqual(['3600 s: started 2 (manual)'])
+  last().end(crash)
+  await clock.advance(0)
+  await supervisor.stop()
+  expect(supervisor.state()).toBe('stopped')
+  expect(clock.pending()).toBe(0)
+})
 
 it('starts nothing more while we are about to stop, and leaves alone what runs', async () => {
   const { clock, supervisor, last, news } = supervised()
@@ -116,7 +160,7 @@ it('ends a process once, however often it is told to start it again', async () =
   last().end(crash)
   await clock.advance(0)
   expect(news()).toEqual([
-    '0 s: exited 1',
+    '0 s: ended 1',
     '0 s: waits 0 s: was stopped to be restarted (hung)',
     '0 s: started 1 (hung)',
   ])
@@ -166,7 +210,7 @@ it('stops a start that is not ready in time; ready after that comes too late', a
   expect(news()).toEqual([
     '0 s: started 1',
     '60 s: gives up: process 1 was not ready within 60 s, and is stopped',
-    '60 s: exited signal',
+    '60 s: ended signal',
     '60 s: waits 0 s: was not ready within 60 s',
     '60 s: started 2 (hung)',
   ])
@@ -218,7 +262,7 @@ describe('restart', () => {
     await supervisor.restart('hung')
     await clock.advance(0)
     expect(news().slice(1)).toEqual([
-      '30 s: exited signal',
+      '30 s: ended signal',
       '30 s: waits 0 s: was stopped to be restarted (hung)',
       '30 s: started 2 (hung)',
     ])

@@ -40,6 +40,20 @@ import type { LiveUpstream } from './fleet.ts'
 import { type OwnProcessDeps, launchedProcess, stdioProcesses } from './own-processes.ts'
 import { observeInSession, sessionHeartbeats } from './session-heartbeats.ts'
 
+/** What heartbeats and processes record. */
+export interface HeartbeatInstruments extends Pick<
+  Instruments,
+  | 'initUpstream'
+  | 'countCircuitOpened'
+  | 'recordHeartbeat'
+  | 'countStateChange'
+  | 'countRestart'
+  | 'countInventoryChange'
+  | 'countDropped'
+> {
+  readonly labels: Pick<Instruments['labels'], 'admit'>
+}
+
 /** What all heartbeats share. */
 export interface HeartbeatDeps {
   readonly clock: Clock
@@ -49,8 +63,8 @@ export interface HeartbeatDeps {
   /** Hides secrets in the words of servers. */
   readonly redact: Redact
   readonly scheduler: Scheduler
-  readonly instruments: Instruments
-  readonly tracing: Tracing
+  readonly instruments: HeartbeatInstruments
+  readonly tracing: Pick<Tracing, 'heartbeat' | 'exemplarOf'>
   readonly directory: SessionDirectory
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly ownLoad: () => OwnLoad
@@ -63,7 +77,8 @@ export interface MonitorDeps extends HeartbeatDeps, OwnProcessDeps {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly startProcess: StartProcess
   readonly starts: StartGate
-  readonly bridge: Bridge
+  /** Hears what resident processes say to clients. */
+  readonly bridge: Pick<Bridge, 'hear' | 'residentClosed'>
 }
 
 /** Constructs one upstream with its heartbeat; `start` sets it going. */
@@ -259,7 +274,7 @@ function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: stri
 }
 
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
-function launch(
+export function launch(
   deps: MonitorDeps,
   { name, launch: command, limits, policy }: LaunchedTarget,
   heartbeat: () => Heartbeat,

@@ -9,9 +9,9 @@ import type { Config } from '../config/config.ts'
 import { secretValues } from '../config/secret-values.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
-import { type Silence, SilenceWatch } from '../heartbeat/correlation.ts'
+import { SilenceWatch } from '../heartbeat/correlation.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
-import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf, silenceOf } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
@@ -256,11 +256,6 @@ function sharedReadings(snapshots: SnapshotCache): () => Promise<ReadonlyMap<str
     read.set(snapshot, known)
     return known
   }
-}
-
-function silenceOf({ name, heartbeat }: Monitored): Silence {
-  const { verdict, interval } = heartbeat.status()
-  return { upstream: name, silentSinceMs: verdict.silentSinceMs, intervalMs: interval.intervalMs }
 }
 
 /** What the processes of an upstream use, added up for as long as there is that upstream. */

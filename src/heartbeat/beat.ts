@@ -40,7 +40,8 @@ export function isAlone({ started, alive }: Beat): boolean {
  */
 export async function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal: AbortSignal): Promise<void> {
   const over = new AbortController()
-  const end = () => over.abort()
+  // With a reason of ours, since the usual one is an error with its stack trace, for each heartbeat.
+  const end = () => over.abort('over')
   signal.addEventListener('abort', end)
   let isDone = false
   const done = all.finally(() => {

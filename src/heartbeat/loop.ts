@@ -21,7 +21,7 @@ import {
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
-import type { Scheduler } from './scheduler.ts'
+import type { Scheduler, Slot } from './scheduler.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
 import {
   type Evidence,
@@ -349,10 +349,10 @@ export class Heartbeat {
 
   #schedule(atMs: number): void {
     if (this.#life.signal.aborted) return
-    this.#options.scheduler.schedule(this.#options.upstream, atMs, () => this.#beat())
+    this.#options.scheduler.schedule(this.#options.upstream, atMs, (slot) => this.#beat(slot))
   }
 
-  async #beat(): Promise<void> {
+  async #beat(slot: Slot): Promise<void> {
     const asking = this.#asking.splice(0)
     const { probe } = this.#settings
     const isWanted = asking.length > 0 || this.#options.prober.isAwaited()
@@ -367,6 +367,9 @@ export class Heartbeat {
     this.#lastBeatMs = startedMs
     this.#untold = []
     const { everUp } = this.#verdict
+    // An opening exchange goes on for longer than others can wait: servers that are down, or slow to start, would take
+    // the turns of those that are well.
+    const patience = this.#options.clock.after(this.#timeoutMs(), () => slot.free())
     try {
       const isAsked = isWanted || (probe === 'active' && !isFresh)
       const hardFailure = isAsked ? await this.#probe(startedMs) : this.#noticeSilence()
@@ -377,6 +380,7 @@ export class Heartbeat {
         this.#adapt(everUp ? news : noNews, false)
       }
     } finally {
+      patience.cancel()
       this.#plan(countsFromMs)
       for (const tell of asking) tell()
     }

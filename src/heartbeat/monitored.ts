@@ -3,6 +3,7 @@ import type { PoolStats } from '../upstreams/http.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import type { Transport } from '../upstreams/upstream.ts'
+import type { Silence } from './correlation.ts'
 import type { Heartbeat } from './loop.ts'
 import type { Prober } from './probe.ts'
 
@@ -47,4 +48,10 @@ export interface Monitored {
   connections(): PoolStats | undefined
   requestsInFlight(): number
   stop(): Promise<void>
+}
+
+/** What tells whether it fell silent together with others. */
+export function silenceOf({ name, heartbeat }: Pick<Monitored, 'name' | 'heartbeat'>): Silence {
+  const { verdict, interval } = heartbeat.status()
+  return { upstream: name, silentSinceMs: verdict.silentSinceMs, intervalMs: interval.intervalMs }
 }

@@ -4,13 +4,19 @@ export interface SchedulerOptions {
   readonly clock: Clock
   /** Starts allowed in any window of one second, a whole number; a burst may use them all at once. */
   readonly perSecond: number
-  /** Tasks that may run at the same time. */
+  /** Tasks that may run at the same time, but for those that gave their slot back. */
   readonly inFlight: number
   /** Told of what a task threw, which is a bug of the task: the scheduler goes on. */
   readonly onError: (key: string, error: unknown) => void
 }
 
-type Task = () => Promise<void>
+/** A task's place among those that run. */
+export interface Slot {
+  /** The task only waits from now on: another may start, though not one of the same key. */
+  readonly free: () => void
+}
+
+type Task = (slot: Slot) => Promise<void>
 
 interface Job {
   readonly key: string
@@ -34,6 +40,7 @@ export class Scheduler {
   readonly #waiting = new Map<string, Job>()
   /** Each running key with the job that follows, if one was scheduled meanwhile. */
   readonly #running = new Map<string, Job | undefined>()
+  #slotsTaken = 0
   #timer: Timer | undefined
   #timerAtMs = Infinity
   #order = 0
@@ -46,7 +53,8 @@ export class Scheduler {
 
   /**
    * Runs `task` at `atMs` (monotonic) or as soon as the budget allows; replaces an earlier schedule of this key. While
-   * this key's task runs, the new schedule waits for its end. The task must end by itself: it holds a slot until then.
+   * this key's task runs, the new schedule waits for its end. The task must end by itself, and holds a slot until then
+   * unless it frees it before.
    */
   schedule(key: string, atMs: number, task: Task): void {
     if (this.#stopped) return
@@ -101,7 +109,7 @@ export class Scheduler {
 
   #startDue(): void {
     const nowMs = this.#options.clock.now()
-    while (this.#running.size < this.#options.inFlight && this.#starts.readyAtMs() <= nowMs) {
+    while (this.#slotsTaken < this.#options.inFlight && this.#starts.readyAtMs() <= nowMs) {
       const job = this.#deadlines.first()
       if (!job || job.atMs > nowMs) break
       this.#forget(job.key)
@@ -113,23 +121,38 @@ export class Scheduler {
   }
 
   async #run({ key, task }: Job): Promise<void> {
+    const slot = this.#slot()
     try {
-      await task()
+      await task(slot)
     } catch (error) {
       this.#options.onError(key, error)
     } finally {
       const following = this.#running.get(key)
       this.#running.delete(key)
       if (following) this.#enqueue(following)
+      slot.free()
       this.#startDue()
+    }
+  }
+
+  #slot(): Slot {
+    this.#slotsTaken += 1
+    let isFree = false
+    return {
+      free: () => {
+        if (isFree) return
+        isFree = true
+        this.#slotsTaken -= 1
+        this.#arm()
+      },
     }
   }
 
   /** A timer that fires too early does no harm, so one that is early enough stays: rescheduling is then cheap. */
   #arm(): void {
     const job = this.#deadlines.first()
-    // With all slots taken, the end of a run looks for work, not the timer.
-    if (!job || this.#running.size >= this.#options.inFlight) return
+    // With all slots taken, whoever frees one looks for work, not the timer.
+    if (!job || this.#slotsTaken >= this.#options.inFlight) return
     const wakeAtMs = Math.max(job.atMs, this.#starts.readyAtMs())
     if (this.#timerAtMs <= wakeAtMs) return
     this.#disarm()

@@ -189,6 +189,18 @@ describe('when probes come (control-law.md, "Adaptive interval")', () => {
     expect(probesAt()).toEqual([0, afterMs, 2 * afterMs])
   })
 
+  it('an opening exchange gives its place to others after the usual time-out, and goes on', async () => {
+    const { heartbeat, prober, scheduler, clock, advance, probesAt } = watched()
+    prober.play({ checks: [{ outcome: 'silence', opening: true }], openingDeadlineMs: 10_000 })
+    heartbeat.start()
+    for (let at = 1; at <= 15; at++) scheduler.schedule(`busy ${at}`, 0, () => new Promise(() => undefined))
+    const startedMs: number[] = []
+    scheduler.schedule('another', 0, () => Promise.resolve(void startedMs.push(clock.now())))
+    await advance(9999)
+    expect(startedMs).toEqual([settings.maxTimeoutMs])
+    expect(probesAt()).toEqual([0])
+  })
+
   it('has two probes at once only while the first may still be answered late', async () => {
     const { t0, prober, advance, beats } = await settled({ settings: { ...fixed, initialMs: 5000 } })
     // At t0 + 5 s nobody answers: 2 s time-out, 10 s until even a late answer is given up.

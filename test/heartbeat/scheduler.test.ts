@@ -114,6 +114,29 @@ describe('Scheduler', () => {
     expect(scheduler.backlog()).toBe(0)
   })
 
+  it('lets others start once a task frees its slot, though not one of its own key, and counts no slot twice', async () => {
+    const { clock, starts, scheduler, task } = setUp({ inFlight: 1 })
+    const waits = Promise.withResolvers<void>()
+    scheduler.schedule('slow', 0, async ({ free }) => {
+      await sleep(clock, 100)
+      free()
+      free()
+      await waits.promise
+    })
+    await clock.advance(0)
+    scheduler.schedule('b', 10, task('b', 50))
+    scheduler.schedule('c', 20, task('c', 50))
+    scheduler.schedule('slow', 30, task('slow again'))
+    await clock.advance(99)
+    expect(starts).toEqual([])
+    await clock.advance(1000)
+    expect(starts).toEqual(['b at 100', 'c at 150'])
+    waits.resolve()
+    await clock.advance(0)
+    expect(starts.at(-1)).toBe('slow again at 1099')
+    expect(scheduler.backlog()).toBe(0)
+  })
+
   it('keeps to the starts per second, and goes on exactly one second after the first of them', async () => {
     const { clock, starts, scheduler, task } = setUp({ perSecond: 3 })
     for (const name of ['a', 'b', 'c', 'd', 'e']) scheduler.schedule(name, name === 'c' ? 200 : 0, task(name))

@@ -1,0 +1,263 @@
+import { describe, expect, it } from 'vitest'
+import { heartbeatOf } from '../../src/config/heartbeat.ts'
+import { firstDecision } from '../../src/heartbeat/interval.ts'
+import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
+import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
+import type { Fault } from './faults.ts'
+import { Referee, type Rule } from './referee.ts'
+
+const { intervalMs: initialMs, adaptive } = heartbeatOf([])
+const law = {
+  adaptive: true,
+  initialMs,
+  minMs: adaptive.minIntervalMs,
+  maxMs: adaptive.maxIntervalMs,
+  errorBased: true,
+  loadBased: true,
+  thresholdsEnabled: true,
+  errorRateThresholdRatio: 0.05,
+  responseTimeThresholdMs: 1000,
+}
+
+/** A game of one server, `a`, in which the test says what happens. */
+function game(servers: readonly string[] = ['a']) {
+  let nowMs = 0
+  let fault: Fault['kind'] | undefined
+  let verdict = newVerdict('healthy', 'ping answered', 0)
+  let [intervalMs, unavailableSeconds] = [initialMs, 0]
+  const status = (): HeartbeatStatus => ({
+    verdict,
+    interval: { ...firstDecision(law), intervalMs },
+    timeoutMs: 2000,
+    nextProbeInMs: undefined,
+    lastSuccessWallMs: undefined,
+    inventory: undefined,
+    unavailableSeconds,
+    probe: 'active',
+    pausedUntilWallMs: undefined,
+  })
+  const referee = new Referee({
+    now: () => nowMs,
+    minMs: law.minMs,
+    maxMs: law.maxMs,
+    isBounded: true,
+    faultOf: () => fault,
+    tell: () => undefined,
+  })
+  for (const name of servers) referee.watch(name, 'url', status)
+  return {
+    referee,
+    at: (ms: number) => (nowMs = ms),
+    fault: (kind: Fault['kind'] | undefined) => {
+      fault = kind
+      referee.serving('a', kind === undefined)
+    },
+    become: (state: Verdict['state'], reason = 'no answer within 2000 ms', failingSinceMs = nowMs) => {
+      const from = verdict.state
+      verdict = { ...verdict, state, reason, failingSinceMs }
+      referee.changed('a', from)
+    },
+    interval: (ms: number) => (intervalMs = ms),
+    unavailable: (seconds: number) => (unavailableSeconds = seconds),
+    probe: (dueMs = nowMs) => {
+      referee.probeStarts('a', dueMs)
+      referee.slotFreed()
+      referee.probeEnds('a')
+    },
+    process: (...events: readonly ('started' | 'ready' | 'gone')[]) => {
+      for (const event of events) referee.process('a', event)
+    },
+    broken: () => [...new Set(referee.violations.map(({ rule }) => rule))],
+  }
+}
+type Game = ReturnType<typeof game>
+
+/** An outage of the proper kind, found in time and dated right. */
+function properOutage({ at, fault, become, unavailable }: Game): void {
+  fault(undefined)
+  at(100_000)
+  fault('hang')
+  at(125_000)
+  become('suspect')
+  at(140_000)
+  become('down', '3 misses in a row: no answer within 2000 ms', 123_000)
+  at(200_000)
+  fault(undefined)
+  at(205_000)
+  unavailable(82)
+  become('recovering', 'answers again (1 of 2): ping answered')
+}
+
+describe('the referee', () => {
+  it('has nothing to say about a proper world', () => {
+    const one = game()
+    properOutage(one)
+    one.referee.silentTogether(['a'])
+    one.process('started', 'ready', 'gone', 'started')
+    for (const ms of [210_000, 215_000, 240_000]) {
+      one.at(ms)
+      one.probe()
+    }
+    one.referee.look()
+    expect(one.referee.violations).toEqual([])
+    expect(one.referee.outages[0]).toMatchObject({ sinceMs: 100_000, detectedMs: 140_000, untilMs: 200_000 })
+  })
+
+  const breaches: readonly (readonly [Rule, string, (one: Game) => void])[] = [
+    [
+      'interval',
+      'an interval above its bounds',
+      ({ interval, probe }) => {
+        interval(30_001)
+        probe()
+      },
+    ],
+    [
+      'interval',
+      'probes closer together than the shortest interval',
+      ({ at, probe }) => {
+        for (const ms of [0, 3000, 7000]) {
+          at(ms)
+          probe()
+        }
+      },
+    ],
+    [
+      'one_probe',
+      'a second probe at a time',
+      ({ referee }) => {
+        referee.probeStarts('a', 0)
+        referee.probeStarts('a', 0)
+      },
+    ],
+    [
+      'starvation',
+      'a probe that starts late',
+      ({ at, probe }) => {
+        at(10_000)
+        probe(100)
+      },
+    ],
+    [
+      'starvation',
+      'a server that is asked no more',
+      ({ at, probe, referee }) => {
+        probe()
+        at(200_000)
+        referee.look()
+      },
+    ],
+    ['false_down', 'down without a fault', ({ fault, become }) => [fault(undefined), become('down')]],
+    [
+      'false_down',
+      'down long after the fault',
+      (one) => {
+        properOutage(one)
+        one.at(300_000)
+        one.become('down', undefined, 290_000)
+      },
+    ],
+    [
+      'cause',
+      'a reason that names something else',
+      ({ fault, become }) => {
+        fault(undefined)
+        fault('hang')
+        become('down', 'HTTP 500')
+      },
+    ],
+    [
+      'silence',
+      'a server that answers, said to be silent',
+      ({ fault, referee }) => [fault(undefined), referee.silentTogether(['a'])],
+    ],
+    [
+      'detection',
+      'an outage found too late',
+      ({ at, fault, become }) => {
+        fault(undefined)
+        fault('hang')
+        at(46_001)
+        become('down')
+      },
+    ],
+    [
+      'detection',
+      'an outage never found',
+      ({ at, fault, referee }) => {
+        fault(undefined)
+        fault('hang')
+        at(46_001)
+        referee.look()
+      },
+    ],
+    [
+      'availability',
+      'an outage dated wrong',
+      ({ at, fault, become, unavailable }) => {
+        fault(undefined)
+        fault('hang')
+        at(40_000)
+        become('down')
+        at(60_000)
+        fault(undefined)
+        unavailable(107)
+        become('recovering')
+      },
+    ],
+    [
+      'transitions',
+      'up at once after an outage',
+      (one) => {
+        one.fault(undefined)
+        one.fault('hang')
+        one.become('down')
+        one.fault(undefined)
+        one.become('healthy')
+      },
+    ],
+    ['restarts', 'two processes side by side', ({ process }) => process('started', 'ready', 'started')],
+    [
+      'restarts',
+      'a third start without a pause',
+      ({ process }) => process('started', 'ready', 'gone', 'started', 'ready', 'gone', 'started'),
+    ],
+    [
+      'restarts',
+      'no end after ten starts in vain',
+      ({ at, process }) => {
+        for (let start = 1; start <= 11; start++) {
+          at(start * 60_000)
+          process('started', 'gone')
+        }
+      },
+    ],
+    ['errors', 'a bug', ({ referee }) => referee.error('a', new Error('bug'))],
+  ]
+  it.each(breaches)('notices a breach of %s: %s', (rule, _what, play) => {
+    const one = game()
+    play(one)
+    expect(one.broken()).toEqual([rule])
+  })
+
+  it('counts probes within a second, those in flight, and starts at a time, over all servers', () => {
+    const names = Array.from({ length: 60 }, (_, at) => `server-${at}`)
+    const many = game(names)
+    for (const name of names.slice(0, 16)) many.referee.probeStarts(name, 0)
+    expect(many.broken()).toEqual([])
+    many.referee.probeStarts('server-16', 0)
+    expect(many.broken()).toEqual(['budget'])
+
+    const quick = game(names)
+    for (const name of names.slice(0, 51)) {
+      quick.referee.probeStarts(name, 0)
+      quick.referee.slotFreed()
+      quick.referee.probeEnds(name)
+    }
+    expect(quick.broken()).toEqual(['budget'])
+
+    const starting = game(names)
+    for (const name of names.slice(0, 5)) starting.referee.process(name, 'started')
+    expect(starting.broken()).toEqual(['restarts'])
+  })
+})

@@ -1,0 +1,410 @@
+import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
+import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
+import type { Fault, ServerKind } from './faults.ts'
+
+/** What must hold at every moment of every world, whatever happens in it. */
+export const rules = {
+  interval: 'the interval stays within its bounds, and so does the time between two probes',
+  one_probe: 'a server is probed once at a time',
+  budget: 'at most 50 probes start in a second, and 16 are in flight',
+  starvation: 'every probe starts soon after it is due, and every server has one due',
+  false_down: 'nothing is down without a fault of its own',
+  cause: 'the reason names the fault',
+  silence: 'only servers that are silent are said to have fallen silent together',
+  detection: 'every outage is detected within the bound',
+  availability: 'unavailable seconds are those of the outages, within the error of detection',
+  transitions: 'states change only as the state machine allows',
+  restarts: 'processes are started no sooner, and no more at a time, than the restart law allows',
+  errors: 'nothing fails in an unforeseen way',
+} as const
+export type Rule = keyof typeof rules
+
+export interface Violation {
+  readonly rule: Rule
+  readonly atMs: number
+  readonly upstream: string
+  readonly what: string
+}
+
+/** One outage as it was, and when it was noticed. */
+export interface Outage {
+  readonly upstream: string
+  readonly fault: Fault['kind']
+  readonly sinceMs: number
+  untilMs: number | undefined
+  detectedMs: number | undefined
+  /** The one before was over for us too, and until it was noticed we had no trouble of our own. */
+  isClear: boolean
+}
+
+/** From calm: the longest interval, then three time-outs with two of the shortest intervals between them. */
+export const detectionBoundMs = 46_000
+/** With a connection to open anew, time-outs that our own trouble has stretched, and an interval that it has. */
+const troubledBoundMs = 100_000
+/** So long after our event loop stood still, what it did to time-outs and intervals still shows. */
+const aftermathMs = 120_000
+/** What a probe that was under way may lag behind the end of a fault: the longest time-out. */
+const stragglerMs = 10_000
+/** A probe that opens a process may take that long, and another may have to wait for it. */
+const longestSilenceMs = 150_000
+const starvingMs = 1500
+const allowed: Readonly<Record<string, readonly State[]>> = {
+  starting: ['healthy', 'suspect', 'degraded', 'recovering', 'down', 'needs_auth', 'crash_loop', 'idle'],
+  healthy: ['suspect', 'busy', 'degraded', 'down', 'needs_auth', 'idle'],
+  suspect: ['healthy', 'busy', 'degraded', 'down', 'needs_auth', 'idle'],
+  busy: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle'],
+  degraded: ['healthy', 'suspect', 'down', 'needs_auth', 'idle'],
+  recovering: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle'],
+  down: ['recovering', 'starting', 'needs_auth', 'crash_loop', 'idle'],
+  needs_auth: ['recovering', 'down', 'idle'],
+  crash_loop: ['recovering', 'needs_auth'],
+  idle: ['starting', 'healthy', 'suspect', 'degraded', 'recovering', 'down'],
+  paused: [],
+  disabled: [],
+}
+
+/** What the reason of an outage has to say, by the fault that caused it. */
+const causes: Readonly<Record<Fault['kind'], RegExp>> = {
+  crash: /refused|reset|exited with code 1|killed by SIGSEGV|not ready within|stopped to be restarted/,
+  hang: /no answer|not ready within|hung|stopped to be restarted/,
+  partition: /no answer|not ready within/,
+  garbage: /no JSON-RPC|no answer|not ready within|hung|stopped to be restarted/,
+  errors: /HTTP 500/,
+  locked: /HTTP 401/,
+  slow: /^never$/,
+  late: /^never$/,
+  flaky: /^never$/,
+}
+
+interface Process {
+  readonly startedMs: number
+  readyMs: number | undefined
+  goneMs: number | undefined
+}
+
+interface Watched {
+  readonly kind: ServerKind
+  readonly status: () => HeartbeatStatus
+  readonly outages: Outage[]
+  readonly processes: Process[]
+  isUnavailable: boolean
+  isServing: boolean
+  wasServing: boolean
+  isProbing: boolean
+  probes: number
+  lastProbeMs: number
+  lastEndMs: number
+  unservedMs: number
+  /** Restarts in a row, as the restart law counts them. */
+  restarts: number
+  failedStarts: number
+}
+
+export interface RefereeOptions {
+  readonly now: () => number
+  readonly minMs: number
+  readonly maxMs: number
+  /** Whether outages have to be detected within the bound: only the adaptive interval promises that. */
+  readonly isBounded: boolean
+  /** What is the matter with a server. */
+  readonly faultOf: (upstream: string) => Fault['kind'] | undefined
+  readonly tell: (upstream: string, what: string) => void
+}
+
+/** Watches one world and holds it to the rules; it knows what is true, and keeps the books for the figures. */
+export class Referee {
+  readonly violations: Violation[] = []
+  readonly outages: Outage[] = []
+  probes = 0
+  restarts = 0
+  mostPerSecond = 0
+  readonly #options: RefereeOptions
+  readonly #watched = new Map<string, Watched>()
+  readonly #starts: number[] = []
+  #inFlight = 0
+  /** When our own event loop stood still or was busy. */
+  readonly #troubles: { readonly fromMs: number; readonly untilMs: number }[] = []
+
+  constructor(options: RefereeOptions) {
+    this.#options = options
+  }
+
+  watch(upstream: string, kind: ServerKind, status: () => HeartbeatStatus): void {
+    this.#watched.set(upstream, {
+      kind,
+      status,
+      outages: [],
+      processes: [],
+      isUnavailable: false,
+      isServing: false,
+      wasServing: false,
+      isProbing: false,
+      probes: 0,
+      lastProbeMs: 0,
+      lastEndMs: 0,
+      unservedMs: 0,
+      restarts: 0,
+      failedStarts: 0,
+    })
+  }
+
+  /** Our own event loop stands still, or is too busy to be relied on, until then. */
+  trouble(fromMs: number, untilMs: number): void {
+    this.#options.tell('us', `our event loop is in trouble from ${seconds(fromMs)} to ${seconds(untilMs)}`)
+    this.#troubles.push({ fromMs, untilMs })
+  }
+
+  error(upstream: string, error: unknown): void {
+    this.#violate('errors', upstream, error instanceof Error ? (error.stack ?? error.message) : String(error))
+  }
+
+  probeStarts(upstream: string, dueMs: number): void {
+    const { minMs } = this.#options
+    const nowMs = this.#options.now()
+    const watched = this.#of(upstream)
+    if (watched.isProbing) this.#violate('one_probe', upstream, 'a second probe starts')
+    const gapMs = nowMs - watched.lastProbeMs
+    // The second one comes at an offset of its own, and a process that starts is probed at once.
+    if (watched.kind === 'url' && watched.probes > 1 && gapMs < minMs - 1) {
+      this.#violate('interval', upstream, `${gapMs} ms between two probes`)
+    }
+    // A schedule that was made while the one before still ran waits for its end.
+    const lagMs = nowMs - Math.max(dueMs, watched.lastEndMs)
+    const allowedMs = starvingMs + (this.#watched.size / 16) * stragglerMs
+    if (lagMs > allowedMs && !this.#hadTrouble(dueMs, nowMs)) {
+      this.#violate('starvation', upstream, `a probe started ${Math.round(lagMs)} ms after it was due`)
+    }
+    watched.isProbing = true
+    watched.probes += 1
+    watched.lastProbeMs = nowMs
+    this.probes += 1
+    this.#inFlight += 1
+    this.#starts.push(nowMs)
+    for (let first = this.#starts[0]; first !== undefined && first <= nowMs - 1000; first = this.#starts[0]) {
+      this.#starts.shift()
+    }
+    this.mostPerSecond = Math.max(this.mostPerSecond, this.#starts.length)
+    if (this.#starts.length > 50) this.#violate('budget', upstream, `${this.#starts.length} probes within a second`)
+    if (this.#inFlight > 16) this.#violate('budget', upstream, `${this.#inFlight} probes in flight`)
+  }
+
+  /** A probe ends, or only waits for a start and lets others go on. */
+  slotFreed(): void {
+    this.#inFlight -= 1
+  }
+
+  probeEnds(upstream: string): void {
+    const { minMs, maxMs } = this.#options
+    const watched = this.#of(upstream)
+    watched.isProbing = false
+    watched.lastEndMs = this.#options.now()
+    const { intervalMs, why } = watched.status().interval
+    if (!(intervalMs >= minMs && intervalMs <= maxMs)) this.#violate('interval', upstream, why)
+  }
+
+  serving(upstream: string, isServing: boolean): void {
+    const nowMs = this.#options.now()
+    const watched = this.#of(upstream)
+    watched.isServing = isServing
+    const open = watched.outages.at(-1)
+    if (isServing) {
+      watched.wasServing = true
+      if (open && open.untilMs === undefined) this.#endOutage(upstream, watched, open)
+    } else if (watched.wasServing) this.#beginOutage(upstream, watched, nowMs)
+  }
+
+  #beginOutage(upstream: string, watched: Watched, nowMs: number): void {
+    const { verdict, interval } = watched.status()
+    const outage: Outage = {
+      upstream,
+      fault: this.#options.faultOf(upstream) ?? 'crash',
+      sinceMs: nowMs,
+      untilMs: undefined,
+      detectedMs: isUnavailable(verdict) ? nowMs : undefined,
+      isClear: isUp(verdict.state) === true && !verdict.outage && !this.#isTroubled(nowMs),
+    }
+    watched.outages.push(outage)
+    this.outages.push(outage)
+    this.#options.tell(
+      upstream,
+      `out: ${outage.fault} (state ${verdict.state}, interval ${Math.round(interval.intervalMs)} ms)`,
+    )
+  }
+
+  #endOutage(upstream: string, watched: Watched, outage: Outage): void {
+    const nowMs = this.#options.now()
+    outage.untilMs = nowMs
+    watched.unservedMs += nowMs - outage.sinceMs
+    this.#options.tell(upstream, `serves again after ${seconds(nowMs - outage.sinceMs)}`)
+    this.#mustBeDetected(upstream, outage, nowMs)
+  }
+
+  #mustBeDetected(upstream: string, outage: Outage, nowMs: number): void {
+    if (!this.#options.isBounded) return
+    const tookMs = (outage.detectedMs ?? nowMs) - outage.sinceMs
+    const boundMs = outage.isClear && !this.#isTroubled(nowMs) ? detectionBoundMs : troubledBoundMs
+    if (tookMs > boundMs + this.#troubleMs(outage.sinceMs, nowMs)) {
+      const how = outage.detectedMs === undefined ? 'went unnoticed for' : 'was detected after'
+      this.#violate('detection', upstream, `an outage (${outage.fault}) ${how} ${seconds(tookMs)}`)
+    }
+  }
+
+  /** The state changed, from this one. */
+  changed(upstream: string, from: string): void {
+    const watched = this.#of(upstream)
+    const { verdict } = watched.status()
+    this.#options.tell(upstream, `${from} → ${verdict.state}: ${verdict.reason}`)
+    if (!(allowed[from] ?? []).includes(verdict.state)) {
+      this.#violate('transitions', upstream, `${from} → ${verdict.state}: ${verdict.reason}`)
+    }
+    const wasUnavailable = watched.isUnavailable
+    watched.isUnavailable = isUnavailable(verdict)
+    if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
+    if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
+  }
+
+  /** They were found to have fallen silent together; none is the end of that. */
+  silentTogether(together: readonly string[]): void {
+    const nowMs = this.#options.now()
+    for (const upstream of together) {
+      const [outage, silentMs] = [this.#of(upstream).outages.at(-1), this.#of(upstream).status().verdict.silentSinceMs]
+      const isTrue = outage && (outage.untilMs ?? nowMs) + stragglerMs >= (silentMs ?? nowMs)
+      if (!isTrue) this.#violate('silence', upstream, 'is said to have fallen silent')
+    }
+    this.#options.tell(
+      'us',
+      together.length > 0 ? `silent together: ${together.join(', ')}` : 'silent together no more',
+    )
+  }
+
+  #noticed(upstream: string, watched: Watched, { state, reason, failingSinceMs }: Verdict): void {
+    const nowMs = this.#options.now()
+    const outage = watched.outages.findLast(
+      ({ untilMs }) => (untilMs ?? nowMs) + stragglerMs >= (failingSinceMs ?? nowMs),
+    )
+    if (!outage) {
+      if (watched.wasServing) this.#violate('false_down', upstream, `${state}: ${reason}`)
+      return
+    }
+    if (!causes[outage.fault].test(reason)) this.#violate('cause', upstream, `${outage.fault} is told as "${reason}"`)
+    outage.detectedMs ??= nowMs
+    outage.isClear &&= !this.#isTroubled(nowMs)
+    this.#mustBeDetected(upstream, outage, nowMs)
+  }
+
+  /** Each outage may be dated wrong by the time that it took to notice it, and its end by that to notice that. */
+  #compareAvailability(upstream: string, watched: Watched): void {
+    if (!this.#options.isBounded) return
+    const nowMs = this.#options.now()
+    const measuredMs = watched.status().unavailableSeconds * 1000
+    const open = watched.isServing ? 0 : nowMs - (watched.outages.at(-1)?.sinceMs ?? nowMs)
+    const errorMs = Math.abs(measuredMs - watched.unservedMs - open)
+    const boundMs = watched.outages.reduce(
+      (sum, { isClear, sinceMs, untilMs }) =>
+        sum + (isClear ? detectionBoundMs : troubledBoundMs) + this.#troubleMs(sinceMs, untilMs ?? nowMs),
+      0,
+    )
+    if (errorMs > boundMs) {
+      const [measured, real] = [seconds(measuredMs), seconds(watched.unservedMs + open)]
+      this.#violate('availability', upstream, `${measured} unavailable, in truth ${real}`)
+    }
+  }
+
+  /** What the process of a server does. */
+  process(upstream: string, event: 'started' | 'ready' | 'gone'): void {
+    this.#options.tell(upstream, `process ${event}`)
+    if (event === 'started') this.#processStarted(upstream)
+    else if (event === 'ready') this.#processReady(upstream)
+    else this.#processGone(upstream)
+  }
+
+  #processStarted(upstream: string): void {
+    const nowMs = this.#options.now()
+    const watched = this.#of(upstream)
+    const before = watched.processes.at(-1)
+    watched.processes.push({ startedMs: nowMs, readyMs: undefined, goneMs: undefined })
+    const holding = [...this.#watched.values()].filter(({ processes }) => isStarting(processes.at(-1), nowMs))
+    if (holding.length > 4) this.#violate('restarts', upstream, `${holding.length} processes start at a time`)
+    if (!before) return
+    this.restarts += 1
+    if (before.goneMs === undefined) return this.#violate('restarts', upstream, 'started beside a process that runs')
+    const waitedMs = nowMs - before.goneMs
+    if (waitedMs < leastPauseMs(watched) - 1) {
+      this.#violate('restarts', upstream, `restart ${watched.restarts + 1} came after ${Math.round(waitedMs)} ms`)
+    }
+    watched.restarts += 1
+  }
+
+  #processReady(upstream: string): void {
+    const process = this.#of(upstream).processes.at(-1)
+    if (process) process.readyMs = this.#options.now()
+  }
+
+  #processGone(upstream: string): void {
+    const nowMs = this.#options.now()
+    const watched = this.#of(upstream)
+    const process = watched.processes.at(-1)
+    if (!process) return
+    process.goneMs = nowMs
+    if (process.readyMs !== undefined && nowMs - process.readyMs >= 120_000) watched.restarts = 0
+    watched.failedStarts = process.readyMs === undefined ? watched.failedStarts + 1 : 0
+  }
+
+  /** What shows only by not happening; to be called now and then, and at the end. */
+  look(): void {
+    const nowMs = this.#options.now()
+    for (const [upstream, { lastProbeMs, status, outages }] of this.#watched) {
+      const silentMs = nowMs - lastProbeMs - this.#troubleMs(lastProbeMs, nowMs)
+      // A process that is not running has nobody to ask.
+      if (silentMs > longestSilenceMs && !isUnavailable(status().verdict)) {
+        this.#violate('starvation', upstream, `not probed for ${seconds(silentMs)}`)
+      }
+      const open = outages.at(-1)
+      if (open && open.untilMs === undefined && open.detectedMs === undefined)
+        this.#mustBeDetected(upstream, open, nowMs)
+    }
+  }
+
+  #isTroubled(nowMs: number): boolean {
+    return this.#troubles.some(({ fromMs, untilMs }) => fromMs <= nowMs && nowMs <= untilMs + aftermathMs)
+  }
+
+  #hadTrouble(fromMs: number, untilMs: number): boolean {
+    return this.#troubles.some((trouble) => trouble.fromMs <= untilMs && fromMs <= trouble.untilMs)
+  }
+
+  #troubleMs(fromMs: number, untilMs: number): number {
+    return this.#troubles.reduce(
+      (sum, trouble) => sum + Math.max(0, Math.min(untilMs, trouble.untilMs) - Math.max(fromMs, trouble.fromMs)),
+      0,
+    )
+  }
+
+  #violate(rule: Rule, upstream: string, what: string): void {
+    const atMs = this.#options.now()
+    this.violations.push({ rule, atMs, upstream, what })
+    this.#options.tell(upstream, `VIOLATION of ${rule}: ${what}`)
+  }
+
+  #of(upstream: string): Watched {
+    const watched = this.#watched.get(upstream)
+    if (!watched) throw new Error(`no upstream is called ${upstream}`)
+    return watched
+  }
+}
+
+/** Half of 1 s · 2ⁿ, which is what jitter leaves, up to half a minute; ten minutes after ten starts in vain. */
+function leastPauseMs({ restarts, failedStarts }: Pick<Watched, 'restarts' | 'failedStarts'>): number {
+  if (failedStarts >= 10) return 600_000
+  return restarts === 0 ? 0 : Math.min(30_000, 500 * 2 ** (restarts - 1))
+}
+
+/** A start that holds one of the four places for starts. */
+function isStarting(process: Process | undefined, nowMs: number): boolean {
+  if (!process || process.readyMs !== undefined || process.goneMs !== undefined) return false
+  return nowMs - process.startedMs < 2000
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`
+}

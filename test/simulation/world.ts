@@ -1,0 +1,235 @@
+import { pino } from 'pino'
+import { type MonitorDeps, launch, monitor, tunableHeartbeat } from '../../src/cli/monitor.ts'
+import type { HeartbeatConfig, UpstreamConfig } from '../../src/config/config.ts'
+import { heartbeatOf } from '../../src/config/heartbeat.ts'
+import { defaults } from '../../src/defaults.ts'
+import { SilenceWatch } from '../../src/heartbeat/correlation.ts'
+import { type Monitored, silenceOf } from '../../src/heartbeat/monitored.ts'
+import { Scheduler, type Slot } from '../../src/heartbeat/scheduler.ts'
+import { SessionDirectory } from '../../src/sessions/directory.ts'
+import { StartGate } from '../../src/upstreams/supervisor.ts'
+import type { Command, Target } from '../../src/upstreams/upstream.ts'
+import { type Plan, type ServerPlan, befall } from './faults.ts'
+import { Ledger } from './ledger.ts'
+import { type Random, seeded } from './random.ts'
+import { type Outage, Referee, type Violation } from './referee.ts'
+import { SimulatedServer } from './server.ts'
+import { UrlProber } from './url-prober.ts'
+import { VirtualTime } from './virtual-time.ts'
+
+/** How often servers are probed: as the law adapts it, or every so many seconds. */
+export type Policy = 'adaptive' | number
+
+export interface WorldOptions {
+  readonly seed: number
+  readonly plan: Plan
+  readonly policy: Policy
+  /** Hears what happens, for people. */
+  readonly tell?: (line: string) => void
+}
+
+export interface WorldReport {
+  readonly violations: readonly Violation[]
+  readonly outages: readonly Outage[]
+  readonly probes: number
+  readonly restarts: number
+  readonly mostPerSecond: number
+  readonly seconds: number
+}
+
+/** A scheduler whose every run the referee sees. */
+class WatchedScheduler extends Scheduler {
+  readonly #referee: Referee
+
+  constructor(time: VirtualTime, referee: Referee) {
+    const { probesPerSecond: perSecond, probesInFlight: inFlight } = defaults.heartbeat
+    super({ clock: time, perSecond, inFlight, onError: (name, error) => referee.error(name, error) })
+    this.#referee = referee
+  }
+
+  override schedule(key: string, atMs: number, task: (slot: Slot) => Promise<void>): void {
+    super.schedule(key, atMs, async (slot) => {
+      this.#referee.probeStarts(key, atMs)
+      let isFree = false
+      const free = () => {
+        slot.free()
+        if (!isFree) this.#referee.slotFreed()
+        isFree = true
+      }
+      try {
+        await task({ free })
+      } finally {
+        if (!isFree) this.#referee.slotFreed()
+        this.#referee.probeEnds(key)
+      }
+    })
+  }
+}
+
+/** One upstream of a world. */
+type Live = Pick<Monitored, 'name' | 'heartbeat'> & { start(): void; stop(): Promise<void> }
+
+/** Lives through a plan, with the control core as it is and servers, processes, metrics and time that are simulated. */
+export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Promise<WorldReport> {
+  const time = new VirtualTime()
+  const heartbeat = heartbeatOf([quiet, policy === 'adaptive' ? {} : fixedAt(policy)])
+  const { intervalMs, adaptive } = heartbeat
+  const servers = new Map<string, SimulatedServer>()
+  const referee = new Referee({
+    now: () => time.now(),
+    minMs: adaptive.enabled ? adaptive.minIntervalMs : intervalMs,
+    maxMs: adaptive.enabled ? adaptive.maxIntervalMs : intervalMs,
+    isBounded: adaptive.enabled,
+    faultOf: (name) => servers.get(name)?.fault()?.kind,
+    tell: (upstream, what) => tell?.(`${stamp(time.now())}  ${upstream.padEnd(12)}  ${what}`),
+  })
+  const ownLoad = { loopDelayP99Ms: 0, loopUtilisation: 0.05 }
+  const deps = simulatedDeps({
+    time,
+    random: seeded(seed, 'law'),
+    referee,
+    ownLoad,
+    together: () => silence.look(),
+  })
+  const upstreams = plan.servers.map((server): Live => {
+    const { name, kind } = server
+    const simulated = new SimulatedServer({
+      plan: server,
+      time,
+      random: seeded(seed, name),
+      onServing: (isServing) => referee.serving(name, isServing),
+      onProcess: (event) => referee.process(name, event),
+    })
+    servers.set(name, simulated)
+    const own: MonitorDeps = { ...deps, startProcess: () => simulated.startProcess(), processTable: simulated }
+    const live =
+      kind === 'stdio' ? stdioUpstream(own, name, heartbeat) : urlUpstream(own, server, simulated, time, heartbeat)
+    referee.watch(name, kind, () => live.heartbeat.status())
+    return live
+  })
+  const silence = new SilenceWatch({
+    silences: () => upstreams.map(silenceOf),
+    onChange: (together) => referee.silentTogether(together),
+  })
+  for (const upstream of upstreams) upstream.start()
+  for (const fault of plan.own)
+    befall(fault, { time, ownLoad, onTrouble: (from, until) => referee.trouble(from, until) })
+  for (let atMs = 0; atMs < plan.durationMs; atMs += lookMs) time.at(atMs, () => referee.look())
+  await time.run(plan.durationMs)
+  const { violations, outages, probes, restarts, mostPerSecond } = referee
+  return { violations, outages, probes, restarts, mostPerSecond, seconds: plan.durationMs / 1000 }
+}
+
+const supervision = { restart: 'always' } as const
+const command: Command = { command: 'simulated', args: [], env: {} }
+/** How often the referee looks for what should have happened. */
+const lookMs = 10_000
+const quiet = { logging: { enhanced_heartbeat_logging: false } } as const
+const fixedAt = (seconds: number) =>
+  ({ heartbeat_interval_seconds: seconds, adaptive_heartbeat: { enabled: false } }) as const
+
+interface SimulatedParts {
+  readonly time: VirtualTime
+  readonly random: Random
+  readonly referee: Referee
+  readonly ownLoad: { readonly loopDelayP99Ms: number; readonly loopUtilisation: number }
+  /** Who fell silent together. */
+  readonly together: () => readonly string[]
+}
+
+/** All that upstreams share, real where it decides anything. */
+function simulatedDeps({
+  time,
+  random,
+  referee,
+  ownLoad,
+  together,
+}: SimulatedParts): Omit<MonitorDeps, 'startProcess' | 'processTable'> {
+  const scheduler = new WatchedScheduler(time, referee)
+  const ledger = new Ledger(time)
+  const place = { traceId: '', spanId: '', sampled: false }
+  return {
+    clock: time,
+    random,
+    instance: 'simulated',
+    env: {},
+    scheduler,
+    starts: new StartGate(defaults.supervision.concurrentStarts),
+    readings: ledger.current,
+    ownLoad: () => ({ ...ownLoad, probeBacklog: scheduler.backlog() }),
+    instruments: {
+      recordHeartbeat: ledger.record,
+      countStateChange: (upstream, from) => referee.changed(upstream, from),
+      initUpstream: () => undefined,
+      countRestart: () => undefined,
+      countCircuitOpened: () => undefined,
+      countInventoryChange: () => undefined,
+      countDropped: () => undefined,
+      labels: { admit: () => undefined },
+    },
+    onVerdict: () => void together(),
+    isFailureCorrelated: () => together().length > 0,
+    log: pino({ enabled: false }),
+    tracing: { heartbeat: () => place, exemplarOf: () => undefined },
+    directory: new SessionDirectory({
+      clock: time,
+      maxTracked: 0,
+      cleanupIntervalMs: Infinity,
+      idleLimitMs: () => Infinity,
+      onEnd: () => undefined,
+    }),
+    redact: (text) => text,
+    hangLaw: defaults.hang,
+    bridge: { hear: () => false, residentClosed: () => undefined },
+    requestsInFlight: () => 0,
+  }
+}
+
+function configOf(name: string, target: Target, heartbeat: HeartbeatConfig): UpstreamConfig {
+  return { name, disabled: false, target, heartbeat, maxSessions: 0, maxSessionMs: Infinity, supervision }
+}
+
+function stdioUpstream(deps: MonitorDeps, name: string, heartbeat: HeartbeatConfig): Live {
+  return monitor(deps, configOf(name, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
+}
+
+/** A server behind a URL, with HTTP and all below left out. */
+function urlUpstream(
+  deps: MonitorDeps,
+  { name, kind }: ServerPlan,
+  server: SimulatedServer,
+  time: VirtualTime,
+  config: HeartbeatConfig,
+): Live {
+  const url = new URL('http://127.0.0.1/mcp')
+  const target = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
+  const launched =
+    kind === 'launched'
+      ? launch(deps, { ...target, name, launch: command, policy: () => supervision.restart }, () => heartbeat)
+      : undefined
+  const prober = new UrlProber({
+    server,
+    time,
+    isStarting: () => launched?.supervisor.state() === 'starting',
+    startDeadlineMs: defaults.supervision.startDeadlineMs,
+    openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
+  })
+  const { heartbeat } = tunableHeartbeat(deps, configOf(name, target, config), prober, {
+    own: launched?.own,
+    onOpened: () => launched?.supervisor.ready(),
+  })
+  return {
+    name,
+    heartbeat,
+    start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    stop: async () => {
+      await heartbeat.stop()
+      await launched?.stop()
+    },
+  }
+}
+
+/** Virtual time as h:mm:ss.mmm. */
+function stamp(ms: number): string {
+  return new Date(ms).toISOString().slice(12, 23)
+}

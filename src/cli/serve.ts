@@ -11,6 +11,7 @@ import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { borrowedSessions } from '../proxy/borrowed-session.ts'
 import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
+import { ClientPeers } from '../proxy/client-peers.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
@@ -171,6 +172,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     directory,
     sweep,
     streams,
+    clientPeers: new ClientPeers(clock),
     borrowedSessions: borrowedSessions({
       clock,
       isWanted: (name) => reloader.upstream(name)?.heartbeat.pingForwardedSessions ?? false,

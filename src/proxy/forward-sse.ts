@@ -4,7 +4,7 @@ import { Questions } from '../sessions/questions.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
-import type { Envelope } from '../wire/envelope.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
 import { sseEvent } from '../wire/sse.ts'
 import { unreadIn } from './batch-operation.ts'
@@ -13,7 +13,7 @@ import { type Exchange, clientOf, receiveBody, searchOf } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, forwardedPath } from './forward.ts'
 import { BodyObserver, tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
-import { replyError } from './replies.ts'
+import { accepted, replyError } from './replies.ts'
 import { SsePost, type SseStream } from './sse-post.ts'
 import type { OpenStream as ClientStream } from './streams.ts'
 
@@ -72,10 +72,20 @@ export class SseForwarder {
     withStream(() => {
       const deps = this.#deps
       const post = (body: Buffer) =>
-        withStream((stream) => new SsePost({ deps, exchange, endpoint, stream, body }).start())
+        withStream((stream) => {
+          if (isForUs(deps, stream, body)) accepted(exchange)
+          else new SsePost({ deps, exchange, endpoint, stream, body }).start()
+        })
       receiveBody(exchange, maxBodyBytes, post, refuse)
     })
   }
+}
+
+/** Whether the client answers a request of ours; nothing is read twice where none was asked. */
+function isForUs({ clientPeers }: ForwardDeps, { session }: SseStream, body: Buffer): boolean {
+  if (!session || !clientPeers.hasAsked(session)) return false
+  const envelope = readEnvelope(body)
+  return envelope !== undefined && clientPeers.takeAnswer(session, body, envelope)
 }
 
 /** A compressed stream could not have its endpoint rewritten, so none is asked for. */
@@ -210,7 +220,13 @@ class StreamPassage {
       transport: 'sse',
       client: clientOf(this.#exchange, undefined),
     })
-    if (session) session.openStreams = 1
+    if (session) {
+      session.openStreams = 1
+      this.#deps.clientPeers.opened(session, {
+        canSay: () => this.#isBetweenEvents() && !this.#relay.isPaused,
+        say: (message) => this.#tell(message),
+      })
+    }
     this.#stream = {
       upstream,
       messages,

@@ -6,10 +6,12 @@ import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { sseEvent } from '../wire/sse.ts'
 import { ContentDecoder } from '../wire/content-decoder.ts'
 import { endToEndHeaders, headerNames, headerValue, isEventStream, isJson } from '../wire/headers.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
 import type { BorrowedSessions } from './borrowed-session.ts'
+import type { ClientPeers, ListeningStream } from './client-peers.ts'
 import { Admission, type AdmissionDeps, type Claim, claimOf } from './admission.ts'
 import {
   type Exchange,
@@ -36,7 +38,7 @@ import {
 } from './observe.ts'
 import type { ProtectedResources } from './protected-resources.ts'
 import { Relay } from './relay.ts'
-import { replyError } from './replies.ts'
+import { accepted, replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
 
 export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
@@ -44,6 +46,7 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly streams: Streams
   readonly maxBodyBytes: number
   readonly borrowedSessions: BorrowedSessions
+  readonly clientPeers: ClientPeers
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
   /** Undefined when we do not know the address by which clients reach us. */
@@ -80,9 +83,10 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
   if (declared !== undefined && declared > maxBodyBytes) return refuse(tooLarge(maxBodyBytes))
   if (declared !== undefined && declared <= holdWholeBytes) {
     const sendWhole = (body: Buffer) => {
-      const passage = new Passage(deps, exchange, endpoint)
       const isEmpty = body.length === 0
       const envelope = isEmpty ? undefined : readEnvelope(body)
+      if (envelope?.kind === 'response' && isForUs(deps, exchange, body, envelope)) return accepted(exchange)
+      const passage = new Passage(deps, exchange, endpoint)
       const claim = incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming)
       passage.enter(claim, envelope?.method, (refusal) => {
         // Only now, so that the time in the queue does not count as the server's.
@@ -93,6 +97,8 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
     }
     return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
   }
+  const session = declared === undefined ? sessionOf(deps, exchange) : undefined
+  if (session) deps.clientPeers.passesUnread(session)
   const passage = new Passage(deps, exchange, endpoint)
   passage.enter(claimBefore(incoming), requestHeader(exchange, headerNames.method), (refusal) => {
     if (refusal) return passage.refuse(refusal)
@@ -102,6 +108,17 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
     })
     passage.send(incoming.pipe(body))
   })
+}
+
+/** Whether the client answers a request of ours. */
+function isForUs(deps: ForwardDeps, exchange: Exchange, body: Buffer, answer: Envelope): boolean {
+  const session = sessionOf(deps, exchange)
+  return session !== undefined && deps.clientPeers.takeAnswer(session, body, answer)
+}
+
+function sessionOf({ directory }: ForwardDeps, exchange: Exchange): Session | undefined {
+  const id = sessionIdOf(exchange)
+  return id === undefined ? undefined : directory.get(exchange.upstream, id)
 }
 
 /** What is claimed before the body is known: a GET is a stream for what the server says unasked. */
@@ -133,6 +150,7 @@ class Passage {
   #learn: InventoryReader | undefined
   #upstream: HttpExchange | undefined
   #stream: OpenStream | undefined
+  #listening: ListeningStream | undefined
   #status = 0
   /** Of an encoded answer. */
   #decoder: ContentDecoder | undefined
@@ -146,8 +164,7 @@ class Passage {
     this.#endpoint = endpoint
     this.#relay = new Relay(exchange.outgoing)
     this.#admission = new Admission(deps, exchange.upstream, endpoint)
-    const id = sessionIdOf(exchange)
-    const session = id === undefined ? undefined : deps.directory.get(exchange.upstream, id)
+    const session = sessionOf(deps, exchange)
     if (session) this.#enterSession(session)
   }
 
@@ -255,6 +272,16 @@ class Passage {
     const canAdd = !this.#decoder && !hasLength && incoming.method !== 'HEAD'
     const isBetweenEvents = canAdd ? () => this.#observer?.isBetweenEvents === true : undefined
     this.#stream = this.#deps.streams.open({ upstream, transport: 'http', outgoing, isBetweenEvents })
+    if (!isBetweenEvents || incoming.method !== 'GET' || !this.#session) return
+    this.#listening = {
+      canSay: () => isBetweenEvents() && outgoing.headersSent && !this.#relay.isPaused,
+      // Without an id: where the client resumes is the server's business.
+      say: (message) => {
+        this.#stream?.event()
+        this.#relay.data(sseEvent({ type: 'message', data: message }))
+      },
+    }
+    this.#deps.clientPeers.opened(this.#session, this.#listening)
   }
 
   #decodes(coding: string): void {
@@ -413,6 +440,7 @@ class Passage {
     this.#admission.over()
     this.#decoder?.stop()
     this.#stream?.end(streamEnd)
+    if (this.#session && this.#listening) this.#deps.clientPeers.closed(this.#session, this.#listening)
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)
     else if (end) tellTraffic(this.#deps.traffic, upstream, end)

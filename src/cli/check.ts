@@ -65,6 +65,8 @@ function upstreamLine(upstream: UpstreamConfig): string {
   const { target, heartbeat, name } = upstream
   const where = target.transport === 'stdio' ? target.launch.command : showUrl(target.url.href)
   if (upstream.disabled) return `${name}: ${target.transport} ${where}, disabled`
+  if (heartbeat.probe === 'passive') return `${name}: ${target.transport} ${where}, judged by what its clients meet`
+  if (heartbeat.probe === 'off') return `${name}: ${target.transport} ${where}, no heartbeats`
   const { enabled, minIntervalMs, maxIntervalMs } = heartbeat.adaptive
   const range = enabled ? ` (adaptive ${minIntervalMs / 1000}–${maxIntervalMs / 1000} s)` : ''
   return `${name}: ${target.transport} ${where}, heartbeat every ${heartbeat.intervalMs / 1000} s${range}`

@@ -17,15 +17,22 @@ function check(...argv: string[]) {
 
 describe('check', () => {
   it('tells what a configuration comes to, without its secrets', () => {
-    expect(check('--config', join(folder, 'good.yaml'), '--config', join(folder, 'predecessor.json'))).toEqual({
+    const { code, stdout, stderr } = check(
+      '--config',
+      join(folder, 'good.yaml'),
+      '--config',
+      join(folder, 'predecessor.json'),
+    )
+    expect({ code, stderr, stdout: stdout.filter((line) => !line.startsWith('notice: ')) }).toEqual({
       code: 0,
       stdout: [
         'data listener: [::1]:7081, token needed',
         'admin listener: :9465, token needed',
         'files: stdio npx, disabled',
-        'web: http https://mcp.example.com/mcp?<secret>, heartbeat every 30 s',
-        'search: http https://search.example.com/mcp, heartbeat every 30 s (adaptive 10–60 s)',
-        'events: sse http://localhost:3000/sse, heartbeat every 30 s (adaptive 10–60 s)',
+        'web: http https://mcp.example.com/mcp?<secret>, judged by what its clients meet',
+        'search: http https://search.example.com/mcp, judged by what its clients meet',
+        'events: sse http://localhost:3000/sse, judged by what its clients meet',
+        'signed: http http://localhost:3000/mcp, judged by what its clients meet',
         'configuration is valid',
       ],
       stderr: [],

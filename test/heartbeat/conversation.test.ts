@@ -67,7 +67,13 @@ describe('the opening exchange', () => {
 
   it('falls back to initialize, whose agreed revision is spoken from the notification on (MCP 2025-11-25)', async () => {
     const { opening, log } = await opened({ initialize: initialized })
-    expect(opening).toEqual({ era: 'legacy', protocolVersion: '2025-06-18', method: 'initialize', hasTools: true })
+    expect(opening).toMatchObject({
+      era: 'legacy',
+      protocolVersion: '2025-06-18',
+      method: 'initialize',
+      hasTools: true,
+    })
+    expect(JSON.parse(String(opening.initializeAnswer))).toMatchObject({ result: { protocolVersion: '2025-06-18' } })
     expect(log).toEqual([
       'speak: 2026-07-28',
       'server/discover (4000 ms)',

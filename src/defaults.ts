@@ -58,6 +58,9 @@ export const defaults = {
     stdinGraceMs: 3000,
     residentStdinGraceMs: 500,
     termGraceMs: 5000,
+    /** How often memory is looked at where it has a limit, and how long requests may finish before a process is replaced. */
+    memoryLookMs: 10_000,
+    memoryDrainMs: 10_000,
   },
   /** When a silent process hangs, and until when it may be busy (src/heartbeat/hang.ts). */
   hang: {

@@ -9,6 +9,8 @@ export interface LiveUpstream extends Monitored {
   startNoMore(): void
   /** Follows what may change while it runs. */
   configure(upstream: UpstreamConfig): void
+  /** It takes no more requests for now: its process is about to be replaced. */
+  isDraining(): boolean
   /** One of its sessions is over. */
   sessionEnded(): void
 }
@@ -44,9 +46,9 @@ export class Fleet {
     return this.#upstreams.get(name)
   }
 
-  /** Whether it takes no more requests: it is being removed or replaced. */
+  /** Whether it takes no more requests: it is being removed or replaced, or its process is. */
   isLeaving(name: string): boolean {
-    return this.#leaving.has(name)
+    return this.#leaving.has(name) || (this.#upstreams.get(name)?.isDraining() ?? false)
   }
 
   start(): void {

@@ -35,9 +35,9 @@ import { type ServerProcess, type StartProcess, describeExit } from '../upstream
 import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
-import type { Command, RestartPolicy, StdioTarget, Transport, UrlTarget } from '../upstreams/upstream.ts'
+import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
-import { type OwnProcessDeps, launchedProcess, stdioProcesses } from './own-processes.ts'
+import { type MemoryDeps, launchedProcess, memoryWatch, stdioMemory, stdioProcesses } from './own-processes.ts'
 import { observeInSession, sessionHeartbeats } from './session-heartbeats.ts'
 
 /** What heartbeats and processes record. */
@@ -73,7 +73,7 @@ export interface HeartbeatDeps {
 }
 
 /** What all upstreams share. */
-export interface MonitorDeps extends HeartbeatDeps, OwnProcessDeps {
+export interface MonitorDeps extends HeartbeatDeps, MemoryDeps {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly startProcess: StartProcess
   readonly starts: StartGate
@@ -154,6 +154,10 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   const onAnswered = () => access.breaker.signOfLife()
   const tunable = tunableHeartbeat(deps, config, prober, { own, onAnswered })
   const { heartbeat, configure, probeMethod, sessionBeats } = tunable
+  const memory = stdioMemory(deps, name, upstream, {
+    bytes: () => supervision.maxMemoryBytes,
+    heartbeat: () => heartbeat,
+  })
   let restarts = 0
   return {
     name,
@@ -173,8 +177,10 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => {
       upstream.start()
+      memory.start()
       sessionBeats.start()
     },
+    isDraining: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
     startNoMore: () => upstream.startNoMore(),
     configure: (next) => {
       configure(next.heartbeat)
@@ -184,6 +190,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
+      memory.stop()
       sessionBeats.stop()
       await heartbeat.stop()
       await upstream.stop()
@@ -206,7 +213,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   let { supervision } = config
   const launched =
     target.launch &&
-    launch(deps, { ...target, name, launch: target.launch, policy: () => supervision.restart }, () => heartbeat)
+    launch(deps, { ...target, name, launch: target.launch, supervision: () => supervision }, () => heartbeat)
   const prober = new HttpProber({
     endpoint: pool,
     transport: target.transport,
@@ -239,8 +246,10 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     start: () => {
       if (launched) launched.supervisor.start()
       else heartbeat.start()
+      launched?.memory.start()
       sessionBeats.start()
     },
+    isDraining: () => launched?.isDraining() ?? false,
     startNoMore: () => launched?.supervisor.startNoMore(),
     configure: (next) => {
       configure(next.heartbeat)
@@ -250,6 +259,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
+      launched?.memory.stop()
       sessionBeats.stop()
       await heartbeat.stop()
       await Promise.all([launched?.stop(), pool.close()])
@@ -260,7 +270,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
 interface LaunchedTarget extends UrlTarget {
   readonly name: string
   readonly launch: Command
-  readonly policy: () => RestartPolicy
+  readonly supervision: () => Supervision
 }
 
 /** What is told when the circuit breaker of an upstream changes its mind. */
@@ -276,11 +286,12 @@ function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: stri
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
 export function launch(
   deps: MonitorDeps,
-  { name, launch: command, limits, policy }: LaunchedTarget,
+  { name, launch: command, limits, supervision }: LaunchedTarget,
   heartbeat: () => Heartbeat,
 ) {
   const { clock, random, starts, instruments, log } = deps
   let isStopping = false
+  let isDraining = false
   let lastOutputMs = clock.now()
   const supervisor = new Supervisor({
     clock,
@@ -288,9 +299,10 @@ export function launch(
     starts,
     start: () => deps.startProcess(command, { stderrTailBytes: defaults.stderrTailBytes, stdinGraceMs: 0 }),
     startDeadlineMs: defaults.supervision.startDeadlineMs,
-    policy,
+    policy: () => supervision().restart,
     events: {
       onStarted: (process, restart) => {
+        isDraining = false
         process.stdout.on('data', () => (lastOutputMs = clock.now()))
         if (restart) {
           instruments.countRestart(name, restart)
@@ -331,9 +343,24 @@ export function launch(
       restart: () => void supervisor.restart('hung'),
     },
   )
+  const limitBytes = () => supervision().maxMemoryBytes
+  const memory = memoryWatch(deps, name, limitBytes, () => {
+    const pid = supervisor.current()?.pid
+    if (pid === undefined) return []
+    const replace = (reason: string) => {
+      if (supervisor.current()?.pid !== pid) return
+      heartbeat().replacing(`it is restarted: ${reason}`)
+      void supervisor.restart('memory')
+    }
+    const refuse = () => void (isDraining = true)
+    return [{ pid, refuse, inFlight: () => deps.requestsInFlight(name), replace }]
+  })
   return {
     supervisor,
     own,
+    memory,
+    /** It takes no more requests until another process has taken its place. */
+    isDraining: () => isDraining,
     stop: () => {
       isStopping = true
       return supervisor.stop()

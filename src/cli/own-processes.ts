@@ -1,11 +1,13 @@
+import type { Clock } from '../clock.ts'
 import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Vitals } from '../heartbeat/hang-watch.ts'
-import type { OwnProcesses } from '../heartbeat/loop.ts'
+import type { Heartbeat, OwnProcesses } from '../heartbeat/loop.ts'
 import type { Logger } from '../log.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { ProcessTable } from '../upstreams/process-table.ts'
 import type { ServerProcess } from '../upstreams/process.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
+import { MemoryWatch, type WatchedProcess } from '../upstreams/memory-watch.ts'
 import type { RequestLimits } from '../upstreams/upstream.ts'
 
 /** What it takes to tell which of our processes hang, and to do something about it. */
@@ -35,21 +37,15 @@ export function stdioProcesses(
   { name, limits }: ServerOf,
   upstream: StdioUpstream,
 ): OwnProcesses {
-  const { directory, requestsInFlight } = deps
   const lineOf = (session: string | undefined): Line | undefined =>
     session === undefined ? upstream.residentLine() : upstream.sessionLines().find((line) => line.session === session)
-  const pendingOf = (keys: readonly (string | undefined)[]) =>
-    [...directory.all()].reduce((sum, { key, pending }) => (keys.includes(key) ? sum + pending : sum), 0)
+  const inFlightOf = requestsOn(deps, name, upstream)
   return {
     law: lawOf(deps, limits),
     examine: (session) => {
       const line = lineOf(session)
       if (!line) return undefined
-      const inFlight =
-        session === undefined
-          ? Math.max(0, requestsInFlight(name) - pendingOf(upstream.sessionLines().map((own) => own.session)))
-          : pendingOf([session])
-      return vitalsOf(deps, line.process, line.lastHeardMs, inFlight)
+      return vitalsOf(deps, line.process, line.lastHeardMs, inFlightOf(line))
     },
     onHung: guarded(deps, name, (session) => {
       const line = lineOf(session)
@@ -61,6 +57,22 @@ export function stdioProcesses(
       return 'it is restarted'
     }),
   }
+}
+
+/** How many requests wait for the answer of a process: those of its session, or all that belong to no such session. */
+function requestsOn(
+  { directory, requestsInFlight }: OwnProcessDeps,
+  name: string,
+  upstream: StdioUpstream,
+): (line: Line) => number {
+  const pendingOf = (lines: readonly Line[]) => {
+    const keys = new Set(lines.map(({ session }) => session))
+    return [...directory.all()].reduce((sum, { key, pending }) => (keys.has(key) ? sum + pending : sum), 0)
+  }
+  return (line) =>
+    line.role === 'session'
+      ? pendingOf([line])
+      : Math.max(0, requestsInFlight(name) - pendingOf(upstream.sessionLines()))
 }
 
 /** The one process that serves a URL. */
@@ -116,4 +128,47 @@ function guarded(
     log.error({ upstream, session: session ?? null, reason, action }, 'a server process hangs')
     return action
   }
+}
+
+/** Replaces the processes of a stdio upstream that outgrow their limit: a session's by its end. */
+export function stdioMemory(
+  deps: MemoryDeps,
+  name: string,
+  upstream: StdioUpstream,
+  limit: { readonly bytes: () => number; readonly heartbeat: () => Heartbeat },
+): MemoryWatch {
+  const inFlightOf = requestsOn(deps, name, upstream)
+  const watched = (line: Line): WatchedProcess[] => {
+    const { pid } = line.process
+    if (pid === undefined || line.ended) return []
+    const replace = (reason: string) => {
+      if (line.role === 'session') return upstream.endSession(line, 'memory')
+      if (line !== upstream.residentLine()) return
+      if (upstream.sessionLines().length === 0) limit.heartbeat().replacing(`it is restarted: ${reason}`)
+      upstream.restartResident('memory')
+    }
+    return [{ pid, refuse: () => void (line.isLeaving = true), inFlight: () => inFlightOf(line), replace }]
+  }
+  return memoryWatch(deps, name, limit.bytes, () => {
+    const resident = upstream.residentLine()
+    return [...(resident ? [resident] : []), ...upstream.sessionLines()].flatMap(watched)
+  })
+}
+
+export interface MemoryDeps extends OwnProcessDeps {
+  readonly clock: Clock
+  /** How often memory is looked at where it has a limit. */
+  readonly memoryLookMs: number
+}
+
+/** Replaces processes that outgrow their limit, and says so. */
+export function memoryWatch(
+  { clock, processTable: table, log, memoryLookMs: lookMs }: MemoryDeps,
+  upstream: string,
+  limitBytes: () => number,
+  processes: () => readonly WatchedProcess[],
+): MemoryWatch {
+  const onExceeded = ({ pid }: WatchedProcess, reason: string) =>
+    log.warn({ upstream, pid, reason }, 'a server process uses too much memory, and is replaced')
+  return new MemoryWatch({ clock, table, lookMs, limitBytes, processes, onExceeded })
 }

@@ -7,6 +7,7 @@ import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
 import { ownLoad } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
+import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { borrowedSessions } from '../proxy/borrowed-session.ts'
@@ -46,6 +47,9 @@ export interface ServeOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly log: Logger
   readonly clock?: Clock
+  /** Those of `defaults.ts` unless given. */
+  readonly hangLaw?: HangLaw
+  readonly memoryLookMs?: number
 }
 
 /** A running sidecar. */
@@ -216,7 +220,8 @@ export async function serve(options: ServeOptions): Promise<Running> {
     ownLoad: parts.readLoad,
     onVerdict: parts.onVerdict,
     processTable: parts.processTable,
-    hangLaw: defaults.hang,
+    hangLaw: options.hangLaw ?? defaults.hang,
+    memoryLookMs: options.memoryLookMs ?? defaults.supervision.memoryLookMs,
     isFailureCorrelated: parts.isFailureCorrelated,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }

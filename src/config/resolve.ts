@@ -69,7 +69,10 @@ function upstreamOf(
     disabled: entry.disabled ?? false,
     target: targetOf(entry, secrets, ['mcpServers', name], fileOf),
     heartbeat: heartbeatOf([file.heartbeat ?? {}, entry.heartbeat ?? {}]),
-    supervision: { restart: entry.restart ?? upstreamDefaults.restart },
+    supervision: {
+      restart: entry.restart ?? upstreamDefaults.restart,
+      maxMemoryBytes: unlessNone(entry.max_memory_mb ?? upstreamDefaults.max_memory_mb),
+    },
     maxSessions: entry.max_sessions ?? file.max_sessions ?? fileDefaults.max_sessions,
     maxSessionMs: unlessOff(entry.max_session_seconds ?? file.max_session_seconds ?? fileDefaults.max_session_seconds),
   }
@@ -115,6 +118,11 @@ function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): RequestLimits
 /** A duration in milliseconds, where 0 means that there is none. */
 function unlessOff(seconds: number): number {
   return seconds === 0 ? Infinity : seconds * 1000
+}
+
+/** A size in bytes, where 0 means that there is no limit. */
+function unlessNone(mebibytes: number): number {
+  return mebibytes === 0 ? Infinity : mebibytes * 1024 ** 2
 }
 
 function urlTransport(entry: UpstreamEntry, url: URL): 'sse' | 'http' {

@@ -220,8 +220,9 @@ function urlFaults(entry: UpstreamEntry, key: 'url' | 'httpUrl' | 'serverUrl'): 
   for (const name of ['resident', 'process', 'spare_processes'] as const) {
     if (entry[name] !== undefined) faults.push([name, 'is for a server with a command; this one has a url'])
   }
-  if (!entry.launch && entry.restart !== undefined) {
-    faults.push(['restart', 'is for a server that we start; this one has no launch'])
+  for (const name of ['restart', 'max_memory_mb'] as const) {
+    if (entry.launch || entry[name] === undefined) continue
+    faults.push([name, 'is for a server that we start; this one has no launch'])
   }
   if (entry.launch && entry.launch.command === undefined) faults.push(['launch', 'has no command to start'])
   return faults

@@ -51,6 +51,7 @@ export const upstreamDefaults = {
   process: 'per_session',
   spare_processes: 0,
   restart: 'always',
+  max_memory_mb: 0,
   upstream_host: 'auto',
   stall_timeout_seconds: defaults.requests.stallTimeoutMs / 1000,
   request_timeout_seconds: defaults.requests.requestTimeoutMs / 1000,
@@ -343,6 +344,11 @@ const upstream = z.strictObject({
     z.enum(restartPolicies),
     'Whether our process is started again when it ended: always; on_failure, unless it exited with code 0; or never (command or launch only).',
     upstreamDefaults.restart,
+  ),
+  max_memory_mb: setting(
+    z.number().min(0).max(1_048_576),
+    'A process of ours that uses more MiB of memory than this, with all that it started, is replaced; 0 is no limit (command or launch only).',
+    upstreamDefaults.max_memory_mb,
   ),
   max_sessions: setting(
     z.int().min(1).max(100_000),

@@ -308,6 +308,11 @@ export class Heartbeat {
     this.probeNow()
   }
 
+  /** The only process is being replaced by us. After an outage the state stays what it is. */
+  replacing(reason: string): void {
+    if (isUp(this.#verdict.state) === true) this.#weigh({ kind: 'starting', reason })
+  }
+
   /** A process could not be started at all. */
   startFailed(reason: string): void {
     this.#weigh({ kind: 'gone', reason })

@@ -47,7 +47,8 @@ export function dataApp(options: DataAppOptions): RequestListener {
     const name = c.req.param('upstream') ?? ''
     const upstream = upstreams().get(name)
     if (!upstream) return refuse(c, unknownUpstream(name), { details: { upstreams: [...upstreams().keys()] } })
-    if (isLeaving(name)) return refuse(c, new KnownError('shutting_down', `"${name}" is being replaced or removed`))
+    if (isLeaving(name))
+      return refuse(c, new KnownError('shutting_down', `"${name}" is being restarted, replaced or removed`))
     const { incoming, outgoing } = c.env
     const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
     return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT

@@ -9,7 +9,7 @@ import type { Endpoint } from './endpoint.ts'
 import { HttpChannel } from './http-channel.ts'
 import { Peer } from './peer.ts'
 import { SseChannel } from './sse-channel.ts'
-import type { Line, StdioUpstream } from './stdio.ts'
+import { type Line, type StdioUpstream, beingReplaced } from './stdio.ts'
 
 /** A client session's own connection to a server, whatever the transport below. */
 export interface Link {
@@ -50,7 +50,9 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       }
       line = opened
     },
-    send: async (message, { method }) => {
+    send: async (message, { kind, method }) => {
+      // What the process asked, and what cancels a request, still helps it to finish.
+      if (line?.isLeaving && kind !== 'response' && kind !== 'notification') throw beingReplaced()
       if (!line) throw new KnownError('upstream_exited', 'the process of this session does not run')
       await line.channel.send(message)
       if (method === 'notifications/initialized') line.opened = true

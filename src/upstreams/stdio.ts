@@ -33,6 +33,8 @@ export interface Line {
   lastHeardMs: number
   /** Why we are ending the process, if we are. */
   ended: RestartReason | undefined
+  /** It is about to be ended, and takes no new requests. */
+  isLeaving: boolean
   /** The client session's end of the line. */
   listener: LineListener | undefined
 }
@@ -271,6 +273,7 @@ export class StdioUpstream {
     this.#residentUsers += 1
     this.#linger?.cancel()
     const line = this.#resident
+    if (line?.isLeaving) return Promise.reject(beingReplaced())
     if (line?.opened) return Promise.resolve(line)
     if (!this.#running) return Promise.reject(shuttingDown())
     const state = this.#supervisor.state()
@@ -338,6 +341,7 @@ export class StdioUpstream {
       initializeAnswer: undefined,
       lastHeardMs: clock.now(),
       ended: undefined,
+      isLeaving: false,
       listener: undefined,
     }
     return line
@@ -404,6 +408,11 @@ export class StdioUpstream {
 async function endLine({ peer, process }: Line, graces: StopGraces = {}): Promise<void> {
   peer.fail(stoppedByUs())
   await process.stop(graces)
+}
+
+/** The server gets nothing new from a line on which this is said. */
+export function beingReplaced(): KnownError {
+  return new KnownError('shutting_down', 'the server process is being replaced, because it uses too much memory')
 }
 
 function shuttingDown(): KnownError {

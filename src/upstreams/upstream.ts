@@ -18,6 +18,8 @@ export type RestartPolicy = (typeof restartPolicies)[number]
 /** How the processes of an upstream are watched over; all of it may change while they run. */
 export interface Supervision {
   readonly restart: RestartPolicy
+  /** Of one process with all that it started; `Infinity` where nobody minds. */
+  readonly maxMemoryBytes: number
 }
 
 /** A command to run: without a shell, in a process group of its own. */

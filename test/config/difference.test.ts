@@ -44,6 +44,7 @@ describe('a new configuration', () => {
     ['another time-out', "3000/mcp'}", "3000/mcp', stall_timeout_seconds: 0}", { replaced: ['web'] }],
     ['one heartbeat', "3000/mcp'}", "3000/mcp', heartbeat: {heartbeat_interval_seconds: 5}}", { retuned: ['web'] }],
     ['another limit of sessions', "3000/mcp'}", "3000/mcp', max_sessions: 5}", { retuned: ['web'] }],
+    ['a limit of memory', 'env: {ONE: 1}}', 'env: {ONE: 1}, max_memory_mb: 9}', { retuned: ['files'] }],
     ['another restart policy', 'env: {ONE: 1}}', 'env: {ONE: 1}, restart: never}', { retuned: ['files'] }],
     ['every heartbeat', 'seconds: 20', 'seconds: 15', { retuned: ['files', 'web'], settings: ['heartbeat'] }],
     ['another host', 'one.example', 'two.example', { settings: ['allowed_hosts'] }],

@@ -60,7 +60,7 @@ describe('a good file', () => {
           name: 'files',
           disabled: true,
           heartbeat,
-          supervision: { restart: 'on_failure' },
+          supervision: { restart: 'on_failure', maxMemoryBytes: 536_870_912 },
           maxSessions: 5,
           maxSessionMs: Infinity,
           target: {
@@ -80,7 +80,7 @@ describe('a good file', () => {
         {
           name: 'web',
           disabled: false,
-          supervision: { restart: 'always' },
+          supervision: { restart: 'always', maxMemoryBytes: Infinity },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           heartbeat: {
@@ -109,7 +109,7 @@ describe('a good file', () => {
           name: 'search',
           disabled: false,
           heartbeat,
-          supervision: { restart: 'always' },
+          supervision: { restart: 'always', maxMemoryBytes: Infinity },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -135,7 +135,7 @@ describe('a good file', () => {
           name: 'events',
           disabled: false,
           heartbeat,
-          supervision: { restart: 'always' },
+          supervision: { restart: 'always', maxMemoryBytes: Infinity },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -157,7 +157,7 @@ describe('a good file', () => {
           name: 'signed',
           disabled: false,
           heartbeat,
-          supervision: { restart: 'always' },
+          supervision: { restart: 'always', maxMemoryBytes: Infinity },
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {

@@ -120,7 +120,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
   return { violations, outages, probes, restarts, mostPerSecond, seconds: plan.durationMs / 1000 }
 }
 
-const supervision = { restart: 'always' } as const
+const supervision = { restart: 'always', maxMemoryBytes: Infinity } as const
 const command: Command = { command: 'simulated', args: [], env: {} }
 /** How often the referee looks for what should have happened. */
 const lookMs = 10_000
@@ -180,6 +180,7 @@ function simulatedDeps({
     }),
     redact: (text) => text,
     hangLaw: defaults.hang,
+    memoryLookMs: defaults.supervision.memoryLookMs,
     bridge: { hear: () => false, residentClosed: () => undefined },
     requestsInFlight: () => 0,
   }
@@ -205,7 +206,7 @@ function urlUpstream(
   const target = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
   const launched =
     kind === 'launched'
-      ? launch(deps, { ...target, name, launch: command, policy: () => supervision.restart }, () => heartbeat)
+      ? launch(deps, { ...target, name, launch: command, supervision: () => supervision }, () => heartbeat)
       : undefined
   const prober = new UrlProber({
     server,

@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { errorCode } from '../../src/errors.ts'
+import { stdioLink } from '../../src/upstreams/link.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
 import type { ResidentPolicy, RestartPolicy } from '../../src/upstreams/upstream.ts'
+import { readEnvelope } from '../../src/wire/envelope.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type FakeProcess, type FakeProcessOptions, fakeProcess, unstartable } from '../support/fake-process.ts'
 
@@ -560,5 +562,34 @@ describe('a resident process that is not always started again', () => {
     upstream.wakeResident()
     await settle()
     expect(news()).toEqual(['start 2', 'resident 2'])
+  })
+})
+
+describe('a process that is about to be replaced', () => {
+  it('is not lent to new requests', async () => {
+    const { upstream } = await started()
+    const line = upstream.residentLine()
+    if (line) line.isLeaving = true
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'shutting_down' })
+  })
+
+  it('gets no new request of its session, but answers and notifications', async () => {
+    const { upstream, at, settle } = await started()
+    const link = stdioLink(upstream, 'a', { onMessage: () => {}, onClose: () => {} })
+    const headers = () => new Map<string, string>()
+    await link.open(headers)
+    const [line] = upstream.sessionLines()
+    if (line) line.isLeaving = true
+    const send = (message: object) => {
+      const bytes = Buffer.from(JSON.stringify(message))
+      const envelope = readEnvelope(bytes)
+      if (!envelope) throw new Error('no message')
+      return link.send(bytes, envelope, headers)
+    }
+    await expect(send({ jsonrpc: '2.0', id: 1, method: 'ping' })).rejects.toMatchObject({ code: 'shutting_down' })
+    await send({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } })
+    await send({ jsonrpc: '2.0', id: 7, result: {} })
+    await settle()
+    expect(at(2).heard).toHaveLength(2)
   })
 })

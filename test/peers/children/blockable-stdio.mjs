@@ -1,7 +1,7 @@
 /**
  * A legacy stdio server on one thread, whose tools keep it from answering anything else: `spin` and `wait` block it for
- * `seconds`, the one with its processor, the other without; `grow` keeps `megabytes`; `exit` ends it with `code`. A
- * notification `spin` blocks it for ever.
+ * `seconds`, the one with its processor, the other without; `grow` keeps `megabytes`. SIGUSR2 makes it spin for ever,
+ * SIGHUP exit with code 0.
  */
 import { createInterface } from 'node:readline'
 
@@ -16,7 +16,6 @@ const tools = {
   spin: ({ seconds }) => spin(seconds * 1000),
   wait: ({ seconds }) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000),
   grow: ({ megabytes }) => kept.push(Buffer.alloc(megabytes * 1024 * 1024, 1)),
-  exit: ({ code }) => process.exit(code),
 }
 
 function answer({ method, params = {} }) {
@@ -32,7 +31,9 @@ function answer({ method, params = {} }) {
 
 createInterface({ input: process.stdin }).on('line', (line) => {
   const message = JSON.parse(line)
-  if (message.method === 'notifications/spin') spin(Infinity)
   if (message.id === undefined) return
   process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', id: message.id, result: answer(message) })}\n`)
 })
+
+process.on('SIGUSR2', () => spin(Infinity))
+process.on('SIGHUP', () => process.exit(0))

@@ -224,10 +224,10 @@ describe('the section on the log', () => {
 })
 
 it('every environment variable of OpenTelemetry that the program reads is in the README', () => {
-  const sources = ['trace-settings.ts', 'resource.ts'].map((name) =>
+  const sources = ['trace-settings.ts', 'push-settings.ts', 'otlp-settings.ts', 'resource.ts'].map((name) =>
     readFileSync(join(root, 'src/telemetry', name), 'utf8'),
   )
-  const variables = sources.flatMap((text) => [...text.matchAll(/env\['(OTEL_\w+)'\]/g)].map(([, name]) => name))
+  const variables = sources.flatMap((text) => [...text.matchAll(/['`](OTEL_\w+)[$'`]/g)].map(([, name]) => name))
   expect(variables.length).toBeGreaterThan(6)
-  for (const name of variables) expect(section('Traces')).toContain(name)
+  for (const name of variables) expect(section('Traces and pushed metrics')).toContain(name)
 })

@@ -16,13 +16,15 @@ import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import { type Guard, guard } from '../proxy/guard.ts'
-import { type Redact, redaction } from '../redaction.ts'
+import { type Redact, bareUrl, redaction } from '../redaction.ts'
 import type { Session } from '../sessions/session.ts'
 import { ExemplarReservoir } from '../telemetry/exemplars.ts'
 import { exposition } from '../telemetry/exposition.ts'
 import type { GaugeSources, SessionGauges, UpstreamGauges } from '../telemetry/gauges.ts'
 import { type Instruments, instruments } from '../telemetry/instruments.ts'
+import { MetricsPush, metricsExporter } from '../telemetry/metrics-push.ts'
 import { LoopMeter } from '../telemetry/own-load.ts'
+import { pushSettings } from '../telemetry/push-settings.ts'
 import { metering } from '../telemetry/reader.ts'
 import { SnapshotCache, type UpstreamReading, readUpstreams } from '../telemetry/readings.ts'
 import { telemetryResource } from '../telemetry/resource.ts'
@@ -86,6 +88,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     redact,
     ...(options.shedsTraces && { sheds: options.shedsTraces }),
     onExportError: (error) => log.warn({ reason: redact(error.message) }, 'spans could not be sent'),
+    onDropped: (reason, spans) => instrumented.countDroppedSpans(reason, spans),
   })
   stop.add('send the last spans', () => tracing.shutdown())
 
@@ -120,6 +123,19 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     version,
     onError: (error) => log.error({ reason: errorMessage(error) }, 'a gauge could not be read'),
   })
+  const pushing = pushSettings(env)
+  if (pushing) {
+    const { url, intervalMs } = pushing
+    const push = new MetricsPush({
+      clock,
+      intervalMs,
+      snapshot: metrics.snapshot,
+      exporter: await metricsExporter(pushing),
+      onError: (error) => log.warn({ reason: redact(error.message) }, 'metrics could not be pushed'),
+    })
+    stop.add('push the last metrics', () => push.stop())
+    log.info({ url: bareUrl(url), every_seconds: intervalMs / 1000 }, 'metrics are pushed')
+  }
   const exemplars = new ExemplarReservoir(clock)
   const instrumented = instruments({
     meters,

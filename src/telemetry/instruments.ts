@@ -9,6 +9,7 @@ import { observeGauges, type GaugeSources } from './gauges.ts'
 import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
 import { label, metrics, semconv, type Metric } from './names.ts'
 import type { Meters } from './reader.ts'
+import { spanDropReasons, type SpanDropReason } from './span-queue.ts'
 
 export type { Operation } from './attribute-sets.ts'
 export type { GaugeSources, SessionGauges, StreamGauge, UpstreamGauges } from './gauges.ts'
@@ -89,6 +90,7 @@ export interface Instruments {
   countDropped(upstream: string, reason: DropReason): void
   countShed(what: Sheddable): void
   countCircuitOpened(upstream: string): void
+  countDroppedSpans(reason: SpanDropReason, spans: number): void
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
@@ -138,6 +140,8 @@ export function instruments(options: {
   const dropped = countedBy(meter, metrics.droppedMessages, label.upstream, label.reason)
   const shed = countedBy(meter, metrics.shed, label.what)
   const circuitsOpened = countedBy(meter, metrics.upstreamCircuitOpened, label.upstream)
+  const droppedSpans = countedBy(meter, metrics.droppedSpans, label.reason)
+  for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
   for (const what of sheddable) shed.init(what)
 
@@ -156,6 +160,7 @@ export function instruments(options: {
     countDropped: dropped.count,
     countShed: shed.count,
     countCircuitOpened: circuitsOpened.count,
+    countDroppedSpans: (reason, spans) => droppedSpans.add(spans, reason),
     initUpstream: (upstream, transport) => {
       heartbeats.init(upstream, transport)
       // The client's transport: a stdio server is reached by Streamable HTTP.
@@ -229,6 +234,7 @@ function countedBy<Labels extends readonly string[]>(meter: Meter, metric: Metri
     sets.of(values.join('\0'), () => Object.fromEntries(labels.map((key, index) => [key, values[index]])))
   return {
     count: (...values: Values) => counter.add(1, attributesOf(values)),
+    add: (amount: number, ...values: Values) => counter.add(amount, attributesOf(values)),
     init: (...values: Values) => counter.add(0, attributesOf(values)),
   }
 }

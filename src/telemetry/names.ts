@@ -453,6 +453,15 @@ export const metrics = {
     live: true,
     help: 'Requests that a guard or a limit of ours refused, by error code.',
   },
+  droppedSpans: {
+    instrument: 'mcp_vitals.dropped_spans',
+    family: 'mcp_vitals_dropped_spans_total',
+    kind: 'counter',
+    unit: '{span}',
+    labels: [label.reason],
+    live: true,
+    help: 'Spans that never reached the collector: the queue was full, or the export failed.',
+  },
   droppedMessages: {
     instrument: 'mcp_vitals.dropped_messages',
     family: 'mcp_vitals_dropped_messages_total',

@@ -1,5 +1,7 @@
 import { KnownError } from '../errors.ts'
+import { isSdkDisabled, otlpUrl, wholeNumberOf } from './otlp-settings.ts'
 import type { Env } from './resource.ts'
+import type { BatchSettings } from './span-queue.ts'
 
 /** Which spans are kept: a share of the new traces, and whether a parent's own decision is followed. */
 export interface Sampling {
@@ -9,32 +11,28 @@ export interface Sampling {
 
 /** Where spans go, or that they go nowhere. */
 export type TraceSettings =
-  { readonly kind: 'off' } | { readonly kind: 'otlp'; readonly url: string; readonly sampling: Sampling }
+  | { readonly kind: 'off' }
+  | { readonly kind: 'otlp'; readonly url: string; readonly sampling: Sampling; readonly batches: BatchSettings }
 
 /**
- * Reads the standard variables: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT and
- * OTEL_TRACES_SAMPLER[_ARG]. SDK 3.x reads none of these itself, but the exporter reads its headers, time-out,
+ * Reads the standard variables: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT,
+ * OTEL_TRACES_SAMPLER[_ARG] and OTEL_BSP_*. SDK 3.x reads none of these itself, but the exporter reads its headers, time-out,
  * compression and certificates from `process.env`.
  */
 export function traceSettings(env: Env): TraceSettings {
-  const url = tracesUrl(env)
-  const isOff = env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true' || env['OTEL_TRACES_EXPORTER'] === 'none'
-  return url === undefined || isOff ? { kind: 'off' } : { kind: 'otlp', url, sampling: samplingOf(env) }
+  const url = otlpUrl(env, 'TRACES', '/v1/traces')
+  const isOff = isSdkDisabled(env) || env['OTEL_TRACES_EXPORTER'] === 'none'
+  if (url === undefined || isOff) return { kind: 'off' }
+  return { kind: 'otlp', url, sampling: samplingOf(env), batches: batchSettings(env) }
 }
 
-/** The traces' own endpoint is used as it is; the common one is a base (OTLP Exporter specification, "Endpoint URLs"). */
-function tracesUrl(env: Env): string | undefined {
-  const own = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']
-  const base = env['OTEL_EXPORTER_OTLP_ENDPOINT']
-  if (own) return checkedUrl('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', own)
-  if (base) return checkedUrl('OTEL_EXPORTER_OTLP_ENDPOINT', `${base.replace(/\/$/, '')}/v1/traces`)
-  return undefined
-}
-
-function checkedUrl(variable: string, url: string): string {
-  if (/^https?:\/\//i.test(url) && URL.canParse(url)) return url
-  // The value may hold a password, so it is not shown.
-  throw new KnownError('config_invalid', `the environment variable ${variable} is no http or https URL`)
+function batchSettings(env: Env): BatchSettings {
+  return {
+    scheduleDelayMs: wholeNumberOf(env, 'OTEL_BSP_SCHEDULE_DELAY', 5000),
+    exportTimeoutMs: wholeNumberOf(env, 'OTEL_BSP_EXPORT_TIMEOUT', 30_000),
+    maxQueueSize: wholeNumberOf(env, 'OTEL_BSP_MAX_QUEUE_SIZE', 2048),
+    maxExportBatchSize: wholeNumberOf(env, 'OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 512),
+  }
 }
 
 /** The samplers of the specification by name; the ratio is 1 unless the argument is a number from 0 to 1. */

@@ -21,7 +21,8 @@ import { withoutUndefined } from './attribute-sets.ts'
 import { methodLabel } from './labels.ts'
 import { label, semconv } from './names.ts'
 import { telemetryResource, type Env } from './resource.ts'
-import { samplingOf, traceSettings, type Sampling } from './trace-settings.ts'
+import { spanQueue, type SpanDropReason } from './span-queue.ts'
+import { samplingOf, traceSettings, type Sampling, type TraceSettings } from './trace-settings.ts'
 
 /** W3C Trace Context, as `params._meta` (SEP-414) or HTTP headers carry it. */
 export interface TraceParent {
@@ -114,15 +115,23 @@ export async function tracing(options: {
   readonly onExportError?: (error: Error) => void
   /** Whether a span that would be kept is given up, because we are overloaded. */
   readonly sheds?: () => boolean
+  /** Hears of spans that nobody will ever see. */
+  readonly onDropped?: (reason: SpanDropReason, spans: number) => void
   /** Takes the spans in place of the exporter; for tests. */
   readonly spanProcessor?: SpanProcessor
 }): Promise<Tracing> {
   const settings = traceSettings(options.env)
   const url = settings.kind === 'otlp' ? settings.url : undefined
   const ids = new TraceIds(options.random ?? Math.random)
-  const processor = options.spanProcessor ?? (url ? await otlpProcessor(url, options.onExportError) : undefined)
-  if (!processor)
+  const exporting = async ({ url: to, batches }: Extract<TraceSettings, { kind: 'otlp' }>) => {
+    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto')
+    const { onExportError = () => undefined, onDropped = () => undefined } = options
+    return spanQueue({ exporter: new OTLPTraceExporter({ url: to }), batches, onExportError, onDropped })
+  }
+  const processor = options.spanProcessor ?? (settings.kind === 'otlp' ? await exporting(settings) : undefined)
+  if (!processor) {
     return tracesOf({ ids, recorder: undefined, exportsTo: undefined, sheds: () => false, shutdown: async () => {} })
+  }
 
   const { TracerProvider, AlwaysOnSampler } = await import('@opentelemetry/sdk-trace')
   const provider = new TracerProvider({
@@ -138,23 +147,6 @@ export async function tracing(options: {
   }
   const sheds = options.sheds ?? (() => false)
   return tracesOf({ ids, recorder, exportsTo: url, sheds, shutdown: () => provider.shutdown() })
-}
-
-async function otlpProcessor(url: string, onExportError: ((error: Error) => void) | undefined): Promise<SpanProcessor> {
-  const { BatchSpanProcessor } = await import('@opentelemetry/sdk-trace')
-  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto')
-  const exporter = new OTLPTraceExporter({ url })
-  return new BatchSpanProcessor({
-    exporter: {
-      export: (spans, done) =>
-        exporter.export(spans, (result) => {
-          if (result.error) onExportError?.(result.error)
-          done(result)
-        }),
-      shutdown: () => exporter.shutdown(),
-      forceFlush: () => exporter.forceFlush(),
-    },
-  })
 }
 
 /**

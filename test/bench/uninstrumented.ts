@@ -39,6 +39,7 @@ const instruments: Instruments = {
   countDropped: nothing,
   countShed: nothing,
   countCircuitOpened: nothing,
+  countDroppedSpans: nothing,
   labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
   initUpstream: nothing,
 }

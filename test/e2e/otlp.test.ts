@@ -7,6 +7,8 @@ import { type CollectedSpan, type Collector, collector } from '../support/otlp.t
 import { freePort } from '../support/processes.ts'
 import { modernPost, post } from '../support/rpc.ts'
 import { type TinyServer, tinyServer } from '../support/tiny-server.ts'
+import { debugUpstream, metricValue, metricValues } from '../support/admin.ts'
+import { samplesOf } from '../support/prometheus.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
 const ofMeta = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' }
@@ -193,6 +195,92 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
       expect(only(calls.serverFault.id, kind)).toMatchObject({ isError: true, message: 'error -32603' })
       expect(only(calls.clientFault.id, kind)).toMatchObject({ isError: kind === 'client' })
       expect(only(calls.clientFault.id, kind).attributes['rpc.response.status_code']).toBe('-32602')
+    }
+  })
+})
+
+describe('metrics pushed by OTLP', { timeout: 60_000 }, () => {
+  it('are those of /metrics, under the names of the conventions, to the last one', async () => {
+    const sink = await collector()
+    const tiny = await tinyServer(['add'])
+    const vitals = await startVitals({
+      config: { mcpServers: { tiny: { url: tiny.url } } },
+      env: {
+        OTEL_METRICS_EXPORTER: 'otlp',
+        OTEL_TRACES_EXPORTER: 'none',
+        OTEL_EXPORTER_OTLP_ENDPOINT: sink.url,
+        OTEL_METRIC_EXPORT_INTERVAL: '200',
+        OTEL_SERVICE_NAME: 'vitals-under-test',
+      },
+    })
+    const points = (name: string) => sink.pushes.at(-1)?.filter((point) => point.name === name) ?? []
+    try {
+      await eventually(async () => (await debugUpstream(vitals, 'tiny')).tools === 1, { what: 'the tool is known' })
+      const { root } = calls
+      for (let id = 1; id <= 3; id++) await post(`${vitals.dataUrl}/tiny/mcp`, { jsonrpc: '2.0', ...root, id })
+      const isAdd = ({ attributes }: { attributes: object }) => Object.values(attributes).includes('add')
+      await eventually(() => points('mcp.server.operation.duration').find(isAdd)?.value === 3, {
+        what: 'a push with the three calls',
+      })
+      const scraped = samplesOf(await (await fetch(`${vitals.adminUrl}/metrics`)).text())
+      const buckets = scraped.filter(
+        ({ name, labels }) =>
+          name === 'mcp_server_operation_duration_seconds_bucket' && labels['gen_ai_tool_name'] === 'add',
+      )
+      const [pushed] = points('mcp.server.operation.duration').filter(isAdd)
+      let below = 0
+      expect(pushed?.buckets?.counts.map((count) => (below += count))).toEqual(buckets.map(({ value }) => value))
+      expect(pushed).toMatchObject({
+        service: 'vitals-under-test',
+        unit: 's',
+        isCumulative: true,
+        attributes: { upstream: 'tiny', 'mcp.method.name': 'tools/call', 'gen_ai.operation.name': 'execute_tool' },
+      })
+      // A gauge that is gone is not pushed for ever: only the state that it is in now has the value 1.
+      expect(points('mcp.upstream.state').filter(({ value }) => value === 1)).toMatchObject([
+        { kind: 'gauge', attributes: { upstream: 'tiny', state: 'healthy' } },
+      ])
+      await post(`${vitals.dataUrl}/tiny/mcp`, { jsonrpc: '2.0', ...root, id: 4 })
+      await vitals.stop()
+      expect(points('mcp.server.operation.duration').find(isAdd)?.value).toBe(4)
+      expect(new Set(sink.requests)).toEqual(new Set(['POST /v1/metrics application/x-protobuf']))
+    } finally {
+      await vitals.stop()
+      await tiny.close()
+      await sink.close()
+    }
+  })
+})
+
+describe('a collector that never answers', { timeout: 60_000 }, () => {
+  it('holds nobody up, and what it does not take is counted', async () => {
+    const sink = await collector({ isSilent: true })
+    const tiny = await tinyServer(['add'])
+    const vitals = await startVitals({
+      config: { mcpServers: { tiny: { url: tiny.url } } },
+      env: {
+        OTEL_METRICS_EXPORTER: 'otlp',
+        OTEL_EXPORTER_OTLP_ENDPOINT: sink.url,
+        OTEL_METRIC_EXPORT_INTERVAL: '200',
+        OTEL_BSP_SCHEDULE_DELAY: '10',
+        OTEL_BSP_MAX_QUEUE_SIZE: '10',
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '5',
+      },
+    })
+    try {
+      const mcp = `${vitals.dataUrl}/tiny/mcp`
+      for (let id = 1; id <= 100; id++) {
+        expect((await post(mcp, { jsonrpc: '2.0', ...calls.root, id })).status).toBe(200)
+      }
+      const lost = () => metricValue(vitals, 'mcp_vitals_dropped_spans_total', { reason: 'queue_full' })
+      // Two spans a call: at most one batch is under way, and ten wait.
+      await eventually(async () => ((await lost()) ?? 0) >= 200 - 5 - 10, { what: 'the lost spans are counted' })
+      expect(await metricValues(vitals, 'mcp_vitals_dropped_spans_total')).toHaveLength(2)
+      expect(sink.requests.length).toBeGreaterThan(0)
+    } finally {
+      await vitals.stop()
+      await tiny.close()
+      await sink.close()
     }
   })
 })

@@ -300,6 +300,7 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
     countInventoryChange: () => undefined,
     countUnparsed: (upstream) => tell(told.unparsed, upstream),
     countRejected: (reason) => tell(told.rejected, reason),
+    countDroppedSpans: () => undefined,
     countDropped: (_upstream, reason) => tell(told.dropped, reason),
     countShed: () => undefined,
     countCircuitOpened: () => undefined,

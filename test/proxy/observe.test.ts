@@ -45,6 +45,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         countDropped: unused,
         countShed: unused,
         countCircuitOpened: unused,
+        countDroppedSpans: unused,
         labels: { admit: unused, bound: (_upstream, _kind, name) => name },
         initUpstream: unused,
       },

@@ -1,4 +1,4 @@
-/** An OpenTelemetry collector of a few lines: takes OTLP/HTTP protobuf and keeps the spans. */
+/** An OpenTelemetry collector of a few lines: takes OTLP/HTTP protobuf and keeps the spans and the metrics. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
@@ -16,31 +16,52 @@ export interface CollectedSpan {
   readonly message: string
 }
 
+/** One point of a metric: a number, or what a histogram counted. */
+export interface CollectedPoint {
+  readonly service: string
+  readonly name: string
+  readonly unit: string
+  readonly kind: 'gauge' | 'counter' | 'histogram'
+  readonly isCumulative: boolean
+  readonly attributes: Readonly<Record<string, string | number | boolean>>
+  /** Of a histogram its count. */
+  readonly value: number
+  readonly sum?: number
+  readonly buckets?: { readonly bounds: readonly number[]; readonly counts: readonly number[] }
+}
+
 export interface Collector {
   /** What OTEL_EXPORTER_OTLP_ENDPOINT is to be. */
   readonly url: string
   readonly spans: readonly CollectedSpan[]
+  /** The metrics of every push, in the order they came. */
+  readonly pushes: readonly (readonly CollectedPoint[])[]
   /** `METHOD path content-type` of every request. */
   readonly requests: readonly string[]
   close(): Promise<void>
 }
 
-export async function collector(): Promise<Collector> {
+/** `isSilent`: it takes everything and answers nothing. */
+export async function collector({ isSilent = false }: { readonly isSilent?: boolean } = {}): Promise<Collector> {
   const spans: CollectedSpan[] = []
+  const pushes: CollectedPoint[][] = []
   const requests: string[] = []
   const http = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
       requests.push(`${request.method} ${request.url} ${request.headers['content-type']}`)
-      spans.push(...readSpans(Buffer.concat(chunks)))
-      response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end()
+      const body = Buffer.concat(chunks)
+      if (request.url?.endsWith('/v1/metrics')) pushes.push(readMetrics(body))
+      else spans.push(...readSpans(body))
+      if (!isSilent) response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end()
     })
   })
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
   return {
     url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
     spans,
+    pushes,
     requests,
     close: () =>
       new Promise((resolve) => {
@@ -81,6 +102,60 @@ function readSpan(span: Buffer, service: string): CollectedSpan {
     linkedTo: all(span, inSpan.links).map((link) => (all(link, 1)[0] ?? Buffer.alloc(0)).toString('hex')),
     isError: number(status, 3) === 2,
     message: (all(status, 2)[0] ?? Buffer.alloc(0)).toString(),
+  }
+}
+
+// opentelemetry/proto/metrics/v1/metrics.proto: field numbers.
+const inMetric = { name: 1, unit: 3, gauge: 5, sum: 7, histogram: 9 }
+const kindsOfMetrics = [
+  ['gauge', inMetric.gauge],
+  ['counter', inMetric.sum],
+  ['histogram', inMetric.histogram],
+] as const
+
+function readMetrics(body: Buffer): CollectedPoint[] {
+  return all(body, 1).flatMap((resourceMetrics) => {
+    const resource = attributesOf(all(resourceMetrics, 1)[0] ?? Buffer.alloc(0), 1)
+    const metrics = all(resourceMetrics, 2).flatMap((scope) => all(scope, 2))
+    return metrics.flatMap((metric) => readMetric(metric, String(resource['service.name'])))
+  })
+}
+
+function readMetric(metric: Buffer, service: string): CollectedPoint[] {
+  const text = (field: number) => (all(metric, field)[0] ?? Buffer.alloc(0)).toString()
+  return kindsOfMetrics.flatMap(([kind, field]) =>
+    all(metric, field).flatMap((data) =>
+      all(data, 1).map((point) => ({
+        service,
+        name: text(inMetric.name),
+        unit: text(inMetric.unit),
+        kind,
+        isCumulative: number(data, 2) === 2,
+        ...(kind === 'histogram' ? readHistogram(point) : readNumber(point)),
+      })),
+    ),
+  )
+}
+
+/** A number is a double in field 4 or a fixed 64-bit integer in field 6. */
+function readNumber(point: Buffer) {
+  const value = all(point, 4)[0]?.readDoubleLE() ?? Number(all(point, 6)[0]?.readBigInt64LE() ?? 0)
+  return { attributes: attributesOf(point, 7), value }
+}
+
+function readHistogram(point: Buffer) {
+  const eights = (field: number) => {
+    const packed = Buffer.concat(all(point, field))
+    return Array.from({ length: packed.length / 8 }, (_, index) => packed.subarray(8 * index, 8 * index + 8))
+  }
+  return {
+    attributes: attributesOf(point, 9),
+    value: Number(all(point, 4)[0]?.readBigUInt64LE() ?? 0),
+    sum: all(point, 5)[0]?.readDoubleLE() ?? 0,
+    buckets: {
+      bounds: eights(7).map((bytes) => bytes.readDoubleLE()),
+      counts: eights(6).map((bytes) => Number(bytes.readBigUInt64LE())),
+    },
   }
 }
 

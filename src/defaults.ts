@@ -119,6 +119,7 @@ export const defaults = {
     heapUntil: 0.75,
     escalateAfterMs: 3000,
     relaxAfterMs: 10_000,
+    startGraceMs: 10_000,
   },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,

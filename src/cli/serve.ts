@@ -120,8 +120,12 @@ export async function serve(options: ServeOptions): Promise<Running> {
       else log.info(fields, 'mcp-vitals is overloaded no more')
     },
   })
-  shedder.start()
-  stop.add('stop looking at our own load', () => shedder.stop())
+  // A start keeps the event loop busy, and nothing is to be given up for that.
+  const shedding = clock.after(defaults.shedding.startGraceMs, () => shedder.start())
+  stop.add('stop looking at our own load', () => {
+    shedding.cancel()
+    shedder.stop()
+  })
   const sweep = new Sweep(clock)
   stop.add('stop the sweep', () => sweep.stop())
   const streams = new Streams({

@@ -162,7 +162,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
       loadRatio: () => ownLoad(readLoad()),
     },
   })
-  const runtime = runtimeMetrics()
+  const runtime = runtimeMetrics(clock)
   stop.add('stop the runtime metrics', () => runtime.stop())
 
   const adminGuard = (hasToken: boolean) =>

@@ -174,16 +174,9 @@ function labelsText(attributes: Attributes): string {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null) continue
     const text = typeof value === 'string' ? value : JSON.stringify(value)
-    pairs.push(`${labelNameText(key)}="${escapeQuoted(text)}"`)
+    pairs.push(`${labelName(key)}="${escapeQuoted(text)}"`)
   }
   return pairs.join(',')
-}
-
-/** Attribute keys of ours are valid but for their dots; those of a user's resource may hold anything. */
-function labelNameText(key: string): string {
-  return labelName(key)
-    .replaceAll(/[^a-zA-Z0-9_]/g, '_')
-    .replace(/^(?=\d)/, '_')
 }
 
 function exemplarText(exemplar: Exemplar | undefined): string {

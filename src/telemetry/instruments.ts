@@ -7,7 +7,8 @@ import { AttributeSets, OperationSets, withoutUndefined, type Operation } from '
 import { bucketIndex, type ExemplarReservoir } from './exemplars.ts'
 import { observeGauges, type GaugeSources } from './gauges.ts'
 import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
-import { label, metrics, semconv, type Metric } from './names.ts'
+import { refuseCollisions } from './collisions.ts'
+import { label, liveMetrics, metrics, semconv, type Metric } from './names.ts'
 import type { Meters } from './reader.ts'
 import { spanDropReasons, type SpanDropReason } from './span-queue.ts'
 
@@ -111,6 +112,7 @@ export function instruments(options: {
   readonly maxLabelsPerUpstream: number
 }): Instruments {
   const { exemplars, sources, maxLabelsPerUpstream } = options
+  refuseCollisions(liveMetrics())
   const { readings, rest: meter } = options.meters
   observeGauges(meter, sources, options.version)
 

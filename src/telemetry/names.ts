@@ -478,9 +478,9 @@ export function liveMetrics(): readonly Metric[] {
   return Object.values<Metric>(metrics).filter((metric) => metric.live)
 }
 
-/** The Prometheus label that an attribute key becomes. */
+/** The Prometheus label that an attribute key becomes. Ours need only their dots replaced; a user's may hold anything. */
 export function labelName(attributeKey: string): string {
-  return attributeKey.replaceAll('.', '_')
+  return attributeKey.replaceAll(/[^a-zA-Z0-9_]/g, '_').replace(/^(?=\d)/, '_')
 }
 
 /** The unit as Prometheus spells it, `undefined` for counts and flags. */

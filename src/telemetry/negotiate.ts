@@ -18,6 +18,24 @@ export function negotiate(accept: string | undefined): ExpositionFormat {
   return openmetrics.named && openmetrics.q > 0 && openmetrics.q >= text.q ? 'openmetrics' : 'text'
 }
 
+/** Whether an `Accept-Encoding` header takes gzip (RFC 9110 §12.5.3): named or by `*`, and not with a quality of 0. */
+export function acceptsGzip(acceptEncoding: string | undefined): boolean {
+  const codings = new Map((acceptEncoding ?? '').split(',').map((part) => parseCoding(part)))
+  const q = codings.get('gzip') ?? codings.get('x-gzip') ?? codings.get('*') ?? 0
+  return q > 0 && q >= (codings.get('identity') ?? 0)
+}
+
+function parseCoding(text: string): [coding: string, q: number] {
+  const [coding = '', ...parameters] = text.split(';').map((part) => part.trim().toLowerCase())
+  const values = new Map(parameters.map((parameter) => splitParameter(parameter)))
+  return [coding, qualityOf(values.get('q'))]
+}
+
+function qualityOf(text: string | undefined): number {
+  const q = Number(text ?? 1)
+  return q >= 0 && q <= 1 ? q : 0
+}
+
 interface MediaRange {
   readonly type: string
   readonly subtype: string
@@ -29,8 +47,7 @@ function parseRange(text: string): MediaRange {
   const [mediaType = '', ...parameters] = text.split(';').map((part) => part.trim().toLowerCase())
   const [type = '', subtype = ''] = mediaType.split('/')
   const values = new Map(parameters.map((parameter) => splitParameter(parameter)))
-  const q = Number(values.get('q') ?? 1)
-  return { type, subtype, version: values.get('version'), q: q >= 0 && q <= 1 ? q : 0 }
+  return { type, subtype, version: values.get('version'), q: qualityOf(values.get('q')) }
 }
 
 function splitParameter(parameter: string): [string, string] {

@@ -1,6 +1,7 @@
 import { SDK_INFO } from '@opentelemetry/core'
 import { resourceFromAttributes, type Resource } from '@opentelemetry/resources'
 import type { Attributes } from '@opentelemetry/api'
+import { refuseResourceCollisions } from './collisions.ts'
 
 /** The environment, as `process.env` has it. */
 export type Env = Readonly<Record<string, string | undefined>>
@@ -11,13 +12,15 @@ export type Env = Readonly<Record<string, string | undefined>>
  */
 export function telemetryResource(env: Env, version: string): Resource {
   const name = env['OTEL_SERVICE_NAME']
-  return resourceFromAttributes({
+  const attributes = {
     'service.name': 'mcp-vitals',
     'service.version': version,
     ...SDK_INFO,
     ...resourceAttributes(env['OTEL_RESOURCE_ATTRIBUTES'] ?? ''),
     ...(name ? { 'service.name': name } : {}),
-  })
+  }
+  refuseResourceCollisions(attributes)
+  return resourceFromAttributes(attributes)
 }
 
 /** Reads `key=value,key=value` with percent-encoding; on any error all of it is discarded, as the specification says. */

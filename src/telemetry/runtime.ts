@@ -1,3 +1,5 @@
+import type { Clock } from '../clock.ts'
+import { replaceLoopLag } from './loop-lag.ts'
 import type { MetricObjectWithValues, MetricValueWithName, Registry } from 'prom-client'
 
 /** One family of prom-client with its samples. */
@@ -19,30 +21,21 @@ const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total',
  * which stays on one content type: flipped to OpenMetrics and back it loses its `_total` suffixes. None of its observers
  * keeps the process alive; `stop` only empties the registry, since prom-client gives no handle on them.
  */
-export function runtimeMetrics(): RuntimeMetrics {
+export function runtimeMetrics(clock: Clock): RuntimeMetrics {
   let loading: Promise<Registry> | undefined
-  const registry = () => (loading ??= observedRegistry())
+  const registry = () => (loading ??= observedRegistry(clock))
   return {
-    collect: async () => (await (await registry()).getMetricsAsJSON()).map(withoutEmptyReadings),
+    collect: async () => (await registry()).getMetricsAsJSON(),
     text: async () => (await registry()).metrics(),
     stop: async () => (await loading)?.clear(),
   }
 }
 
-async function observedRegistry(): Promise<Registry> {
-  const { Registry: OwnRegistry, collectDefaultMetrics } = await import('prom-client')
+async function observedRegistry(clock: Clock): Promise<Registry> {
+  const { Gauge, Registry: OwnRegistry, collectDefaultMetrics } = await import('prom-client')
   const registry = new OwnRegistry()
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
+  replaceLoopLag(registry, Gauge, clock)
   return registry
-}
-
-/**
- * Drops what the event-loop histogram says when it is empty, which it is after two scrapes within 10 ms: a mean of NaN
- * and a minimum of 2⁶³ ns.
- */
-function withoutEmptyReadings(family: RuntimeFamily): RuntimeFamily {
-  const isReading = ({ value }: { value: number }) => Number.isFinite(value)
-  const isEmptyMinimum = family.name === 'nodejs_eventloop_lag_min_seconds' && (family.values[0]?.value ?? 0) > 9e9
-  return { ...family, values: isEmptyMinimum ? [] : family.values.filter(isReading) }
 }

@@ -1,3 +1,4 @@
+import { gunzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { type AdminOptions, adminApp } from '../../src/admin/app.ts'
 import { guard } from '../../src/proxy/guard.ts'
@@ -150,6 +151,18 @@ describe('the endpoints', () => {
     const response = await admin().get('/metrics', { accept: 'application/openmetrics-text' })
     expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4')
     expect(await response.text()).toBe('# application/openmetrics-text\n')
+  })
+
+  it('/metrics is compressed for those who take gzip (RFC 9110 §12.5.3)', async () => {
+    const { get } = admin()
+    const plain = await get('/metrics', { 'accept-encoding': 'identity' })
+    expect([plain.headers.get('content-encoding'), plain.headers.get('vary')]).toEqual([
+      null,
+      'Accept, Accept-Encoding',
+    ])
+    const packed = await get('/metrics', { 'accept-encoding': 'br, gzip;q=0.5' })
+    expect(packed.headers.get('content-encoding')).toBe('gzip')
+    expect(gunzipSync(await packed.arrayBuffer()).toString()).toBe(await plain.text())
   })
 
   it('/debug/heartbeat is the whole report, or what concerns one upstream', async () => {

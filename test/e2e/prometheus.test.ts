@@ -1,5 +1,6 @@
 /** The metrics of the real program, as promtool and a real Prometheus read them. */
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dropReasons } from '../../src/telemetry/instruments.ts'
@@ -309,6 +310,73 @@ describe('the metrics of the running program', { timeout: 60_000 }, () => {
       }
     } finally {
       await prometheus.stop()
+    }
+  })
+})
+
+describe('two real Prometheus servers', { timeout: 90_000 }, () => {
+  it('that scrape at different intervals see the same, and what /debug says', async (context) => {
+    const program = needed(context, 'prometheus')
+    const tiny = await tinyServer(['add'])
+    const config = { heartbeat: quick, mcpServers: { tiny: { url: tiny.url } } }
+    const vitals = await startVitals({ config })
+    const [often, seldom] = await Promise.all([
+      startPrometheus(program, vitals.adminUrl, 1),
+      startPrometheus(program, vitals.adminUrl, 3),
+    ])
+    const ask = async (prometheus: typeof often, query: string) => {
+      const answer = (await prometheus.api('query', { query })) as {
+        result: { metric: Record<string, string>; value: [number, string] }[]
+      }
+      return new Map(answer.result.map(({ metric, value }) => [JSON.stringify(metric), Number(value[1])]))
+    }
+    try {
+      await untilUp(vitals, 'tiny')
+      const before = await debugReport(vitals)
+      expect(before.upstreams['tiny']?.state).toBe('healthy')
+      const mcp = `${vitals.dataUrl}/tiny/mcp`
+      for (let id = 1; id <= 20; id++) await post(mcp, { id, method: 'tools/call', params: { name: 'add' } })
+      await eventually(async () => (await debugReport(vitals)).overall_metrics.total_heartbeats >= 5, {
+        what: 'five heartbeats',
+      })
+      await fetch(`${vitals.adminUrl}/debug/heartbeat/tiny/pause?minutes=10`, { method: 'POST' })
+      const total = 'sum(mcp_heartbeats_total) + sum(mcp_server_operation_duration_seconds_count)'
+      const expected = async () => (await debugReport(vitals)).overall_metrics.total_heartbeats + 20
+      for (const prometheus of [often, seldom]) {
+        await eventually(async () => (await ask(prometheus, total)).get('{}') === (await expected()), {
+          what: 'the last scrape has it all',
+          timeoutMs: 30_000,
+        })
+      }
+      // What time itself changes, and what a scrape changes, is not among these.
+      const settled =
+        '{__name__=~"mcp_(heartbeat|heartbeats|server|client|upstream_state|upstream_up|upstream_tools|upstream_restarts|upstream_unavailable|vitals_label).*"}'
+      await eventually(
+        async () => {
+          const [one, other] = [await ask(often, settled), await ask(seldom, settled)]
+          expect(one.size).toBeGreaterThan(50)
+          return isDeepStrictEqual(one, other)
+        },
+        { what: 'both have scraped the same since the pause began', timeoutMs: 30_000 },
+      )
+
+      const tinyNow = (await debugReport(vitals)).upstreams['tiny']
+      const of = (q: number) =>
+        `histogram_quantile(${q}, sum by (le) (mcp_heartbeat_duration_seconds_bucket{upstream="tiny",leg!="client",outcome=~"ok|late|unsupported|unauthorized",method!="initialize"})) * 1000`
+      for (const [q, ms] of [
+        [0.5, tinyNow?.response_time_ms.p50],
+        [0.95, tinyNow?.response_time_ms.p95],
+        [0.99, tinyNow?.response_time_ms.p99],
+      ] as const) {
+        expect([q, [...(await ask(often, of(q))).values()][0]]).toEqual([q, expect.closeTo(ms ?? NaN, 2)])
+      }
+      expect([...(await ask(often, 'sum(mcp_heartbeats_total{leg!="client"})')).values()]).toEqual([
+        tinyNow?.heartbeats.total,
+      ])
+    } finally {
+      await Promise.all([often.stop(), seldom.stop()])
+      await vitals.stop()
+      await tiny.close()
     }
   })
 })

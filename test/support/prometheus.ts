@@ -39,23 +39,26 @@ export interface RunningPrometheus {
   stop(): Promise<void>
 }
 
-/** Starts a Prometheus that scrapes one target every second. It cannot choose its own port, so it may need a second try. */
-export async function startPrometheus(program: string, target: string): Promise<RunningPrometheus> {
+/** Starts a Prometheus that scrapes one target. It cannot choose its own port, so it may need a second try. */
+export async function startPrometheus(program: string, target: string, everySeconds = 1): Promise<RunningPrometheus> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await startOnce(program, target)
+      return await startOnce(program, target, everySeconds)
     } catch (error) {
       if (attempt === 3) throw error
     }
   }
 }
 
-async function startOnce(program: string, target: string): Promise<RunningPrometheus> {
+async function startOnce(program: string, target: string, everySeconds: number): Promise<RunningPrometheus> {
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-prometheus-'))
   const config = join(directory, 'prometheus.yml')
   const job = { job_name: 'mcp-vitals', static_configs: [{ targets: [new URL(target).host] }] }
   // YAML reads JSON.
-  await writeFile(config, JSON.stringify({ global: { scrape_interval: '1s' }, scrape_configs: [job] }))
+  await writeFile(
+    config,
+    JSON.stringify({ global: { scrape_interval: `${everySeconds}s`, scrape_timeout: '1s' }, scrape_configs: [job] }),
+  )
   const address = `127.0.0.1:${await freePort()}`
   const child = spawn(
     program,

@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { exposition, ExpositionWriter } from '../../src/telemetry/exposition.ts'
 import { labelName, liveMetrics } from '../../src/telemetry/names.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 import { runtimeMetrics } from '../../src/telemetry/runtime.ts'
 import { stockText } from '../../src/telemetry/stock.ts'
 import { pipeline, toolCall, upstreamGauges } from './fixture.ts'
@@ -137,7 +138,7 @@ describe('OpenMetrics', () => {
 
 describe('the metrics of the process', () => {
   it('are written by the same writer in either format', async () => {
-    const runtime = runtimeMetrics()
+    const runtime = runtimeMetrics(fakeClock())
     const { reader, exemplars } = pipeline()
     const snapshot = await reader.snapshot()
     const families = await runtime.collect()
@@ -155,7 +156,7 @@ describe('the metrics of the process', () => {
 describe('exposition', () => {
   it('answers in the format that was asked for', async () => {
     const { reader, exemplars } = busyPipeline()
-    const runtime = runtimeMetrics()
+    const runtime = runtimeMetrics(fakeClock())
     const { scrape } = exposition({ mode: 'own', snapshot: () => reader.snapshot(), runtime, exemplars })
     const openmetrics = await scrape('application/openmetrics-text;version=1.0.0,text/plain;q=0.5')
     expect(openmetrics.contentType).toBe('application/openmetrics-text; version=1.0.0; charset=utf-8')
@@ -168,7 +169,7 @@ describe('exposition', () => {
 
   it('gives the exporters’ own text, under the same names, if asked for stock', async () => {
     const { reader, exemplars } = busyPipeline()
-    const runtime = runtimeMetrics()
+    const runtime = runtimeMetrics(fakeClock())
     const { scrape } = exposition({ mode: 'stock', snapshot: () => reader.snapshot(), runtime, exemplars })
     const { contentType, body } = await scrape('application/openmetrics-text')
     expect(contentType).toBe('text/plain; version=0.0.4; charset=utf-8')
@@ -182,7 +183,7 @@ describe('exposition', () => {
     'has nothing that promtool’s lint finds, mode %s (skipped? apt-get install prometheus)',
     async (mode) => {
       const { reader, exemplars } = busyPipeline()
-      const runtime = runtimeMetrics()
+      const runtime = runtimeMetrics(fakeClock())
       const { body } = await exposition({ mode, snapshot: () => reader.snapshot(), runtime, exemplars }).scrape('*/*')
       await runtime.stop()
       // It throws, with the findings, unless the exit code is 0.

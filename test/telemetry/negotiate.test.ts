@@ -1,6 +1,27 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { negotiate } from '../../src/telemetry/negotiate.ts'
+import { acceptsGzip, negotiate } from '../../src/telemetry/negotiate.ts'
+
+describe('acceptsGzip (RFC 9110 §12.5.3)', () => {
+  it.each<[string | undefined, boolean]>([
+    [undefined, false],
+    ['', false],
+    ['gzip', true],
+    ['GZIP', true],
+    ['x-gzip', true],
+    ['gzip;q=0', false],
+    ['deflate, gzip;q=0.5', true],
+    ['br, *;q=0.1', true],
+    ['*;q=0', false],
+    ['gzip;q=0, *', false],
+    ['gzip;q=0.2, identity', false],
+    ['gzip;q=1, identity;q=0.5', true],
+    ['gzip;q=nonsense', false],
+    ['br', false],
+  ])('%s: %s', (header, accepted) => {
+    expect(acceptsGzip(header)).toBe(accepted)
+  })
+})
 
 describe('negotiate (RFC 9110 §12.5.1)', () => {
   it.each([

@@ -537,7 +537,9 @@ function reporter(
     const config = upstream.config()
     const status = heartbeat().status()
     const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
-    const isRoutine = result.outcome === 'ok' && !isSlow && calmStates.has(status.verdict.state)
+    // A session that answers is no news because another one, or the server as a whole, is in trouble.
+    const isCalm = report.pace !== undefined || calmStates.has(status.verdict.state)
+    const isRoutine = result.outcome === 'ok' && !isSlow && isCalm
     if (isRoutine && !config.logging.enhanced) return
     // Of a thousand idle sessions one line is enough.
     const target = report.pace ? `${result.leg}s` : (result.session ?? '')

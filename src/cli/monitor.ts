@@ -429,15 +429,23 @@ export function tunableHeartbeat(
       return measure(beat, transport)
     },
     onReport: report,
-    onVerdict: (from, to) => {
+    onVerdict: (from, to, traceId) => {
       instruments.countStateChange(name, from.state, to.state)
       deps.onVerdict()
-      const fields = { upstream: name, transport, from: from.state, state: to.state, reason: to.reason }
+      const fields = {
+        upstream: name,
+        transport,
+        from: from.state,
+        state: to.state,
+        reason: to.reason,
+        trace_id: traceId ?? null,
+      }
       if (isUnavailable(to)) log.error(fields, 'upstream state changed')
       else if (to.state === 'suspect' || to.state === 'degraded') log.warn(fields, 'upstream state changed')
       else log.info(fields, 'upstream state changed')
     },
-    onNewFailure: (cause) => log.warn({ upstream: name, transport, cause }, 'a new kind of failure'),
+    onNewFailure: (cause, traceId) =>
+      log.warn({ upstream: name, transport, cause, trace_id: traceId }, 'a new kind of failure'),
     onInventory: (inventory, changed) => {
       instruments.labels.admit(name, 'tool', [...inventory.keys()])
       if (!changed) return

@@ -162,11 +162,11 @@ export async function serve(options: ServeOptions): Promise<Running> {
       breakerOf(upstream)?.succeeded()
       upstream?.heartbeat.trafficAnswered(isOneProcess)
     },
-    onFailed: (name, error) => {
+    onFailed: (name, error, traceId) => {
       const kind = trafficEvidence(error)
       const upstream = fleet.get(name)
       if (kind || error.code === 'upstream_exited') breakerOf(upstream)?.failed(error.message)
-      if (kind) upstream?.heartbeat.trafficFailed(kind, error.message)
+      if (kind) upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
     },
   }
   const observing = { clock, instruments: instrumented, tracing, traffic }

@@ -72,9 +72,10 @@ export interface HeartbeatEvents {
   onHeartbeat(report: HeartbeatReport): string
   /** The same again once the next one is planned: what people read. */
   onReport(report: HeartbeatReport, traceId: string): void
-  onVerdict(from: Verdict, to: Verdict): void
+  /** `traceId` is that of the heartbeat or the operation by which it changed, if it was one alone. */
+  onVerdict(from: Verdict, to: Verdict, traceId?: string): void
   /** A failure unlike those before: its cause, without what differs from case to case. */
-  onNewFailure(cause: string): void
+  onNewFailure(cause: string, traceId: string): void
   /** The tools that the server offers, at first sight and whenever they changed. */
   onInventory(inventory: Inventory, changed: boolean): void
 }
@@ -262,14 +263,14 @@ export class Heartbeat {
   }
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
-  trafficFailed(kind: 'missed' | 'gone', reason: string): void {
+  trafficFailed(kind: 'missed' | 'gone', reason: string, traceId?: string): void {
     // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
     // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
     const isOnlyEvidence = this.#settings.probe === 'passive' && kind === 'missed'
     const isNews = kind === 'missed' ? this.#verdict.misses === 0 : isUp(this.#verdict.state) === true
     if (!isNews && !isOnlyEvidence) return
     const before = this.#verdict
-    this.#weigh({ kind, reason: `a client's request failed: ${reason}` })
+    this.#weigh({ kind, reason: `a client's request failed: ${reason}` }, traceId)
     if (this.#verdict !== before) this.probeNow()
   }
 
@@ -484,9 +485,9 @@ export class Heartbeat {
     this.#underWay -= 1
     if (signal.aborted) return
     beat.settled.push(result)
-    this.#finish(result, beat)
+    const traceId = this.#finish(result, beat)
     // A check that ran into its time-out was weighed then; what still changes something is a sign of life.
-    if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat)
+    if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat, traceId)
     const { inventory, announced = false } = result
     if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
   }
@@ -517,8 +518,8 @@ export class Heartbeat {
     this.#weigh({ kind: 'inconclusive' })
   }
 
-  /** What follows from one result, whenever it comes. */
-  #finish(result: ProbeResult, beat: Beat): void {
+  /** What follows from one result, whenever it comes; gives the id of its trace. */
+  #finish(result: ProbeResult, beat: Beat): string {
     const { clock } = this.#options
     if (isAnswered(result.outcome)) {
       this.#hangs?.close(result.session)
@@ -528,10 +529,10 @@ export class Heartbeat {
       if (!result.opening) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()
-    this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
+    return this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
   }
 
-  #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number, pace?: Pace): void {
+  #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number, pace?: Pace): string {
     const { leg, method, outcome, durationMs: responseTimeMs, reason, session } = result
     const newCause = this.history.record({
       atWallMs: startedAtWallMs,
@@ -544,17 +545,18 @@ export class Heartbeat {
     })
     const report = { result, startedAtWallMs, timeoutMs, pace }
     const { events } = this.#options
-    if (newCause !== undefined) events.onNewFailure(newCause)
     const traceId = events.onHeartbeat(report)
+    if (newCause !== undefined) events.onNewFailure(newCause, traceId)
     if (this.#untold && !pace) this.#untold.push(() => events.onReport(report, traceId))
     else events.onReport(report, traceId)
+    return traceId
   }
 
-  #weighResult(result: ProbeResult, { startedMs }: Beat): void {
+  #weighResult(result: ProbeResult, { startedMs }: Beat, traceId: string): void {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
     if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
     const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
-    this.#weigh(evidenceOf(result.outcome, by, result.reason, startedMs))
+    this.#weigh(evidenceOf(result.outcome, by, result.reason, startedMs), traceId)
   }
 
   async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {
@@ -574,7 +576,7 @@ export class Heartbeat {
     this.#weigh({ kind: 'inventory', same: loss === undefined, reason: loss ?? 'it serves the same tools as before' })
   }
 
-  #weigh(evidence: Evidence | undefined): void {
+  #weigh(evidence: Evidence | undefined, traceId?: string): void {
     if (!evidence) return
     const { clock, prober, events } = this.#options
     const before = this.#verdict
@@ -585,7 +587,7 @@ export class Heartbeat {
     this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)
     if (this.#verdict.state === before.state) return
     if (this.#verdict.state === 'down') prober.forget()
-    events.onVerdict(before, this.#verdict)
+    events.onVerdict(before, this.#verdict, traceId)
   }
 
   #shown(reason: string): string {

@@ -47,7 +47,8 @@ export type OperationEnd =
 /** What passed traffic says about the health of an upstream. */
 export interface TrafficEvents {
   onAnswered(upstream: string): void
-  onFailed(upstream: string, error: KnownError): void
+  /** `traceId` is that of the operation, where it was one. */
+  onFailed(upstream: string, error: KnownError, traceId?: string): void
 }
 
 export interface ObserveDeps {
@@ -112,17 +113,18 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
       const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
       record('client', client, startedMs, result.errorType)
       record('server', server, arrivedAtMs, isClientFault ? undefined : result.errorType)
-      tellTraffic(deps.traffic, upstream, end)
+      tellTraffic(deps.traffic, upstream, end, server.traceId)
     },
   }
 }
 
 /** What an answer, a failure or a status says about the upstream's health. */
-export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd): void {
+export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd, traceId?: string): void {
   if (end.kind === 'answer') traffic.onAnswered(upstream)
-  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error)
+  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error, traceId)
   else if (end.status >= 500) {
-    traffic.onFailed(upstream, new KnownError('upstream_http_error', `HTTP ${end.status} without a JSON-RPC answer`))
+    const message = `HTTP ${end.status} without a JSON-RPC answer`
+    traffic.onFailed(upstream, new KnownError('upstream_http_error', message), traceId)
   }
 }
 

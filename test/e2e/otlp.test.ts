@@ -119,6 +119,14 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
     }
   })
 
+  it('have the trace id of the line that tells of a new kind of failure, and of a changed state', () => {
+    const lines = vitals.output().split('\n').map(jsonLine)
+    const ofDead = (msg: string) => lines.find((line) => line?.['msg'] === msg && line['upstream'] === 'dead')
+    const [first] = failures()
+    expect(ofDead('a new kind of failure')?.['trace_id']).toBe(first?.['trace_id'])
+    expect(ofDead('upstream state changed')?.['trace_id']).toBe(first?.['trace_id'])
+  })
+
   it('are one for the heartbeat that found a server up', () => {
     for (const [upstream, name] of [
       ['tiny', 'heartbeat server/discover'],

@@ -11,6 +11,10 @@ export const floors = {
   peersStdio: { what: 'a stdio server: requests/s, of the best peer’s', least: 4 },
   instrumentation: { what: 'with all instrumentation: requests/s, of those without', least: 0.88 },
   streamMemory: { what: 'memory of an idle event stream, of the bare pipe’s', most: 1.5 },
+  scrapeOfStock: { what: 'a scrape of 10,000 histogram lines: time, of exporter-prometheus’', most: 0.2 },
+  scrapeOfPromClient: { what: 'a scrape of 10,000 histogram lines: time, of prom-client’s', most: 1 },
+  recording: { what: 'an operation on both its sides: time, of two bare records of the SDK', most: 1.2 },
+  scrapeMemory: { what: 'memory after 1,000 scrapes of 10,000 lines, of that after 200', most: 1.1 },
   // 400 ms where a bare pipe takes 49 ms.
   coldStart: { what: 'start to the first answered initialize, of the bare pipe’s', most: 8.2 },
   restMemory: { what: 'MiB resident after 10 s with one HTTP server', most: 100 },

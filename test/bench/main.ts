@@ -4,7 +4,7 @@
  *
  *   npm run bench                    everything, about ten minutes
  *   npm run bench -- http stdio      some sections: http, stdio, peers, instrumentation,
- *                                    memory, cold-start, fleet
+ *                                    telemetry, memory, cold-start, fleet
  *   npm run bench -- --quick         short rounds
  *   npm run bench -- --rounds 30
  *   npm run bench -- fleet --servers 1000 --seconds 60

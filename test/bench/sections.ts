@@ -2,11 +2,12 @@ import { startPeer } from '../peers/spawn.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 import { coldStarts, isBuilt, residentAtRest, starts } from './cold-start.ts'
 import { type FleetPlan, calmSeconds, fleetFigures } from './fleet.ts'
-import { type Check, floors } from './floors.ts'
+import { type Check, type Floor, floors } from './floors.ts'
 import { type Cell, type Plan, type Row, cellName, runMatrix } from './matrix.ts'
 import { bytesPerStream } from './memory.ts'
 import { installPeers, startPeers } from './peers.ts'
 import type { SectionReport } from './report.ts'
+import { type Figures, recordFigures, scrapeFigures, scrapeMemoryRatio, seriesCount } from './telemetry.ts'
 import { modernTarget, rawTarget, sessionTarget } from './targets.ts'
 
 export type Stops = (() => Promise<void>)[]
@@ -19,7 +20,16 @@ interface Bench {
   readonly stops: Stops
 }
 
-export const sectionNames = ['http', 'stdio', 'peers', 'instrumentation', 'memory', 'cold-start', 'fleet'] as const
+export const sectionNames = [
+  'http',
+  'stdio',
+  'peers',
+  'instrumentation',
+  'telemetry',
+  'memory',
+  'cold-start',
+  'fleet',
+] as const
 export type SectionName = (typeof sectionNames)[number]
 
 export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<SectionReport>>> = {
@@ -108,6 +118,25 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
       ratio: row.ratio,
     }))
     return { title: 'Histograms, exemplars, trace ids and heartbeats', reference: 'off', rows, checks, notes: [] }
+  },
+
+  telemetry: async ({ plan }) => {
+    const scrape = await scrapeFigures(plan.rounds)
+    const record = await recordFigures(plan.rounds)
+    const check = (floor: Floor, { ratios }: Figures, cell: string) => ({ floor, cell, ratio: ratios[cell] ?? NaN })
+    return {
+      title: 'A scrape and a measurement by themselves',
+      rows: [],
+      checks: [
+        check(floors.scrapeOfStock, scrape, 'exporter-prometheus'),
+        check(floors.scrapeOfPromClient, scrape, 'prom-client'),
+        check(floors.recording, record, 'the bare SDK'),
+        { floor: floors.scrapeMemory, cell: 'this process', ratio: await scrapeMemoryRatio() },
+      ],
+      notes: [
+        `a scrape ${scrape.ownMs.toFixed(2)} ms, an operation ${((record.ownMs * 1000) / seriesCount).toFixed(2)} µs`,
+      ],
+    }
   },
 
   memory: async ({ stops }) => {

@@ -36,6 +36,10 @@ export const defaults = {
     lateAnswerMs: 10_000,
     missesToDown: 3,
     goodsToHealthy: 2,
+    /** After so many heartbeats in a row that told nothing, a server is no longer taken for healthy. */
+    inconclusiveToDoubt: 5,
+    /** A probe that was silent while our own event loop stood still for this part of its time-out tells nothing. */
+    stallRatio: 0.25,
     probesPerSecond: 50,
     probesInFlight: 16,
     /** How long a client's session is idle before its server is asked inside it, and what it waits after a miss. */
@@ -43,6 +47,33 @@ export const defaults = {
     sessionRetryMs: 10_000,
     recentKept: 20,
     failuresKept: 20,
+  },
+  /** What makes a server suspect, as [nothing up to, everything from], and for how long it is remembered. */
+  suspicion: {
+    /** A server is suspect from the one on, and trusted again up to the other. */
+    suspect: 0.3,
+    calm: 0.1,
+    failureRatio: [0.02, 0.2],
+    failureTauMs: 30_000,
+    /** Answers in multiples of their baseline; a slowdown below `noticeableMs` is noise whatever its ratio. */
+    rttRatio: [1.5, 4],
+    noticeableMs: 50,
+    shortRttTauMs: 10_000,
+    baselineRttTauMs: 600_000,
+    /** While answers take this many times their baseline, it stands still: an illness is not a new normal … */
+    frozenRatio: 1.5,
+    /** … unless that lasts this long without a failure. */
+    newNormalMs: 20 * 60_000,
+    flapHalfLifeMs: 300_000,
+  },
+  /** What counts as our own overload, as [nothing up to, everything from]. */
+  load: {
+    loopDelayMs: [50, 250],
+    /** How much an event loop that is late must work for that to be its own doing. */
+    workingUtilisation: [0.1, 0.3],
+    utilisation: [0.7, 0.95],
+    /** Probes that wait ÷ those that may run at a time. */
+    backlog: [0.5, 1],
   },
   supervision: {
     startDeadlineMs: 60_000,

@@ -1,4 +1,5 @@
 import { type Clock, sleep } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
 import type { ProbeResult, ProbeRun } from './probe.ts'
@@ -22,8 +23,6 @@ export interface Beat {
   wasStalled: boolean
 }
 
-/** A stall of our own event loop longer than this part of the time-out makes a silent probe inconclusive. */
-const stallRatio = 0.25
 /** How often we look for stalls while a probe is under way. */
 const stallLooks = 8
 /** A prober that has not even noticed its own deadline by then never will. */
@@ -57,7 +56,7 @@ export async function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, s
   }
   signal.removeEventListener('abort', end)
   beat.isTimeUp = !isDone
-  beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * stallRatio
+  beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * defaults.heartbeat.stallRatio
   if (isDone) await done
   else done.catch(() => undefined) // What goes wrong after the time-out changes nothing any more.
 }

@@ -1,3 +1,4 @@
+import { defaults } from '../defaults.ts'
 import type { OwnLoad } from './load.ts'
 import { ownLoad, ramp } from './load.ts'
 
@@ -39,6 +40,8 @@ export interface IntervalState {
 interface Rtt {
   readonly shortMs: number
   readonly baselineMs: number
+  /** For how long answers have been slow without a failure; absent while they are not. */
+  readonly slowForMs?: number
 }
 
 export interface IntervalInput {
@@ -68,16 +71,7 @@ export interface IntervalDecision {
   }
 }
 
-/** From `suspect` on an upstream is suspect; up to `calm` it is not (any more); in between everything stays as it is. */
-export const suspicionBounds = { suspect: 0.3, calm: 0.1 } as const
-
-const failureTauMs = 30_000
-const shortRttTauMs = 10_000
-const baselineRttTauMs = 600_000
-/** While answers take this many times their baseline, the baseline stands still: an illness is not a new normal. */
-const frozenRatio = 1.5
-/** A slowdown below this is noise, whatever its ratio. */
-const noticeableMs = 50
+const law = defaults.suspicion
 const goodsToLengthen = 3
 /** Recovery takes ten steps from the shortest interval to the longest: 2.5 s each with the defaults. */
 const recoverySteps = 10
@@ -123,8 +117,8 @@ export function retune(state: IntervalState, before: IntervalSettings, after: In
 export function adapt(state: IntervalState, input: IntervalInput, settings: IntervalSettings): IntervalDecision {
   const bounds = boundsOf(settings)
   const failureRatio = foldFailures(state.failureRatio, input.diff)
-  const rtt = foldRtt(state.rtt, input.diff)
   const failed = input.hardFailure || input.misses > 0
+  const rtt = foldRtt(state.rtt, input.diff, failed)
   const errorSign = failed ? 1 : suspicionByErrors(failureRatio, settings)
   const slowSign = rtt ? suspicionBySlowness(rtt, settings) : 0
   const load = ownLoad(input.load)
@@ -132,7 +126,7 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
   const S = Math.max(settings.errorBased ? errorSign : 0, settings.loadBased ? slowSign : 0)
   const L = settings.loadBased ? load : 0
   const targetMs = targetOf(bounds, S, L)
-  const goods = S >= suspicionBounds.suspect ? 0 : S <= suspicionBounds.calm ? state.goods + 1 : state.goods
+  const goods = S >= law.suspect ? 0 : S <= law.calm ? state.goods + 1 : state.goods
   const fromMs = clamp(state.intervalMs, bounds)
   const failedNow = failed && settings.errorBased
   const stepMs = step(fromMs, { targetMs, S, failed: failedNow, goods, recoveryMs: recoveryStep(bounds) })
@@ -196,7 +190,7 @@ interface Step {
 
 function step(fromMs: number, { targetMs, S, failed, goods, recoveryMs }: Step): number {
   if (failed) return targetMs
-  if (S >= suspicionBounds.suspect) {
+  if (S >= law.suspect) {
     return targetMs < (1 - deadBand) * fromMs ? Math.max(targetMs, fromMs / 2) : fromMs
   }
   // Upwards only: else a calm history would shorten an interval that a restless one leaves alone.
@@ -205,13 +199,13 @@ function step(fromMs: number, { targetMs, S, failed, goods, recoveryMs }: Step):
 
 function suspicionByErrors(failureRatio: number, settings: IntervalSettings): number {
   const crossed = settings.thresholdsEnabled && failureRatio > settings.errorRateThresholdRatio
-  return Math.max(ramp(failureRatio, 0.02, 0.2), crossed ? suspicionBounds.suspect : 0)
+  return Math.max(ramp(failureRatio, ...law.failureRatio), crossed ? law.suspect : 0)
 }
 
 function suspicionBySlowness(rtt: Rtt, settings: IntervalSettings): number {
   const crossed = settings.thresholdsEnabled && rtt.shortMs > settings.responseTimeThresholdMs
-  const slowed = rtt.shortMs - rtt.baselineMs >= noticeableMs
-  return Math.max(slowed ? ramp(rttRatio(rtt), 1.5, 4) : 0, crossed ? suspicionBounds.suspect : 0)
+  const slowed = rtt.shortMs - rtt.baselineMs >= law.noticeableMs
+  return Math.max(slowed ? ramp(rttRatio(rtt), ...law.rttRatio) : 0, crossed ? law.suspect : 0)
 }
 
 function rttRatio({ shortMs, baselineMs }: Rtt): number {
@@ -227,15 +221,26 @@ function fold(average: number, sample: number, elapsedMs: number, tauMs: number)
 function foldFailures(average: number, { heartbeats, failures, elapsedMs }: ReadingDiff): number {
   const ratio = failures / heartbeats
   if (!(heartbeats > 0) || Number.isNaN(ratio)) return average
-  return fold(average, Math.min(1, Math.max(0, ratio)), elapsedMs, failureTauMs)
+  return fold(average, Math.min(1, Math.max(0, ratio)), elapsedMs, law.failureTauMs)
 }
 
-function foldRtt(rtt: Rtt | undefined, { rttMeanMs, elapsedMs }: ReadingDiff): Rtt | undefined {
-  if (rttMeanMs === undefined || !Number.isFinite(rttMeanMs) || rttMeanMs < 0) return rtt
+/**
+ * An illness is not a new normal: the baseline stands still while answers are slow. A level that lasts without a failure
+ * is one after all, as after a move to another machine; from then on the baseline follows it.
+ */
+function foldRtt(rtt: Rtt | undefined, diff: ReadingDiff, failed: boolean): Rtt | undefined {
+  const { rttMeanMs, elapsedMs, failures } = diff
+  if (rttMeanMs === undefined || !Number.isFinite(rttMeanMs) || rttMeanMs < 0) {
+    return rtt && (failed || failures > 0) ? { shortMs: rtt.shortMs, baselineMs: rtt.baselineMs } : rtt
+  }
   if (!rtt) return { shortMs: rttMeanMs, baselineMs: rttMeanMs }
-  const next = { shortMs: fold(rtt.shortMs, rttMeanMs, elapsedMs, shortRttTauMs), baselineMs: rtt.baselineMs }
-  if (rttRatio(next) >= frozenRatio) return next
-  return { ...next, baselineMs: fold(rtt.baselineMs, rttMeanMs, elapsedMs, baselineRttTauMs) }
+  const { baselineMs, slowForMs = 0 } = rtt
+  const shortMs = fold(rtt.shortMs, rttMeanMs, elapsedMs, law.shortRttTauMs)
+  const followed = fold(baselineMs, rttMeanMs, elapsedMs, law.baselineRttTauMs)
+  if (rttRatio({ shortMs, baselineMs }) < law.frozenRatio) return { shortMs, baselineMs: followed }
+  const isIll = failed || failures > 0
+  const lastsMs = isIll ? 0 : slowForMs + (elapsedMs > 0 ? elapsedMs : 0)
+  return { shortMs, baselineMs: lastsMs < law.newNormalMs ? baselineMs : followed, slowForMs: lastsMs }
 }
 
 interface Explanation {
@@ -263,10 +268,10 @@ function motive({ settings, fromMs, intervalMs, failed, goods, inputs }: Explana
   if (!settings.adaptive) return 'fixed, adaptive heartbeats are off'
   if (failed) return m > 0 ? `${m} ${m === 1 ? 'miss' : 'misses'} in a row` : 'the upstream is gone'
   const suspicion = `suspicion ${S.toFixed(2)}`
-  if (S >= suspicionBounds.suspect) {
+  if (S >= law.suspect) {
     return intervalMs < fromMs ? `${suspicion}, shortening towards ${seconds(targetMs)}` : suspicion
   }
-  if (S > suspicionBounds.calm) return `${suspicion}, too little to act on`
+  if (S > law.calm) return `${suspicion}, too little to act on`
   if (intervalMs >= targetMs) return 'calm'
   const left = goodsToLengthen - goods
   return left > 0

@@ -1,3 +1,5 @@
+import { defaults } from '../defaults.ts'
+
 /** How busy we are ourselves, as measured since the last decision. */
 export interface OwnLoad {
   readonly loopDelayP99Ms: number
@@ -13,11 +15,12 @@ export function ramp(value: number, from: number, to: number): number {
   return value >= to ? 1 : (value - from) / (to - from)
 }
 
-/** Our own load, 0…1: the worst of its three signs, so that one saturated resource is enough. */
-export function ownLoad(load: OwnLoad): number {
-  return Math.max(
-    ramp(load.loopDelayP99Ms, 50, 250),
-    ramp(load.loopUtilisation, 0.7, 0.95),
-    ramp(load.probeBacklog, 0.5, 1),
-  )
+/**
+ * Our own load, 0…1: the worst of its signs, so that one saturated resource is enough. A late event loop counts only as
+ * far as it was at work: where others take the processor away, an idle one is late too, and no less work would help.
+ */
+export function ownLoad({ loopDelayP99Ms, loopUtilisation, probeBacklog }: OwnLoad): number {
+  const { loopDelayMs, workingUtilisation, utilisation, backlog } = defaults.load
+  const late = Math.min(ramp(loopDelayP99Ms, ...loopDelayMs), ramp(loopUtilisation, ...workingUtilisation))
+  return Math.max(late, ramp(loopUtilisation, ...utilisation), ramp(probeBacklog, ...backlog))
 }

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { Redact } from '../redaction.ts'
+import { defaults } from '../defaults.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
@@ -17,7 +18,6 @@ import {
   firstOffsetMs,
   nextDelayMs,
   retune,
-  suspicionBounds,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
@@ -601,7 +601,7 @@ export class Heartbeat {
     this.#interval = adapt(this.#interval.state, input, this.#settings)
     const { suspicion, why } = this.#interval
     // The figures of a moment belong to what they explain: a calm state outlives them.
-    const reason = suspicion >= suspicionBounds.suspect ? why : 'it answers as it should again'
+    const reason = suspicion >= defaults.suspicion.suspect ? why : 'it answers as it should again'
     if (!hardFailure) this.#weigh({ kind: 'suspicion', level: suspicion, reason })
   }
 

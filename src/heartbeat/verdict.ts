@@ -1,6 +1,6 @@
+import { defaults } from '../defaults.ts'
 import type { Outcome } from './classify.ts'
 import { meaningOf } from './classify.ts'
-import { suspicionBounds } from './interval.ts'
 
 /** What an upstream can be, as we see it. */
 export const states = [
@@ -53,6 +53,8 @@ export interface Verdict {
   readonly missed: string | undefined
   /** Why suspicion is high; undefined while it is not. */
   readonly suspected: string | undefined
+  /** Heartbeats in a row that told nothing, up to the number that makes it suspect. */
+  readonly inconclusives: number
   /** Suspicion left over from an outage that is over does not count until it has died down once. */
   readonly excused: boolean
 }
@@ -101,8 +103,6 @@ interface Context {
   readonly limits: Limits
 }
 
-const flapHalfLifeMs = 300_000
-
 /** How long a recovery waits for an inventory that may never come. */
 const inventoryPatienceMs = 60_000
 
@@ -141,6 +141,7 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
     hung: undefined,
     missed: undefined,
     suspected: undefined,
+    inconclusives: 0,
     excused: false,
   }
 }
@@ -184,6 +185,7 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
     case 'disabled':
       return hold(current, evidence.kind, reason, context)
     case 'inconclusive':
+      return wonder(current, context)
     case 'resumed':
       break
   }
@@ -219,7 +221,7 @@ export function isUnavailable({ state, everUp }: Verdict): boolean {
 
 /** How much an upstream flapped lately: 1 per outage, halved every five minutes. */
 export function flapPenalty(verdict: Verdict, nowMs: number): number {
-  return verdict.flapPenalty * 0.5 ** (Math.max(0, nowMs - verdict.flapPenaltyAtMs) / flapHalfLifeMs)
+  return verdict.flapPenalty * 0.5 ** (Math.max(0, nowMs - verdict.flapPenaltyAtMs) / defaults.suspicion.flapHalfLifeMs)
 }
 
 function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verdict {
@@ -236,6 +238,7 @@ function answer(current: Verdict, by: 'probe' | 'traffic', reason: string, conte
     ...(by === 'probe' && { hung: undefined }),
     misses: 0,
     missed: undefined,
+    inconclusives: 0,
     failingSinceMs: undefined,
     silentSinceMs: undefined,
     goods,
@@ -268,7 +271,9 @@ function settle(current: Verdict, facts: Partial<Verdict>, reason: string, { now
   const known = { ...current, ...facts }
   const impaired = known.different ?? known.hung
   if (impaired) return change(current, { ...facts, state: 'degraded', reason: impaired }, nowMs)
-  const doubt = known.missed === undefined ? known.suspected : missText(known.misses, limits, known.missed)
+  const missed = known.missed === undefined ? undefined : missText(known.misses, limits, known.missed)
+  const isUnknown = known.inconclusives >= defaults.heartbeat.inconclusiveToDoubt
+  const doubt = missed ?? known.suspected ?? (isUnknown ? unknownText : undefined)
   if (doubt) return change(current, { ...facts, state: 'suspect', reason: doubt }, nowMs)
   const why = current.state === 'healthy' ? current.reason : reason
   return change(current, { ...facts, state: 'healthy', reason: why }, nowMs)
@@ -279,7 +284,7 @@ function miss(current: Verdict, reason: string, failingSinceMs: number, context:
   const misses = current.misses + 1
   const isSilent = current.failingSinceMs === undefined || current.silentSinceMs !== undefined
   const silentSinceMs = isSilent ? failingSinceMs : undefined
-  const facts = { misses, missed: reason, goods: 0, failingSinceMs, silentSinceMs, excused: false }
+  const facts = { misses, missed: reason, goods: 0, inconclusives: 0, failingSinceMs, silentSinceMs, excused: false }
   // Nothing runs that could have answered: a straggler.
   if (current.state === 'idle' || current.state === 'crash_loop') return current
   if (current.state === 'down') return change(current, facts, nowMs)
@@ -335,9 +340,15 @@ function giveUp(current: Verdict, reason: string, { nowMs }: Context): Verdict {
 /** Suspicion clears where the interval law begins to count good probes, so that it does not blink in between. */
 function suspect(current: Verdict, level: number, reason: string, context: Context): Verdict {
   if (isUp(current.state) !== true || current.state === 'recovering') return current
-  if (level <= suspicionBounds.calm) return learn(current, { suspected: undefined, excused: false }, reason, context)
-  if (!(level >= suspicionBounds.suspect) || current.excused || current.suspected) return current
+  if (level <= defaults.suspicion.calm) return learn(current, { suspected: undefined, excused: false }, reason, context)
+  if (!(level >= defaults.suspicion.suspect) || current.excused || current.suspected) return current
   return learn(current, { suspected: reason }, reason, context)
+}
+
+/** Nothing is known against it, but for so long nothing for it either that its old state may be a lie. */
+function wonder(current: Verdict, context: Context): Verdict {
+  const inconclusives = Math.min(current.inconclusives + 1, defaults.heartbeat.inconclusiveToDoubt)
+  return learn(current, { inconclusives }, 'inconclusive', context)
 }
 
 function compare(current: Verdict, same: boolean, reason: string, context: Context): Verdict {
@@ -414,6 +425,7 @@ const blank = {
   silentSinceMs: undefined,
   hung: undefined,
   suspected: undefined,
+  inconclusives: 0,
 } as const
 
 function outageOf({ inventorySeen }: Verdict) {
@@ -424,12 +436,15 @@ function outageOf({ inventorySeen }: Verdict) {
     different: undefined,
     hung: undefined,
     suspected: undefined,
+    inconclusives: 0,
   } as const
 }
 
 function startOf(current: Verdict, atMs: number | undefined, nowMs: number): number {
   return current.failingSinceMs ?? atMs ?? nowMs
 }
+
+const unknownText = `nobody knows: ${defaults.heartbeat.inconclusiveToDoubt} heartbeats in a row told nothing`
 
 function missText(misses: number, limits: Limits, reason: string): string {
   return `${misses} ${misses === 1 ? 'miss' : 'misses'} (down at ${limits.missesToDown}): ${reason}`

@@ -1,4 +1,4 @@
-import { type EventLoopUtilization, monitorEventLoopDelay, performance as perf } from 'node:perf_hooks'
+import { monitorEventLoopDelay, performance as perf } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
 import type { Clock } from '../clock.ts'
 
@@ -15,37 +15,66 @@ export interface LoopLoad {
   readonly utilisation: number
 }
 
-const resolutionMs = 20
-const windowMs = 10_000
+/** What can be told of an event loop since the last `restart`. */
+export interface LoopProbe {
+  readonly read: () => LoopLoad
+  readonly restart: () => void
+  readonly stop: () => void
+}
 
-/** Measures our event loop in windows of ten seconds; whoever reads in between sees the window that goes on now. */
+const windowMs = 10_000
+/** In a window younger than this, the 99th percentile is its one latest tick. */
+const settledMs = 5000
+
+/**
+ * Measures our event loop in windows of ten seconds. Whoever reads sees the window that goes on now, or, until that has
+ * seen enough, the one before.
+ */
 export class LoopMeter {
   readonly #clock: Clock
-  readonly #delays = monitorEventLoopDelay({ resolution: resolutionMs })
-  #since: EventLoopUtilization = perf.eventLoopUtilization()
+  readonly #probe: LoopProbe
   #windowStartMs: number
+  #before: LoopLoad = { delayP99Ms: 0, utilisation: 0 }
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, probe: LoopProbe = ownLoop()) {
     this.#clock = clock
+    this.#probe = probe
     this.#windowStartMs = clock.now()
-    this.#delays.enable()
   }
 
   read(): LoopLoad {
-    const { utilization } = perf.eventLoopUtilization(this.#since)
-    // The monitor measures from tick to tick, so its own period is in every value.
-    const p99Ms = this.#delays.count === 0 ? 0 : this.#delays.percentile(99) / 1e6 - resolutionMs
-    if (this.#clock.now() - this.#windowStartMs >= windowMs) this.#turn()
-    return { delayP99Ms: Math.max(0, p99Ms), utilisation: utilization }
-  }
-
-  #turn(): void {
+    const ageMs = this.#clock.now() - this.#windowStartMs
+    if (ageMs < settledMs) return this.#before
+    const load = this.#probe.read()
+    if (ageMs < windowMs) return load
+    this.#before = load
     this.#windowStartMs = this.#clock.now()
-    this.#since = perf.eventLoopUtilization()
-    this.#delays.reset()
+    this.#probe.restart()
+    return load
   }
 
   stop(): void {
-    this.#delays.disable()
+    this.#probe.stop()
+  }
+}
+
+const resolutionMs = 20
+
+/** The event loop that this runs in. */
+function ownLoop(): LoopProbe {
+  const delays = monitorEventLoopDelay({ resolution: resolutionMs })
+  let since = perf.eventLoopUtilization()
+  delays.enable()
+  return {
+    read: () => {
+      // The monitor measures from tick to tick, so its own period is in every value.
+      const p99Ms = delays.count === 0 ? 0 : delays.percentile(99) / 1e6 - resolutionMs
+      return { delayP99Ms: Math.max(0, p99Ms), utilisation: perf.eventLoopUtilization(since).utilization }
+    },
+    restart: () => {
+      since = perf.eventLoopUtilization()
+      delays.reset()
+    },
+    stop: () => delays.disable(),
   }
 }

@@ -18,7 +18,7 @@ const settings: IntervalSettings = {
 }
 const noLoad = { loopDelayP99Ms: 0, loopUtilisation: 0, probeBacklog: 0 }
 const fullLoad = { loopDelayP99Ms: 250, loopUtilisation: 1, probeBacklog: 1 }
-const halfLoad = { ...noLoad, loopDelayP99Ms: 150 }
+const halfLoad = { ...noLoad, loopDelayP99Ms: 150, loopUtilisation: 0.3 }
 
 interface Reading {
   readonly heartbeats?: number
@@ -93,10 +93,43 @@ describe('suspicion', () => {
 
   it('freezes the baseline while answers are slow, and lets it move again afterwards', () => {
     let state = stateOf(30_000)
-    for (let step = 0; step < 1000; step++) state = adapt(state, inputOf({ rttMeanMs: 500 }), settings).state
+    for (let step = 0; step < 100; step++) state = adapt(state, inputOf({ rttMeanMs: 500 }), settings).state
     expect(state.rtt?.baselineMs).toBe(2)
     for (let step = 0; step < 20; step++) state = adapt(state, inputOf({ rttMeanMs: 2.5 }), settings).state
     expect(state.rtt?.baselineMs).toBeGreaterThan(2)
+  })
+
+  const pauses = fc.double({ min: 1000, max: 30_000, noNaN: true })
+  /** Slow answers, so many milliseconds apart; every so many heartbeats one fails, if any does. */
+  const afterSlowness = (times: number, elapsedMs: number, lastsMs: number, failsEach = Infinity) => {
+    let state = stateOf(30_000, { rtt: { shortMs: 100, baselineMs: 100 } })
+    for (let [beat, passedMs] = [1, 0]; passedMs < lastsMs; beat++, passedMs += elapsedMs) {
+      const failures = beat % failsEach === 0 ? 1 : 0
+      state = adapt(state, inputOf({ rttMeanMs: 100 * times, elapsedMs, failures }), settings).state
+    }
+    return adapt(state, inputOf({ rttMeanMs: 100 * times, elapsedMs }), quiet)
+  }
+  const times = fc.double({ min: 3, max: 10, noNaN: true })
+
+  it('takes no illness for a new normal: not one of less than 20 minutes, nor one with failures', () => {
+    fc.assert(
+      fc.property(times, pauses, (slower, elapsedMs) => {
+        expect(afterSlowness(slower, elapsedMs, 1_100_000).state.rtt?.baselineMs).toBeLessThan(105)
+        const eachTenMinutes = Math.max(1, Math.floor(600_000 / elapsedMs))
+        expect(afterSlowness(slower, elapsedMs, 7_200_000, eachTenMinutes).state.rtt?.baselineMs).toBeLessThan(105)
+      }),
+      { numRuns: 30 },
+    )
+  })
+
+  it('takes a level that lasts without a failure for the new normal, at most 20 minutes after the first 20', () => {
+    fc.assert(
+      fc.property(times, pauses, (slower, elapsedMs) => {
+        expect(afterSlowness(slower, elapsedMs, 1_100_000).suspicion).toBeGreaterThan(0.3)
+        expect(afterSlowness(slower, elapsedMs, 2_400_000).suspicion).toBeLessThanOrEqual(0.1)
+      }),
+      { numRuns: 30 },
+    )
   })
 
   it.each([NaN, Infinity, -1, undefined])('does not learn from a round trip of %s', (rttMeanMs) => {

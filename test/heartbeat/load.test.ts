@@ -20,9 +20,11 @@ describe('ramp', () => {
 describe('ownLoad', () => {
   it.each([
     [calm, 0],
-    [{ ...calm, loopDelayP99Ms: 50 }, 0],
-    [{ ...calm, loopDelayP99Ms: 150 }, 0.5],
-    [{ ...calm, loopDelayP99Ms: 250 }, 1],
+    [{ ...calm, loopDelayP99Ms: 50, loopUtilisation: 0.3 }, 0],
+    [{ ...calm, loopDelayP99Ms: 150, loopUtilisation: 0.3 }, 0.5],
+    [{ ...calm, loopDelayP99Ms: 250, loopUtilisation: 0.3 }, 1],
+    [{ ...calm, loopDelayP99Ms: 250, loopUtilisation: 0.2 }, 0.5],
+    [{ ...calm, loopDelayP99Ms: 2000, loopUtilisation: 0.1 }, 0],
     [{ ...calm, loopUtilisation: 0.825 }, 0.5],
     [{ ...calm, loopUtilisation: 1 }, 1],
     [{ ...calm, probeBacklog: 0.75 }, 0.5],

@@ -57,7 +57,7 @@ describe('judge', () => {
     missed       =           suspect     =           suspect     =           =           =           -           =           -           -           -
     gone         down        down        down        down        down        down        =           -           down        down        -           -
     unauthorized needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  -           needs_auth  -           -
-    inconclusive -           -           -           -           -           -           -           -           -           -           -           -
+    inconclusive =           =           =           =           =           =           =           =           =           =           -           -
     doubted      -           suspect     =           =           =           -           -           -           -           -           -           -
     halfDoubted  -           -           -           -           -           -           -           -           -           -           -           -
     trusted      -           =           =           =           =           -           -           -           -           -           -           -
@@ -143,6 +143,17 @@ describe('the way down', () => {
   ] as const)('%s starts the count again', (_, evidence, state) => {
     expect(all(evidence).state).toBe(state)
     expect(all([...evidence, missed]).state).toBe('down')
+  })
+
+  it('doubts after five heartbeats in a row that told nothing, until one tells something', () => {
+    const four = all([answered, ...Array.from({ length: 4 }, () => inconclusive)])
+    expect(four.state).toBe('healthy')
+    const five = judge(four, inconclusive, 99_000, limits)
+    expect([five.state, five.reason]).toEqual(['suspect', 'nobody knows: 5 heartbeats in a row told nothing'])
+    expect(judge(five, inconclusive, 100_000, limits)).toBe(five)
+    expect(judge(five, answered, 101_000, limits).state).toBe('healthy')
+    expect(judge(judge(five, missed, 101_000, limits), answered, 102_000, limits).state).toBe('healthy')
+    expect(all([gone, ...Array.from({ length: 9 }, () => inconclusive)]).state).toBe('down')
   })
 
   it.each([
@@ -429,7 +440,7 @@ describe('any history', () => {
           expect(after.reason.trim()).not.toBe('')
           expect(after.misses).toBeGreaterThanOrEqual(0)
           expect(after.goods).toBeLessThanOrEqual(limits.goodsToHealthy)
-          if (evidence.kind === 'inconclusive') expect(after).toBe(before)
+          if (evidence.kind === 'inconclusive') expect(['suspect', before.state]).toContain(after.state)
         })
       }),
     )

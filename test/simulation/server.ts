@@ -31,8 +31,8 @@ export class SimulatedServer {
   #isServing = false
   #hasFailed = false
   #pids = 1000
-  /** How often it crashed: what was asked before that is never answered. */
-  crashes = 0
+  /** How often it ended: what was asked before that is never answered. */
+  ends = 0
 
   constructor(options: ServerOptions) {
     this.#options = options
@@ -106,7 +106,7 @@ export class SimulatedServer {
       }
       this.look()
     })
-    void process.exited.then(() => onProcess('gone'))
+    void process.exited.then(() => this.#ended())
     return process
   }
 
@@ -139,9 +139,14 @@ export class SimulatedServer {
     onServing(isServing)
   }
 
+  #ended(): void {
+    this.ends += 1
+    this.#options.onProcess('gone')
+  }
+
   #begin({ kind }: Fault): void {
     if (kind === 'crash') {
-      this.crashes += 1
+      this.ends += 1
       this.#process?.end({ kind: 'signal', signal: 'SIGSEGV' })
     }
     if (kind === 'hang') this.#process?.hang()

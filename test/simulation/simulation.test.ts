@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { anyFaults, hourlyOutages } from './faults.ts'
+import { type Fault, type ServerPlan, anyFaults, hourlyOutages } from './faults.ts'
 import { figuresOf, mean } from './figures.ts'
 import { runWorld } from './world.ts'
 
@@ -32,6 +32,29 @@ describe('simulated worlds', () => {
     expect(await timeline(8)).not.toBe(first)
   })
 
+  it('take a server that is slower for good for healthy again, and one that is slow for a while for ill', async () => {
+    const minute = 60_000
+    const slow = (forMs: number): Fault => ({
+      kind: 'slow',
+      atMs: 10 * minute,
+      untilMs: 10 * minute + forMs,
+      factor: 4,
+      plusMs: 0,
+    })
+    const servers = [15, 120].map((minutes): ServerPlan => {
+      return { name: `for ${minutes} min`, kind: 'url', rttMs: 100, bootMs: 0, faults: [slow(minutes * minute)] }
+    })
+    const lines: string[] = []
+    const plan = { durationMs: 120 * minute, servers, own: [] }
+    const { violations } = await runWorld({ seed: 1, plan, policy: 'adaptive', tell: (line) => lines.push(line) })
+    const changes = (name: string) => lines.filter((line) => line.includes(`  ${name} `)).map(changeOf)
+    expect(violations).toEqual([])
+    const ill = ['starting → healthy', 'healthy → suspect', 'suspect → healthy']
+    expect([changes('for 15 min'), changes('for 120 min')]).toEqual([ill, ill])
+    const wellAgain = lines.findLast((line) => line.includes('for 120 min')) ?? ''
+    expect(wellAgain).toMatch(/^0:[345]/)
+  })
+
   it('of a calm fleet find each outage soon, with few probes: 50 servers, 2 h', { timeout: 120_000 }, async () => {
     const report = await runWorld({ seed: 1, plan: hourlyOutages(1, 50, 2, 0.5), policy: 'adaptive' })
     const { detectionSeconds, falseAlarms, probesPerSecond } = figuresOf([report])
@@ -42,3 +65,8 @@ describe('simulated worlds', () => {
     expect(probesPerSecond).toBeLessThanOrEqual(2.5)
   })
 })
+
+/** The states in a line of a timeline. */
+function changeOf(line: string): string {
+  return /\w+ → \w+/.exec(line)?.[0] ?? line
+}

@@ -86,7 +86,7 @@ export class UrlProber implements Prober {
   #reply(method: string, endsMs: number): Promise<{ readonly outcome: Outcome; readonly reason: string }> {
     const { server, time } = this.#options
     const reply = server.reply()
-    const { crashes } = server
+    const { ends } = server
     return new Promise((resolve) => {
       const timer = time.after(endsMs - time.now(), () => {
         resolve({ outcome: 'timeout', reason: `no answer to ${method} in time` })
@@ -95,7 +95,7 @@ export class UrlProber implements Prober {
       if (reply.kind === 'nothing' || time.now() + afterMs > endsMs) return
       time.at(time.now() + afterMs, () => {
         timer.cancel()
-        if (server.crashes === crashes) resolve(resultOf(reply, method))
+        if (server.ends === ends) resolve(resultOf(reply, method))
         else resolve({ outcome: 'reset', reason: 'connection reset' })
       })
     })

@@ -177,7 +177,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => {
       upstream.start()
-      memory.start()
+      memory.follow()
       sessionBeats.start()
     },
     isDraining: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
@@ -187,6 +187,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       const isAnother = next.supervision.restart !== supervision.restart
       supervision = next.supervision
       if (isAnother) upstream.wakeResident()
+      memory.follow()
     },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
@@ -246,7 +247,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     start: () => {
       if (launched) launched.supervisor.start()
       else heartbeat.start()
-      launched?.memory.start()
+      launched?.memory.follow()
       sessionBeats.start()
     },
     isDraining: () => launched?.isDraining() ?? false,
@@ -256,6 +257,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       const isAnother = next.supervision.restart !== supervision.restart
       supervision = next.supervision
       if (isAnother) launched?.supervisor.wake()
+      launched?.memory.follow()
     },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {

@@ -33,14 +33,16 @@ export class MemoryWatch {
   readonly #options: MemoryWatchOptions
   readonly #life = new AbortController()
   readonly #retiring = new Set<number>()
+  #isLooking = false
   #excesses: ReadonlyMap<number, number> = new Map()
 
   constructor(options: MemoryWatchOptions) {
     this.#options = options
   }
 
-  start(): void {
-    void this.#watch()
+  /** Looks from now on, as long as there is a limit; to be told again when there may be another. */
+  follow(): void {
+    if (!this.#isLooking) void this.#watch()
   }
 
   stop(): void {
@@ -48,11 +50,15 @@ export class MemoryWatch {
   }
 
   async #watch(): Promise<void> {
+    const { clock, lookMs, limitBytes } = this.#options
     const { signal } = this.#life
-    while (!signal.aborted) {
-      await sleep(this.#options.clock, this.#options.lookMs, signal)
-      if (!signal.aborted && this.#options.limitBytes() !== Infinity) this.#look()
+    const isWanted = () => !signal.aborted && limitBytes() !== Infinity
+    this.#isLooking = true
+    while (isWanted()) {
+      await sleep(clock, lookMs, signal)
+      if (isWanted()) this.#look()
     }
+    this.#isLooking = false
   }
 
   #look(): void {

@@ -151,8 +151,8 @@ export class Heartbeat {
   /** Whether sessions hang that our own probe, in a session of its own, says nothing about. */
   #sessionsHang = false
   #isFirst = true
-  /** Checks that are not over. */
-  #underWay = 0
+  /** When its last process ended that nobody ended. */
+  #endedMs = Number.NEGATIVE_INFINITY
   /** Reports of the heartbeat under way, told when it is known when the next one comes. */
   #untold: (() => void)[] | undefined
   /** Maintenance: until when, as wall time, and what ends it. */
@@ -294,11 +294,9 @@ export class Heartbeat {
       this.#weigh({ kind: 'gone', reason })
       this.#adaptAtOnce()
     }
-    // A heartbeat that the process leaves unanswered ends by this, and is not to be counted twice.
-    if (others > 0 || this.#underWay === 0) {
-      const startedAtWallMs = this.#options.clock.wallTime()
-      this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
-    }
+    const { clock } = this.#options
+    if (others === 0) this.#endedMs = clock.now()
+    this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, clock.wallTime(), 0)
     if (others > 0) this.probeNow()
   }
 
@@ -479,12 +477,12 @@ export class Heartbeat {
   /** Reports one check when it is over, and weighs it when it is the only one. */
   async #follow(run: ProbeRun, beat: Beat): Promise<void> {
     const { signal } = this.#life
-    this.#underWay += 1
     const judged = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
     const result = { ...judged, reason: this.#shown(judged.reason) }
-    this.#underWay -= 1
     if (signal.aborted) return
     beat.settled.push(result)
+    // The end of the process was a heartbeat of its own: what that left unanswered is not to be counted twice.
+    if (!isAnswered(result.outcome) && this.#endedMs >= beat.startedMs) return
     const traceId = this.#finish(result, beat)
     // A check that ran into its time-out was weighed then; what still changes something is a sign of life.
     if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat, traceId)

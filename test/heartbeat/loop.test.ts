@@ -669,7 +669,7 @@ describe('a process of ours', () => {
     heartbeat.processGone('process 42 was killed by SIGKILL', 0)
     expect(changes).toEqual([`${t0 + 11_450} down`])
     await advance(500)
-    expect(beats).toEqual([`${t0 + 11_500} ping exited`])
+    expect(beats).toEqual([`${t0 + 11_450} process exited`])
     expect(changes).toHaveLength(1)
   })
 

@@ -25,6 +25,8 @@ export interface SpawnOptions<Ready> {
   readonly env?: Readonly<Record<string, string>>
   /** Called with every whole line of output until it returns something. */
   readonly ready: (line: string) => Ready | undefined
+  /** Called with every whole line of output. */
+  readonly onLine?: (line: string) => void
   readonly startDeadlineMs?: number
   readonly termGraceMs?: number
 }
@@ -33,7 +35,7 @@ const outputKept = 64 * 1024
 
 /** Starts a node process and waits until one of its lines says that it is ready; fails with its output otherwise. */
 export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise<RunningProcess<Ready>> {
-  const { args, env = {}, ready, startDeadlineMs = 20_000, termGraceMs = 20_000 } = options
+  const { args, env = {}, ready, onLine: hear, startDeadlineMs = 20_000, termGraceMs = 20_000 } = options
   const child = spawn(process.execPath, args, {
     cwd: repoRoot,
     env: { ...process.env, ...env },
@@ -55,6 +57,7 @@ export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise
     const fail = (why: string) => reject(new Error(`node ${args.join(' ')}: ${why}; its output:\n${output}`))
     const deadline = setTimeout(() => fail(`not ready after ${startDeadlineMs} ms`), startDeadlineMs)
     const onLine = (line: string) => {
+      hear?.(line)
       const value = ready(line)
       if (value === undefined) return
       clearTimeout(deadline)

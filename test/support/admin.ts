@@ -34,7 +34,11 @@ export async function metricValues(
   name: string,
   labels: Labels = {},
 ): Promise<number[]> {
-  const text = await (await fetch(`${adminUrl}/metrics`)).text()
+  return seriesValues(await (await fetch(`${adminUrl}/metrics`)).text(), name, labels)
+}
+
+/** The same out of the text of `/metrics`. */
+export function seriesValues(text: string, name: string, labels: Labels = {}): number[] {
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
   return text
     .split('\n')

@@ -24,6 +24,8 @@ export interface VitalsOptions {
   readonly env?: Readonly<Record<string, string>>
   /** More arguments after `serve --config FILE`; without `config` they follow `serve` alone. */
   readonly args?: readonly string[]
+  /** Hears each line of its log. */
+  readonly onLine?: (line: string) => void
 }
 
 interface Addresses {
@@ -32,14 +34,14 @@ interface Addresses {
 }
 
 /** Starts the real program with the given configuration and waits until both of its listeners are bound. */
-export async function startVitals({ config, env = {}, args = [] }: VitalsOptions): Promise<RunningVitals> {
-  if (!config) return started(['serve', ...args], env)
+export async function startVitals({ config, env = {}, args = [], onLine }: VitalsOptions): Promise<RunningVitals> {
+  if (!config) return started(['serve', ...args], env, onLine)
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-test-'))
   const file = join(directory, 'config.yaml')
   await writeFile(file, stringify({ listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', ...config }))
   const removeDirectory = () => rm(directory, { recursive: true, force: true })
   try {
-    const running = await started(['serve', '--config', file, ...args], env)
+    const running = await started(['serve', '--config', file, ...args], env, onLine)
     const stop = async () => {
       await running.stop()
       await removeDirectory()
@@ -59,12 +61,17 @@ export async function runVitals(
   return started(args, env)
 }
 
-async function started(args: readonly string[], env: Readonly<Record<string, string>>): Promise<RunningVitals> {
+async function started(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  onLine: (line: string) => void = () => undefined,
+): Promise<RunningVitals> {
   try {
     const running = await startProcess({
       args: ['src/cli/main.ts', ...args],
       env: { PATH: ownNodeFirst(), ...env },
       ready: addressCollector(),
+      onLine,
     })
     return withAddresses(running)
   } catch (error) {

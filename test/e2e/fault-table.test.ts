@@ -1,0 +1,43 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Measured, faultTable, rows } from './fault-table.ts'
+
+let table: Awaited<ReturnType<typeof faultTable>>
+let directory: string
+const runs = new Map<string, Promise<Measured>>()
+
+/** All rows at once: most of the time each of them waits. */
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-faults-'))
+  table = await faultTable(directory)
+  for (const row of rows) {
+    const run = table.run(row)
+    run.catch(() => undefined) // Its own test tells.
+    runs.set(row.name, run)
+  }
+}, 60_000)
+afterAll(async () => {
+  await table.stop()
+  await rm(directory, { recursive: true })
+}, 60_000)
+
+/** Any machine is faster than that. */
+const slowestSeconds = 60
+
+describe('the fault table', () => {
+  it.each(rows)('$name', { timeout: 120_000 }, async ({ name, action, reason, never = [] }) => {
+    const measured = await runs.get(name)
+    expect(measured).toBeDefined()
+    if (!measured) return
+    const { detectedSeconds, restarts, reasons, told } = measured
+    expect(
+      reasons.some((why) => reason.test(why)),
+      `${String(reason)}: ${reasons.join('; ')}`,
+    ).toBe(true)
+    expect(restarts, 'mcp_upstream_restarts_total').toEqual(action === 'none' ? [] : [[action, 1]])
+    expect(detectedSeconds).toBeLessThan(slowestSeconds)
+    for (const state of never) expect(told).not.toContain(state)
+  })
+})

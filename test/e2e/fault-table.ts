@@ -1,0 +1,541 @@
+/**
+ * The faults that servers have, what mcp-vitals concludes from each and what it does: real processes and connections,
+ * every transport and era where the fault exists. `node test/e2e/fault-table.ts` measures them and prints the table of
+ * the README; fault-table.test.ts asserts it.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer as createTlsServer } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DebugReport, DebugUpstream } from '../../src/admin/debug.ts'
+import type { Outcome } from '../../src/heartbeat/classify.ts'
+import type { State } from '../../src/heartbeat/verdict.ts'
+import { type RestartReason, restartReasons } from '../../src/upstreams/upstream.ts'
+import { jsonLine, listeningUrl, repoRoot, startProcess } from '../peers/spawn.ts'
+import { debugReport, seriesValues } from '../support/admin.ts'
+import { certificateAuthority, hasOpenssl } from '../support/certificates.ts'
+import { eventually } from '../support/eventually.ts'
+import { halfOpenable } from '../support/half-open.ts'
+import { listenOn, stopped } from '../support/mcp-server.ts'
+import { type Ailment, type Patient, patientServer } from '../support/patient.ts'
+import { freePort, groupMembers } from '../support/processes.ts'
+import { type RunningVitals, startVitals } from '../support/vitals.ts'
+
+type Transport = 'stdio' | 'http' | 'sse'
+type Era = 'legacy' | 'modern'
+
+/** Where a server is: `stdio` and `launched` are processes of ours, `url` is somebody else's. */
+interface Place {
+  readonly where: 'stdio' | 'launched' | 'url'
+  readonly transport: Transport
+  readonly era: Era
+}
+
+const stdio = (era: Era): Place => ({ where: 'stdio', transport: 'stdio', era })
+const launched = (transport: 'http' | 'sse', era: Era): Place => ({ where: 'launched', transport, era })
+const url = (transport: 'http' | 'sse', era: Era): Place => ({ where: 'url', transport, era })
+
+const ourProcesses = [
+  stdio('legacy'),
+  stdio('modern'),
+  launched('http', 'legacy'),
+  launched('http', 'modern'),
+  launched('sse', 'legacy'),
+]
+const urls = [url('http', 'legacy'), url('http', 'modern'), url('sse', 'legacy')]
+
+/** A server that was set up for one row. */
+interface Subject {
+  /** Its entry in `mcpServers`. */
+  readonly entry: object
+  /** Makes it ill, once it is healthy; absent where it is from the start. */
+  readonly inject?: (pid: number | undefined) => void | Promise<void>
+  /** What else must hold in the end. */
+  readonly aftermath?: () => unknown
+}
+
+interface Fault {
+  /** For the README. */
+  readonly fault: string
+  readonly places: readonly Place[]
+  readonly subject: (place: Place, kit: Kit) => Promise<Subject>
+  /** The state that the log must tell of after the fault. */
+  readonly verdict: State
+  readonly reason: RegExp
+  readonly outcome: Outcome
+  readonly action: RestartReason | 'none'
+  /** Where it is in the end. */
+  readonly finally: State
+  /** States that must not be told of. */
+  readonly never?: readonly State[]
+}
+
+export type Row = Fault & { readonly name: string; readonly place: Place }
+
+/** What came of one row. */
+export interface Measured {
+  readonly detectedSeconds: number
+  readonly verdict: State
+  /** Why, as the log and the failures in `/debug/heartbeat` say. */
+  readonly reasons: readonly string[]
+  readonly restarts: readonly (readonly [reason: string, count: number])[]
+  /** The states that the log told of since the fault. */
+  readonly told: readonly string[]
+}
+
+const node = process.execPath
+const patientScript = 'test/peers/patient.ts'
+
+function processEntry({ where, transport, era }: Place, kit: Kit, ill: string, env: Readonly<Record<string, string>>) {
+  const command = { command: node, args: [patientScript, transport, era, ill], cwd: repoRoot }
+  if (where === 'stdio') return { ...command, env }
+  const port = kit.ports.pop()
+  const path = transport === 'sse' ? 'sse' : 'mcp'
+  const launch = { ...command, env: { ...env, PORT: String(port) } }
+  return { url: `http://127.0.0.1:${port}/${path}`, launch }
+}
+
+function signalled(signal: NodeJS.Signals, ill = 'none', env: Readonly<Record<string, string>> = {}) {
+  return async (place: Place, kit: Kit): Promise<Subject> => ({
+    entry: processEntry(place, kit, ill, env),
+    inject: (pid) => void process.kill(pid ?? Number.NaN, signal),
+  })
+}
+
+/** A server of our own process that falls ill. */
+function ailing(ailment: Ailment) {
+  return async ({ transport, era }: Place, kit: Kit): Promise<Subject> => {
+    const patient = healthy(era)
+    const { origin, stop } = await patientServer(patient)
+    kit.stops.push(stop)
+    return {
+      entry: { url: origin + pathOf(transport) },
+      inject: () => {
+        patient.ailment = ailment
+      },
+    }
+  }
+}
+
+function healthy(era: Era, ping: Patient['ping'] = 'answered'): Patient {
+  return { era, ping, tools: () => ['read'], ailment: undefined }
+}
+
+const pathOf = (transport: Transport) => (transport === 'sse' ? '/sse' : '/mcp')
+
+function withPing(ping: Patient['ping']) {
+  return async (place: Place, kit: Kit): Promise<Subject> => {
+    if (place.where === 'stdio') return { entry: processEntry(place, kit, 'none', { PING: ping }) }
+    const { origin, stop } = await patientServer(healthy(place.era, ping))
+    kit.stops.push(stop)
+    return { entry: { url: origin + pathOf(place.transport) } }
+  }
+}
+
+const down = { verdict: 'down', finally: 'down', action: 'none' } as const
+const restarted = { verdict: 'down', finally: 'healthy' } as const
+const legacyOnly = [stdio('legacy'), url('http', 'legacy'), url('sse', 'legacy')]
+
+/** In the order of the README. */
+const faults: readonly Fault[] = [
+  {
+    ...restarted,
+    fault: 'crash (SIGKILL)',
+    places: ourProcesses,
+    subject: signalled('SIGKILL'),
+    reason: /SIGKILL/,
+    outcome: 'exited',
+    action: 'signal',
+  },
+  {
+    ...restarted,
+    fault: 'exit with code 0',
+    places: ourProcesses,
+    subject: signalled('SIGUSR2', 'exit'),
+    reason: /exited with code 0/,
+    outcome: 'exited',
+    action: 'exit',
+  },
+  {
+    fault: 'command not found (exit 127)',
+    places: [stdio('legacy'), launched('http', 'legacy')],
+    subject: async ({ where }, kit) => {
+      const command = { command: 'sh', args: ['-c', 'exit 127'] }
+      return {
+        entry: where === 'stdio' ? command : { url: `http://127.0.0.1:${kit.ports.pop()}/mcp`, launch: command },
+      }
+    },
+    verdict: 'crash_loop',
+    finally: 'crash_loop',
+    reason: /127/,
+    outcome: 'exited',
+    action: 'none',
+  },
+  {
+    ...restarted,
+    fault: 'its child outlives it',
+    places: [stdio('legacy'), launched('http', 'modern')],
+    subject: async (place, kit) => {
+      let group = 0
+      return {
+        entry: processEntry(place, kit, 'none', { GRANDCHILD: '1' }),
+        inject: async (pid = 0) => {
+          group = pid
+          await eventually(() => groupMembers(group).length === 2, { what: 'there is a grandchild' })
+          process.kill(pid, 'SIGKILL')
+        },
+        aftermath: () => eventually(() => groupMembers(group).length === 0, { what: 'the grandchild has gone too' }),
+      }
+    },
+    reason: /SIGKILL/,
+    outcome: 'exited',
+    action: 'signal',
+  },
+  {
+    fault: 'killed, and a tool is gone after the restart',
+    places: [stdio('legacy'), stdio('modern'), launched('http', 'legacy'), launched('sse', 'legacy')],
+    subject: async (place, kit) => {
+      const file = join(kit.directory, `tools-${kit.ports.length}-${place.transport}-${place.era}`)
+      await writeFile(file, '')
+      return {
+        entry: processEntry(place, kit, 'none', { TOOLS_FILE: file }),
+        inject: async (pid) => {
+          await rm(file)
+          process.kill(pid ?? Number.NaN, 'SIGKILL')
+        },
+      }
+    },
+    verdict: 'degraded',
+    finally: 'degraded',
+    reason: /write/,
+    outcome: 'exited',
+    action: 'signal',
+  },
+  {
+    ...down,
+    fault: 'stopped (SIGSTOP)',
+    places: urls,
+    subject: async ({ transport, era }, kit) => {
+      const args = [patientScript, transport, era]
+      const peer = await startProcess({ args, env: { PORT: '0' }, ready: listeningUrl, termGraceMs: 1000 })
+      kit.stops.push(async () => {
+        process.kill(peer.pid, 'SIGKILL')
+        await peer.exited
+      })
+      return { entry: { url: peer.ready }, inject: () => void process.kill(peer.pid, 'SIGSTOP') }
+    },
+    reason: /no answer within/,
+    outcome: 'timeout',
+  },
+  {
+    ...down,
+    fault: 'accepts, never answers',
+    places: urls,
+    subject: ailing('silent'),
+    reason: /no answer within/,
+    outcome: 'timeout',
+  },
+  {
+    ...down,
+    fault: 'half-open TCP',
+    places: urls,
+    subject: async ({ transport, era }, kit) => {
+      const { origin, stop } = await patientServer(healthy(era))
+      const way = await halfOpenable(new URL(origin))
+      kit.stops.push(stop, way.stop)
+      return { entry: { url: way.origin + pathOf(transport) }, inject: way.cut }
+    },
+    reason: /no answer within/,
+    outcome: 'timeout',
+  },
+  {
+    fault: 'answers once after 4 s',
+    places: [stdio('legacy'), stdio('modern'), ...urls],
+    subject: async (place, kit) =>
+      place.where === 'stdio' ? signalled('SIGUSR2', 'late')(place, kit) : ailing('late')(place, kit),
+    verdict: 'healthy',
+    finally: 'healthy',
+    never: ['down'],
+    reason: /./,
+    outcome: 'late',
+    action: 'none',
+  },
+  {
+    ...down,
+    fault: 'answers 500',
+    places: urls,
+    subject: ailing('http_error'),
+    reason: /500/,
+    outcome: 'http_error',
+  },
+  {
+    ...down,
+    fault: 'answers garbage',
+    places: [url('http', 'legacy'), url('http', 'modern')],
+    subject: ailing('garbage'),
+    reason: /no answer to the request/,
+    outcome: 'invalid',
+  },
+  {
+    ...down,
+    fault: 'garbage on its event stream',
+    places: [url('sse', 'legacy')],
+    subject: ailing('garbage'),
+    reason: /no answer within/,
+    outcome: 'timeout',
+  },
+  {
+    ...down,
+    fault: 'name does not resolve',
+    places: [url('http', 'legacy'), url('sse', 'legacy')],
+    subject: async ({ transport }) => ({ entry: { url: `http://nowhere.invalid${pathOf(transport)}` } }),
+    reason: /ENOTFOUND|EAI_AGAIN/,
+    outcome: 'refused',
+  },
+  {
+    ...down,
+    fault: 'certificate expired',
+    places: hasOpenssl() ? [url('http', 'legacy'), url('sse', 'legacy')] : [],
+    subject: async ({ transport }, kit) => {
+      const authority = certificateAuthority()
+      const server = createTlsServer(authority.issue('DNS:localhost', { isExpired: true }))
+      const port = await listenOn(server)
+      const file = join(kit.directory, `ca-${transport}.pem`)
+      await writeFile(file, authority.ca)
+      kit.stops.push(
+        async () => authority.close(),
+        () => stopped(server),
+      )
+      return { entry: { url: `https://localhost:${port}${pathOf(transport)}`, tls: { ca_file: file } } }
+    },
+    reason: /expired/,
+    outcome: 'refused',
+  },
+  {
+    fault: 'answers 401',
+    places: urls,
+    subject: ailing('unauthorized'),
+    verdict: 'needs_auth',
+    finally: 'needs_auth',
+    never: ['down'],
+    reason: /401/,
+    outcome: 'unauthorized',
+    action: 'none',
+  },
+  {
+    fault: '`ping` unsupported',
+    places: legacyOnly,
+    subject: withPing('unsupported'),
+    verdict: 'healthy',
+    finally: 'healthy',
+    never: ['down'],
+    reason: /./,
+    outcome: 'unsupported',
+    action: 'none',
+  },
+  {
+    fault: '`ping` never answered',
+    places: legacyOnly,
+    subject: withPing('silent'),
+    verdict: 'healthy',
+    finally: 'healthy',
+    never: ['down'],
+    reason: /./,
+    outcome: 'ok',
+    action: 'none',
+  },
+]
+
+export const rows: readonly Row[] = faults.flatMap((fault) =>
+  fault.places.map((place) => ({ ...fault, place, name: nameOf(fault, place) })),
+)
+
+function nameOf({ fault }: Fault, { where, transport, era }: Place): string {
+  const words = [fault.replaceAll(/[^a-z0-9]+/gi, '-'), where, transport, era]
+  return words.join('-').slice(0, 63).replace(/^-/, '')
+}
+
+/** What subjects are made with, and what ends them. */
+interface Kit {
+  readonly directory: string
+  readonly ports: number[]
+  readonly stops: (() => Promise<unknown>)[]
+}
+
+interface Change {
+  readonly upstream: string
+  readonly state: string
+  readonly reason: string
+  readonly atMs: number
+}
+
+/** Short intervals, so that the table does not take minutes. */
+export const intervals = { min_interval_seconds: 1, max_interval_seconds: 2 } as const
+
+/** Starts mcp-vitals in front of the servers of all rows; `directory` is an empty folder. */
+export async function faultTable(directory: string) {
+  const ports = await Promise.all(rows.map(() => freePort()))
+  const kit: Kit = { directory, ports: [...new Set(ports)], stops: [] }
+  const changes: Change[] = []
+  const subjects = new Map<string, Subject>()
+  for (const row of rows) subjects.set(row.name, await row.subject(row.place, kit))
+  const startedMs = Date.now()
+  // Servers that never answer take up places for probes: those of our processes wait elsewhere.
+  const [processes, others] = await Promise.all(
+    [true, false].map((ours) =>
+      startVitals({
+        config: {
+          heartbeat: { heartbeat_interval_seconds: 1, adaptive_heartbeat: intervals },
+          mcpServers: Object.fromEntries(
+            rows.flatMap(({ name, place }) =>
+              (place.where !== 'url') === ours ? [[name, subjects.get(name)?.entry]] : [],
+            ),
+          ),
+        },
+        onLine: (line) => changes.push(...changeOf(line)),
+      }),
+    ),
+  )
+  if (!processes || !others) throw new Error('both were started')
+  const [ofProcesses, ofOthers] = [watch(processes), watch(others)]
+  const stop = async () => {
+    await Promise.all([ofProcesses.stop(), ofOthers.stop()])
+    await Promise.all([processes.stop(), others.stop()])
+    for (const one of kit.stops.toReversed()) await one()
+  }
+  const run = (row: Row): Promise<Measured> => {
+    const subject = subjects.get(row.name)
+    if (!subject) throw new Error(`there is no ${row.name}`)
+    return measure(row, { subject, seen: row.place.where === 'url' ? ofOthers : ofProcesses, changes, startedMs })
+  }
+  return { run, stop }
+}
+
+function changeOf(line: string): Change[] {
+  const entry = jsonLine(line)
+  if (entry?.msg !== 'upstream state changed') return []
+  const { upstream, state, reason, ts } = entry
+  return [{ upstream: String(upstream), state: String(state), reason: String(reason), atMs: Date.parse(String(ts)) }]
+}
+
+/** What the admin pages said last: one reader for all rows, so that the watching is no load of its own. */
+interface Seen {
+  readonly debug: () => DebugReport | undefined
+  readonly metrics: () => string
+  readonly stop: () => Promise<void>
+}
+
+const lookMs = 500
+
+function watch(vitals: RunningVitals): Seen {
+  let debug: DebugReport | undefined
+  let metrics = ''
+  const over = new AbortController()
+  const looking = (async () => {
+    while (!over.signal.aborted) {
+      debug = await debugReport(vitals)
+      metrics = await (await fetch(`${vitals.adminUrl}/metrics`)).text()
+      await sleep(lookMs)
+    }
+  })()
+  const stop = () => {
+    over.abort()
+    return looking
+  }
+  return { debug: () => debug, metrics: () => metrics, stop }
+}
+
+interface Bench {
+  readonly subject: Subject
+  readonly seen: Seen
+  readonly changes: readonly Change[]
+  readonly startedMs: number
+}
+
+/** A probe's time-out is then well below the four seconds of a late answer. */
+const settledTimeoutMs = 3500
+/** The next heartbeat, its answer, and a look at the metrics. */
+const lateSeenMs = 8000
+
+async function measure(row: Row, { subject, seen, changes, startedMs }: Bench): Promise<Measured> {
+  const { name, verdict, outcome } = row
+  let injectedMs = startedMs
+  const told = () => changes.filter((change) => change.upstream === name && change.atMs >= injectedMs)
+  const comes = async <T>(what: string, check: () => T | undefined | false): Promise<T> => {
+    const described = () => `${name} ${what}; it was told: ${JSON.stringify(told())}`
+    return eventually(check, { timeoutMs: 60_000, what: 'as below' }).catch((error: unknown) => {
+      throw new Error(described(), { cause: error })
+    })
+  }
+  const sum = (metric: string, labels: Readonly<Record<string, string>>) =>
+    seriesValues(seen.metrics(), metric, { upstream: name, ...labels }).reduce((total, value) => total + value, 0)
+  const counted = () => sum('mcp_heartbeats_total', { outcome })
+  let countedBefore = 0
+  const isTold = () => told().find((change) => change.state === verdict)
+  if (subject.inject) {
+    // While we are overloaded ourselves, time-outs are longer and nothing is late: then it has to be late again.
+    for (let isDone = false; !isDone;) {
+      const before = await comes('should be healthy', () => isSettled(seen.debug()?.upstreams[name]))
+      countedBefore = counted()
+      injectedMs = Date.now()
+      await subject.inject(before.process?.pid ?? undefined)
+      if (outcome === 'late') await sleep(lateSeenMs)
+      isDone = outcome !== 'late' || isTold() !== undefined
+    }
+  }
+  const found = await comes(`should be ${verdict}`, isTold)
+  await comes(`should have heartbeats that are ${outcome}`, () => counted() > countedBefore)
+  // Whether a probe or the process's end is noticed first is chance; what the failure is called is not.
+  const failures = seen.debug()?.upstreams[name]?.failures ?? []
+  const reasons = [found.reason, ...failures.flatMap((one) => (one.outcome === outcome ? [one.reason] : []))]
+  await comes(`should be ${row.finally} in the end`, () => sum('mcp_upstream_state', { state: row.finally }) === 1)
+  await subject.aftermath?.()
+  const restarts = restartReasons.map((why) => [why, sum('mcp_upstream_restarts_total', { reason: why })] as const)
+  return {
+    detectedSeconds: (found.atMs - injectedMs) / 1000,
+    verdict,
+    reasons,
+    restarts: restarts.filter(([, count]) => count > 0),
+    told: told().map(({ state }) => state),
+  }
+}
+
+function isSettled(upstream: DebugUpstream | undefined): DebugUpstream | false {
+  if (upstream?.state !== 'healthy' || upstream.tools === null) return false
+  return upstream.heartbeats.total >= 3 && upstream.timeout_ms < settledTimeoutMs && upstream
+}
+
+/** The README's table: a line for each fault and conclusion, with the longest time that it took anywhere. */
+function markdown(results: readonly { readonly row: Row; readonly measured: Measured }[]): string {
+  const lines = Map.groupBy(results, ({ row: { fault } }) => fault)
+  const table = [...lines].map(([fault, all]) => {
+    const [first] = all
+    const seconds = Math.max(...all.map(({ measured }) => measured.detectedSeconds))
+    const detected = first?.row.verdict === 'healthy' ? 'never down' : `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`
+    const places = new Set(all.map(({ row }) => placeText(row.place)))
+    const action = first?.row.action === 'none' ? 'none' : `restart (\`${first?.row.action}\`)`
+    return [fault, [...places].join(', '), `\`${first?.row.verdict}\``, `\`${first?.row.outcome}\``, detected, action]
+  })
+  const header = ['fault', 'servers', 'verdict', 'outcome', 'detected after', 'action']
+  return [header, header.map(() => '---'), ...table].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
+function placeText({ where, transport, era }: Place): string {
+  const revision = era === 'modern' ? ' 2026-07-28' : ''
+  return `${transport}${revision}${where === 'launched' ? ' (launched)' : ''}`
+}
+
+async function main(): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-faults-'))
+  const table = await faultTable(directory)
+  try {
+    const results = await Promise.all(rows.map(async (row) => ({ row, measured: await table.run(row) })))
+    console.log(markdown(results))
+  } finally {
+    await table.stop()
+    await rm(directory, { recursive: true })
+  }
+}
+
+if (import.meta.main) await main()

@@ -4,7 +4,7 @@ import { figuresOf, mean } from './figures.ts'
 import { runWorld } from './world.ts'
 
 /** As many worlds as a minute has room for: a busy machine gets fewer, `npm run simulate` as many as you like. */
-const [fewest, most, budgetMs] = [20, 1000, 60_000]
+const [fewest, most, budgetMs] = [20, 150, 60_000]
 
 describe('simulated worlds', () => {
   it(

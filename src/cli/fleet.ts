@@ -20,7 +20,7 @@ export interface FleetOptions {
   /** Resolves when no request to this upstream is under way any more, or when it has been waited for long enough. */
   readonly drained: (name: string) => Promise<void>
   /** An upstream stops for good: its sessions go, and whatever else is kept under its name. */
-  readonly onLeaving: (name: string) => void
+  readonly onLeaving: (upstream: LiveUpstream) => void
   /** A new one has taken the place of one that had been started. */
   readonly onReplaced: (upstream: LiveUpstream) => void
 }
@@ -90,7 +90,7 @@ export class Fleet {
     this.#leaving.add(name)
     try {
       await this.#options.drained(name)
-      this.#options.onLeaving(name)
+      this.#options.onLeaving(upstream)
       await upstream.stop()
     } finally {
       this.#leaving.delete(name)

@@ -233,8 +233,8 @@ export async function serve(options: ServeOptions): Promise<Running> {
     {
       create: (upstream) => monitor(monitorDeps, upstream),
       drained: (name) => drained(clock, () => inFlight.get(name) ?? 0),
-      onLeaving: (name) => {
-        bridge.forget(name)
+      onLeaving: ({ name, access }) => {
+        bridge.forget(name, access)
         directory.endAll(name, 'removed')
       },
       onReplaced: (upstream) => {

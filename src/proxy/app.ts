@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import type { Access, Monitored } from '../heartbeat/monitored.ts'
 import { resourceMetadataPath } from '../wire/resource-metadata.ts'
-import type { Bridge } from './bridge.ts'
+import { type Bridge, leaving } from './bridge.ts'
 import type { DataContext, Exchange } from './exchange.ts'
 import { type ForwardDeps, forward } from './forward.ts'
 import type { SseForwarder } from './forward-sse.ts'
@@ -47,8 +47,7 @@ export function dataApp(options: DataAppOptions): RequestListener {
     const name = c.req.param('upstream') ?? ''
     const upstream = upstreams().get(name)
     if (!upstream) return refuse(c, unknownUpstream(name), { details: { upstreams: [...upstreams().keys()] } })
-    if (isLeaving(name))
-      return refuse(c, new KnownError('shutting_down', `"${name}" is being restarted, replaced or removed`))
+    if (isLeaving(name)) return refuse(c, leaving(name))
     const { incoming, outgoing } = c.env
     const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
     return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT

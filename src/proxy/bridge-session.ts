@@ -110,7 +110,8 @@ export class BridgeSession implements GuestListener {
   #isOpened = false
   /** The client has said that its opening exchange is over. */
   #isInitialized = false
-  #over = false
+  /** What whoever still waits for something is told, once the session has ended. */
+  #ended: KnownError | undefined
 
   constructor(options: BridgeSessionOptions) {
     this.#options = options
@@ -132,8 +133,17 @@ export class BridgeSession implements GuestListener {
 
   /** Connects to the server; rejects when that fails or the session ends meanwhile. */
   async open(headers: HeadersFor): Promise<void> {
-    await this.#link.open(headers)
+    await this.#whileItLasts(this.#link.open(headers))
     this.#isLinked = true
+  }
+
+  /** The end of the session closes its link, and what fails by that failed because of the end. */
+  async #whileItLasts(work: Promise<void>): Promise<void> {
+    try {
+      await work
+    } catch (error) {
+      throw this.#ended ?? error
+    }
   }
 
   /** Sends a request to the server; its answer ends the exchange, whenever it comes. */
@@ -174,7 +184,7 @@ export class BridgeSession implements GuestListener {
     this.#open.queue(waiting)
     this.#pend(1)
     if (this.#session) this.#session.messages += 1
-    if (this.#over) return this.#fail(waiting, new KnownError('session_not_found', 'the session ended'))
+    if (this.#ended) return this.#fail(waiting, this.#ended)
     reply.onGone(() => this.#clientGone(waiting))
     if (!this.#open.has(waiting)) return
     admission.enter(claimOf(asked.envelope), asked.envelope.method, (refusal) => {
@@ -237,7 +247,7 @@ export class BridgeSession implements GuestListener {
     const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
     if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
     this.#questions.heardClient(envelope)
-    await deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers))
+    await this.#whileItLasts(deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers)))
     if (envelope.method === 'notifications/initialized') this.#isInitialized = true
     if (this.#session) {
       this.#session.messages += 1
@@ -280,7 +290,7 @@ export class BridgeSession implements GuestListener {
   }
 
   onMessage(message: Buffer, envelope: Envelope): void {
-    if (this.#over) return
+    if (this.#ended) return
     if (envelope.kind === 'batch') this.#hearBatch(message)
     else if (envelope.kind === 'response') this.#answer(message, envelope)
     else this.#speak(message, envelope)
@@ -306,9 +316,9 @@ export class BridgeSession implements GuestListener {
   }
 
   end(end: SessionEnd): void {
-    if (this.#over) return
-    this.#over = true
-    this.#failAll(new KnownError(codesOfEnds[end], `the session ended (${end})`))
+    if (this.#ended) return
+    this.#ended = new KnownError(codesOfEnds[end], `the session ended (${end})`)
+    this.#failAll(this.#ended)
     this.#stream?.end()
     this.#stream = undefined
     this.#backlog = []

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
-import { type Reached, limitedOf } from '../heartbeat/monitored.ts'
+import { type Access, type Reached, limitedOf } from '../heartbeat/monitored.ts'
 import { type SessionLimits, refusalOf } from '../sessions/limits.ts'
 import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
@@ -44,6 +44,7 @@ export class Bridge {
   readonly #sessions = new Map<string, BridgeSession>()
   readonly #modern = new Map<string, ModernBridge>()
   readonly #shared = new Map<string, SharedProcess>()
+  readonly #forgotten = new WeakSet<Access>()
 
   constructor(deps: BridgeDeps) {
     this.#deps = deps
@@ -115,9 +116,14 @@ export class Bridge {
     if (bridged?.upstream === session.upstream) bridged.end(end)
   }
 
-  /** An upstream stops for good: its sessions end, and another one may come under its name. */
-  forget(upstream: string): void {
+  /**
+   * An upstream stops for good: its sessions and requests end, what is still on its way to it is refused, and another
+   * one may come under its name.
+   */
+  forget(upstream: string, access: Access): void {
+    this.#forgotten.add(access)
     for (const session of this.#sessions.values()) if (session.upstream === upstream) session.end('removed')
+    this.#modern.get(upstream)?.end(leaving(upstream))
     this.#modern.delete(upstream)
     this.#shared.delete(upstream)
   }
@@ -146,6 +152,8 @@ export class Bridge {
   }
 
   async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
+    // Its body may have come too slowly.
+    if (this.#forgotten.has(access)) throw leaving(exchange.upstream)
     if (eraOf(exchange, envelope).era === 'modern') {
       checkMirror(exchange, envelope)
       return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
@@ -308,12 +316,17 @@ export class Bridge {
   #refuse(exchange: Exchange, error: unknown, id: string | undefined): void {
     const { incoming, outgoing, upstream } = exchange
     const failure = known(error)
-    if (failure.code === 'cancelled') return
+    if (outgoing.destroyed && !failure.code.startsWith('upstream_')) return
     if (failure.code.startsWith('upstream_')) this.#deps.traffic.onFailed(upstream, failure)
     else this.#deps.instruments.countRejected(failure.code)
     const options: ReplyOptions = failure.code === 'method_not_allowed' ? { headers: { allow: allowed(exchange) } } : {}
     replyError(incoming, outgoing, failure, { id, ...options })
   }
+}
+
+/** What is told to those who come while an upstream is restarted, replaced or removed, and to those who are left then. */
+export function leaving(upstream: string): KnownError {
+  return new KnownError('shutting_down', `"${upstream}" is being restarted, replaced or removed`)
 }
 
 /** The server behind a bridge sees the body alone, so that the headers agree with it is checked here. */

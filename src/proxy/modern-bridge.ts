@@ -68,6 +68,7 @@ export class ModernBridge {
   /** What the server was asked, by our own id. */
   readonly #waiting = new PassingMap<string, Waiting>()
   #lastId = 0
+  #ended: KnownError | undefined
 
   constructor(deps: ModernBridgeDeps, { peering, limits, lines }: ModernServer) {
     this.#deps = deps
@@ -114,6 +115,7 @@ export class ModernBridge {
     let line: SharedLine | undefined
     try {
       line = await this.#lines.borrow(exchange)
+      if (this.#ended) this.#fail(waiting, this.#ended)
       if (waiting.isOver) return this.#lines.release(line)
       this.#ask(waiting, line)
     } catch (error) {
@@ -155,6 +157,12 @@ export class ModernBridge {
       if (waiting.line !== line) continue
       this.#fail(waiting, error)
     }
+  }
+
+  /** The server is let go: every request to it gets its one error. */
+  end(error: KnownError): void {
+    this.#ended = error
+    for (const waiting of this.#waiting.values()) this.#fail(waiting, error)
   }
 
   #ask(waiting: Waiting, line: SharedLine): void {

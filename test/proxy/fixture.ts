@@ -194,6 +194,11 @@ export async function startProxy(options: ProxyOptions) {
     access,
     inFlight: (name: string) => inFlight.get(name) ?? 0,
     streams,
+    /** The upstream is let go, as when a reload removes or replaces it. */
+    forget: (name: string) => {
+      const left = access.get(name)
+      if (left) bridge.forget(name, left)
+    },
     until: <T>(check: () => T | undefined | false) => changes.until(check),
     shutDown: () => {
       isStopping = true

@@ -262,3 +262,35 @@ describe('what is no request', () => {
     expect(stdioOf(proxy, 'p').sessionLines()).toEqual([])
   })
 })
+
+describe('a server that is let go while clients are there (a reload)', () => {
+  const reasonsOf = (response: RawMessage) => [...textOf(response).matchAll(/"reason":"(\w+)"/g)].map(([, why]) => why)
+
+  it('every stream and request ends with one error', async () => {
+    const proxy = await start()
+    const [listener, caller] = [connectTo(proxy), connectTo(proxy)]
+    const note =
+      '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":$ID}}}'
+    listener.send(rawRequest({ path, headers, body: say('1', [note]).replace('tools/call', 'subscriptions/listen') }))
+    const stream = await listener.head()
+    caller.send(rawRequest({ path, headers, body: say('1', []) }))
+    await proxy.until(() => proxy.inFlight('p') === 1)
+    proxy.forget('p')
+    expect(reasonsOf(await caller.response())).toEqual(['shutting_down'])
+    await listener.until(() => stream.isComplete)
+    expect(reasonsOf(stream)).toEqual(['shutting_down'])
+    expect(proxy.inFlight('p')).toBe(0)
+  })
+
+  it('a request whose body comes too slowly is refused', async () => {
+    const proxy = await start()
+    const client = connectTo(proxy)
+    const body = say('7', [ok])
+    client.send(rawRequest({ path, headers, body }).slice(0, -10))
+    await post(proxy, say('1', [ok])) // The listener has seen what was sent before.
+    proxy.forget('p')
+    client.send(body.slice(-10))
+    const response = await client.response()
+    expect([statusOf(response), reasonsOf(response)]).toEqual([503, ['shutting_down']])
+  })
+})

@@ -309,6 +309,70 @@ describe('HTTP+SSE clients of a Streamable HTTP server', () => {
   })
 })
 
+describe('a message of the client that nothing answers, at a server that', () => {
+  const answer = '{"jsonrpc":"2.0","id":"s-1","result":{"n":1}}'
+
+  /** An HTTP+SSE client that has posted an answer, and where the server got it. */
+  async function told(clock = fakeClock()) {
+    const upstream = await scripted(
+      sessionServer((arrived) => {
+        if (arrived.request.startLine.startsWith('GET')) arrived.answer(405, '')
+      }),
+    )
+    const limits = {
+      stallTimeoutMs: 60_000,
+      requestTimeoutMs: 600_000,
+      maxInFlight: 64,
+      maxQueue: 128,
+      queueTimeoutMs: 3000,
+    }
+    const proxy = await start({ url: `http://127.0.0.1:${upstream.port}/mcp`, limits }, { clock })
+    const client = await openedSse(proxy)
+    const post = client.post(answer)
+    const arrived = await upstream.until(() =>
+      upstream.arrived.find(({ request }) => textOf(request).includes('"s-1"')),
+    )
+    await arrived.whole()
+    return { clock, proxy, client, post, arrived }
+  }
+  const reasonOf = ({ status, body }: Awaited<ReturnType<SseClient['post']>>) => [
+    status,
+    (JSON.parse(body) as { error: { data: { reason: string } } }).error.data.reason,
+  ]
+
+  it('dies before it has taken it: 502, and the session goes on', async () => {
+    const { client, post, arrived } = await told()
+    arrived.cut('reset')
+    expect(reasonOf(await post)).toEqual([502, 'upstream_reset'])
+    expect(client.isEnded()).toBe(false)
+  })
+
+  it('stalls: 504 when its time is up', async () => {
+    const { clock, post, arrived } = await told()
+    await clock.advance(61_000)
+    expect(reasonOf(await post)).toEqual([504, 'upstream_timeout'])
+    expect(arrived.request.isComplete).toBe(true)
+  })
+
+  it('breaks off within its answer: 502', async () => {
+    const { post, arrived } = await told()
+    arrived.write('HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nab')
+    arrived.cut()
+    expect(reasonOf(await post)).toEqual([502, 'upstream_reset'])
+  })
+
+  it.each([
+    ['exited', 502, 'upstream_exited'],
+    ['removed', 404, 'session_not_found'],
+    ['shutdown', 503, 'shutting_down'],
+  ] as const)('is let go meanwhile (%s): %i, like its session’s requests', async (end, status, reason) => {
+    const { proxy, post, client } = await told()
+    proxy.directory.endAll('u', end)
+    expect(reasonOf(await post)).toEqual([status, reason])
+    await client.until(() => client.isEnded())
+  })
+})
+
 describe('Streamable HTTP clients of an HTTP+SSE server', () => {
   it('have a stream each, which ends with DELETE', async () => {
     const server = await legacyServer()

@@ -105,7 +105,13 @@ export const defaults = {
   },
   http: {
     connectTimeoutMs: 5000,
-    idleConnectionMs: 4000,
+    /**
+     * Servers commonly close connections that were idle for 5 s (Node, uvicorn), and a POST that meets that moment is
+     * lost: ours close long before, since timers are late on a busy machine.
+     */
+    idleConnectionMs: 2000,
+    /** The same for a server that names its own time in `Keep-Alive`: its connections close this long before. */
+    idleMarginMs: 3000,
     /** How long a server may take to hear that it should stop. */
     cancellationMs: 5000,
     /** For a document about tokens, such as protected resource metadata, and how long it may be. */

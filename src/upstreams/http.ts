@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import Pool from 'undici/lib/dispatcher/pool.js'
+import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
 import type { TlsSettings } from './upstream.ts'
@@ -78,6 +79,7 @@ export class HttpPool {
       headersTimeout: 0,
       bodyTimeout: 0,
       keepAliveTimeout: idleConnectionMs,
+      keepAliveTimeoutThreshold: defaults.http.idleMarginMs,
       connect: connector({ url: end, connectTimeoutMs, tls, tunnel: isTunnel ? proxy : undefined }),
     })
   }

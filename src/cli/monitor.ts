@@ -5,7 +5,7 @@ import { isAnswered } from '../heartbeat/classify.ts'
 import { HttpProber } from '../heartbeat/http-prober.ts'
 import type { ReadingDiff } from '../heartbeat/interval.ts'
 import type { OwnLoad } from '../heartbeat/load.ts'
-import { LogPacer, heartbeatFields } from '../heartbeat/log-line.ts'
+import { LogPacer, heartbeatFields, levelOf } from '../heartbeat/log-line.ts'
 import {
   Heartbeat,
   type HeartbeatEvents,
@@ -570,8 +570,7 @@ function reporter(
       includeClient: config.logging.clientInfo,
       includePerformance: config.performanceMonitoring.enabled,
     })
-    if (isRoutine) log.info(fields, 'heartbeat')
-    else log.warn(fields, 'heartbeat')
+    log[levelOf(result.outcome, isRoutine)](fields, 'heartbeat')
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Session } from '../sessions/session.ts'
 import type { Transport } from '../upstreams/upstream.ts'
-import { isAnswered } from './classify.ts'
+import { type Outcome, isAnswered } from './classify.ts'
 import type { HistoryCounts } from './history.ts'
 import type { HeartbeatReport, HeartbeatStatus } from './loop.ts'
 
@@ -61,6 +61,14 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
 export function shortened(userAgent: string): string {
   const characters = Array.from(userAgent.slice(0, 2 * longestUserAgent + 1))
   return characters.length > longestUserAgent ? `${characters.slice(0, longestUserAgent).join('')}…` : userAgent
+}
+
+/**
+ * Nobody needs to be warned of a heartbeat that proves nothing, such as one cut short because its process made way for a
+ * client's (`resident: when_idle`).
+ */
+export function levelOf(outcome: Outcome, isRoutine: boolean): 'info' | 'warn' {
+  return isRoutine || outcome === 'inconclusive' ? 'info' : 'warn'
 }
 
 function percentOf(part: number, whole: number): number {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
+import type { Outcome } from '../../src/heartbeat/classify.ts'
 import { firstDecision } from '../../src/heartbeat/interval.ts'
-import { type LogLineInput, LogPacer, heartbeatFields, shortened } from '../../src/heartbeat/log-line.ts'
+import { type LogLineInput, LogPacer, heartbeatFields, levelOf, shortened } from '../../src/heartbeat/log-line.ts'
 import type { ProbeResult } from '../../src/heartbeat/probe.ts'
 import { newVerdict } from '../../src/heartbeat/verdict.ts'
 import { newHealth } from '../../src/sessions/health.ts'
@@ -151,6 +152,15 @@ it.each([
   ['🙂'.repeat(51), `${'🙂'.repeat(50)}…`],
 ])('cuts a user agent at 50 characters: %s', (userAgent, text) => {
   expect(shortened(userAgent)).toBe(text)
+})
+
+describe('the level', () => {
+  it.each<[Outcome, boolean, 'info' | 'warn']>([
+    ['ok', true, 'info'],
+    ['ok', false, 'warn'],
+    ['timeout', false, 'warn'],
+    ['inconclusive', false, 'info'],
+  ])('of %s (routine: %s) is %s', (outcome, isRoutine, level) => expect(levelOf(outcome, isRoutine)).toBe(level))
 })
 
 describe('the pace', () => {

@@ -527,7 +527,7 @@ describe('a client that does not read', () => {
     let before = -1
     // It no longer moves: both sides and what lies between them are full.
     await expect
-      .poll(() => [before, (before = drained)].every((n) => n === drained && n > 0), { interval: 300 })
+      .poll(() => [before, (before = drained)].every((n) => n === drained && n > 0), { interval: 300, timeout: 20_000 })
       .toBe(true)
     expect(drained).toBeLessThan(lines - 1)
     client.resume()
@@ -563,7 +563,7 @@ describe('a client that does not read', () => {
     client.send(rawRequest({ path: '/u/mcp', headers: fields, body: '{"jsonrpc":"2.0","id":9,"method":"flood"}' }))
     let before = -1
     await expect
-      .poll(() => [before, (before = drained)].every((n) => n === drained && n > 0), { interval: 300 })
+      .poll(() => [before, (before = drained)].every((n) => n === drained && n > 0), { interval: 300, timeout: 20_000 })
       .toBe(true)
     expect(drained).toBeLessThan(lines - 1)
     client.socket.resume()

@@ -5,7 +5,7 @@ import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
-import { ownLoad } from '../heartbeat/load.ts'
+import { overload } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Logger } from '../log.ts'
@@ -112,7 +112,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
 
   const shedder: Shedder = new Shedder({
     clock,
-    fullness: () => ({ load: ownLoad(parts.readLoad()), heap: heapRatio() }),
+    fullness: () => ({ load: overload(parts.readLoad()), heap: heapRatio() }),
     onShed: (what) => instrumented.countShed(what),
     onLevel: (given, { load, heap }) => {
       const fields = { given_up: given, load_ratio: rounded(load), heap_ratio: rounded(heap) }

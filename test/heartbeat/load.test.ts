@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ownLoad, ramp } from '../../src/heartbeat/load.ts'
+import { overload, ownLoad, ramp } from '../../src/heartbeat/load.ts'
 
 const calm = { loopDelayP99Ms: 0, loopUtilisation: 0, probeBacklog: 0 }
 
@@ -44,4 +44,12 @@ describe('ownLoad', () => {
       }),
     )
   })
+})
+
+describe('overload', () => {
+  it.each([
+    ['a loop at work all the time that delays nothing is none', { ...calm, loopUtilisation: 1 }, 0],
+    ['one that lets others wait is', { ...calm, loopUtilisation: 1, loopDelayP99Ms: 250 }, 1],
+    ['so are our own probes that pile up', { ...calm, probeBacklog: 1 }, 1],
+  ])('%s', (_what, load, expected) => expect(overload(load)).toBe(expected))
 })

@@ -15,7 +15,16 @@ import { Admission } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
 import { type Asked, BridgeSession, type Posted } from './bridge-session.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
-import { type Exchange, clientOf, eraOf, readBody, requestHeader, searchOf, sessionIdOf } from './exchange.ts'
+import {
+  type Exchange,
+  clientOf,
+  eraOf,
+  readBody,
+  receiveBody,
+  requestHeader,
+  searchOf,
+  sessionIdOf,
+} from './exchange.ts'
 import type { ForwardDeps } from './forward.ts'
 import { ModernBridge } from './modern-bridge.ts'
 import { type Peering, beginOperation, peeringOf } from './observe.ts'
@@ -97,17 +106,18 @@ export class Bridge {
 
   /** Streamable HTTP, in front of a stdio or HTTP+SSE server. */
   handle(exchange: Exchange, access: Reached): void {
-    this.#route(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+    if (exchange.incoming.method === 'POST') this.#post(exchange, access)
+    else this.#answer(exchange, undefined, () => this.#route(exchange))
   }
 
   /** HTTP+SSE: the stream of one client, in front of a stdio or Streamable HTTP server. */
   openStream(exchange: Exchange, access: Reached): void {
-    this.#openStream(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+    this.#answer(exchange, undefined, () => this.#openStream(exchange, access))
   }
 
   /** HTTP+SSE: a message of the client whose stream it is. */
   postMessage(exchange: Exchange, access: Reached): void {
-    this.#postMessage(exchange, access).catch((error: unknown) => this.#refuse(exchange, error, undefined))
+    this.#answer(exchange, undefined, () => this.#postMessage(exchange, access))
   }
 
   /** The directory ended a session by itself (idle, shutdown): its connection or process goes too. */
@@ -128,9 +138,17 @@ export class Bridge {
     this.#shared.delete(upstream)
   }
 
-  async #route(exchange: Exchange, access: Reached): Promise<void> {
+  /** Answers with what the work throws or rejects with; most of it is done at once, without a promise. */
+  #answer(exchange: Exchange, id: string | undefined, work: () => Promise<void> | void): void {
+    try {
+      work()?.catch((error: unknown) => this.#refuse(exchange, error, id))
+    } catch (error) {
+      this.#refuse(exchange, error, id)
+    }
+  }
+
+  #route(exchange: Exchange): void {
     const { method } = exchange.incoming
-    if (method === 'POST') return this.#post(exchange, access)
     if ((method !== 'GET' && method !== 'DELETE') || isModern(exchange)) {
       throw new KnownError('method_not_allowed', `${method ?? ''} is not allowed here`)
     }
@@ -140,18 +158,17 @@ export class Bridge {
     exchange.outgoing.writeHead(200, { 'content-length': 0 }).end()
   }
 
-  async #post(exchange: Exchange, access: Reached): Promise<void> {
-    const body = await readBody(exchange, this.#deps.maxBodyBytes)
-    const envelope = readEnvelope(body)
-    if (!envelope) throw new KnownError('invalid_message', 'the body is no JSON-RPC message')
-    try {
-      await this.#message(exchange, access, body, envelope)
-    } catch (error) {
-      this.#refuse(exchange, error, envelope.kind === 'request' ? envelope.id : undefined)
+  #post(exchange: Exchange, access: Reached): void {
+    const posted = (body: Buffer) => {
+      const envelope = readEnvelope(body)
+      const id = envelope?.kind === 'request' ? envelope.id : undefined
+      this.#answer(exchange, id, () => this.#message(exchange, access, body, envelope))
     }
+    receiveBody(exchange, this.#deps.maxBodyBytes, posted, (error) => this.#refuse(exchange, error, undefined))
   }
 
-  async #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope): Promise<void> {
+  #message(exchange: Exchange, access: Reached, body: Buffer, envelope: Envelope | undefined): Promise<void> | void {
+    if (!envelope) throw new KnownError('invalid_message', 'the body is no JSON-RPC message')
     // Its body may have come too slowly.
     if (this.#forgotten.has(access)) throw leaving(exchange.upstream)
     if (eraOf(exchange, envelope).era === 'modern') {
@@ -166,8 +183,7 @@ export class Bridge {
     const session = this.#sessionOf(exchange)
     if (envelope.kind === 'request') return session.request(exchange, this.#ask(exchange, access, session, posted))
     if (envelope.kind === 'batch') return this.#batch(exchange, access, session, posted)
-    await session.tell(posted)
-    accepted(exchange)
+    return session.tell(posted).then(() => accepted(exchange))
   }
 
   /**

@@ -77,7 +77,8 @@ export class ModernBridge {
     this.#lines = lines
   }
 
-  async handle(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
+  /** Rejects when what nothing answers could not be passed on. */
+  handle(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> | void {
     if (envelope.kind !== 'request') return this.#tell(exchange, body, envelope)
     const { streams } = this.#deps
     const waiting: Waiting = {

@@ -6,8 +6,8 @@ import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { batchItems } from '../wire/batch.ts'
-import { type Envelope, onOneLine, readEnvelope, splice } from '../wire/envelope.ts'
-import { LineReader } from '../wire/lines.ts'
+import { type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
+import { LineReader, writeLine } from '../wire/lines.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
 import { errorMessageFor } from './replies.ts'
@@ -272,7 +272,7 @@ export class PipeBridge implements LinkListener {
   #write(message: Buffer): void {
     const { output } = this.#options.client
     if (output.destroyed || output.writableEnded) return
-    output.write(Buffer.concat([onOneLine(message), lineFeed]))
+    writeLine(output, message)
     if (!output.writableNeedDrain || this.#isHeld) return
     this.#isHeld = true
     this.#link.hold(true)
@@ -282,8 +282,6 @@ export class PipeBridge implements LinkListener {
     })
   }
 }
-
-const lineFeed = Buffer.from('\n')
 
 /** What a client says on a pipe has no headers. */
 const noHeaders: HeadersFor = () => new Map()

@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError } from '../errors.ts'
-import { onOneLine, readEnvelope } from '../wire/envelope.ts'
-import { LineReader } from '../wire/lines.ts'
+import { readEnvelope } from '../wire/envelope.ts'
+import { LineReader, writeLine } from '../wire/lines.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
 import { type ServerProcess, describeExit } from './process.ts'
 
@@ -24,7 +24,8 @@ export class StdioChannel implements Channel {
   readonly #clock: Clock
   readonly #events: StdioChannelOptions['events']
   readonly #lines: LineReader
-  #isGathering = false
+  #linesInTurn = 0
+  #isBusy = false
   #closed: string | undefined
 
   constructor({ process, clock, maxLineBytes, events }: StdioChannelOptions) {
@@ -69,23 +70,27 @@ export class StdioChannel implements Channel {
     }
     return new Promise((resolve, reject) => {
       this.#gather()
-      stdin.write(onOneLine(message))
-      stdin.write('\n', (error) => {
+      writeLine(stdin, message, (error) => {
         if (error) reject(new KnownError('upstream_exited', `stdin: ${error.message}`, { cause: error }))
         else resolve()
       })
     })
   }
 
-  /** What is sent in one turn of the event loop leaves in one write: a system call costs more than all the rest here. */
+  /**
+   * What is sent in one turn of the event loop leaves in one write: a system call costs more than all the rest here.
+   * Only where the turn before had a single line, the first does not wait for others.
+   */
   #gather(): void {
-    if (this.#isGathering) return
-    this.#isGathering = true
+    this.#linesInTurn += 1
+    if (this.#linesInTurn > 1) return
     const { stdin } = this.process
-    stdin.cork()
+    const isBusy = this.#isBusy
+    if (isBusy) stdin.cork()
     setImmediate(() => {
-      this.#isGathering = false
-      stdin.uncork()
+      this.#isBusy = this.#linesInTurn > 1
+      this.#linesInTurn = 0
+      if (isBusy) stdin.uncork()
     })
   }
 

@@ -1,3 +1,6 @@
+import type { Writable } from 'node:stream'
+import { onOneLine } from './envelope.ts'
+
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
 
@@ -63,4 +66,16 @@ export class LineReader {
     this.#options.onTooLong(bytes)
     return undefined
   }
+}
+
+/** Shorter than this, a copy costs less than one more piece in the system call. */
+const copiedBytes = 4096
+const lineEnd = Buffer.from('\n')
+
+/** Writes a message as one line; `written` hears when it has left. */
+export function writeLine(output: Writable, message: Buffer, written?: (error?: Error | null) => void): void {
+  const line = onOneLine(message)
+  if (line.length < copiedBytes) return void output.write(Buffer.concat([line, lineEnd]), written)
+  output.write(line)
+  output.write(lineEnd, written)
 }

@@ -1,7 +1,9 @@
+import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { type ServerProcess, processStarter } from '../../src/upstreams/process.ts'
 import { StdioChannel } from '../../src/upstreams/stdio-channel.ts'
+import { eventually } from '../support/eventually.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { fakeProcess } from '../support/fake-process.ts'
 
@@ -70,6 +72,21 @@ describe('what we say', () => {
     await channel.send(Buffer.from('{"jsonrpc":"2.0","method":"b"}'))
     await clock.advance(0)
     expect(process.methods()).toEqual(['a', 'b'])
+  })
+
+  it('goes out at once while lines come one by one, and together after a turn with several', async () => {
+    const process = fakeProcess({ script: () => [] })
+    const { channel } = channelOn(process)
+    const turns = [['a'], ['b', 'c'], ['d', 'e'], ['f'], ['g']]
+    const gathered: boolean[] = []
+    for (const turn of turns) {
+      const sent = turn.map((method) => channel.send(Buffer.from(`{"jsonrpc":"2.0","method":"${method}"}`)))
+      gathered.push(process.stdin.writableCorked > 0)
+      await Promise.all([...sent, setImmediate()])
+    }
+    expect(gathered).toEqual([false, false, true, true, false])
+    await eventually(() => process.methods().length === 7, { what: 'all lines are heard' })
+    expect(process.methods()).toEqual(['a', 'b', 'c', 'd', 'e', 'f', 'g'])
   })
 
   it('fails when the process is gone', async () => {

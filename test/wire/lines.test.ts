@@ -1,6 +1,8 @@
+import { PassThrough } from 'node:stream'
+import { finished } from 'node:stream/promises'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LineReader } from '../../src/wire/lines.ts'
+import { LineReader, writeLine } from '../../src/wire/lines.ts'
 
 function linesOf(chunks: readonly (string | Buffer)[], maxBytes = 100): string[] {
   const told: string[] = []
@@ -65,5 +67,17 @@ describe('lines', () => {
     const chunk = Buffer.alloc(1024, 'x')
     const [line] = linesOf([...Array.from({ length: 10_240 }, () => chunk), '\n'], 16 << 20)
     expect(line?.length).toBe(10 << 20)
+  })
+})
+
+describe('writeLine', () => {
+  it.each([2, 4094, 4095, 4096, 100_000])('writes %d bytes as one line', async (bytes) => {
+    const message = `"${'ü'.repeat(bytes / 2)}"`.replace('üü', '\n ü')
+    const written: Buffer[] = []
+    const output = new PassThrough().on('data', (chunk: Buffer) => written.push(chunk))
+    writeLine(output, Buffer.from(message))
+    output.end()
+    await finished(output)
+    expect(Buffer.concat(written).toString()).toBe(`${message.replace('\n', ' ')}\n`)
   })
 })

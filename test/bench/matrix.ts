@@ -45,6 +45,7 @@ export async function runMatrix(
   targets: readonly Target[],
   { cells, reference, plan }: { readonly cells: readonly Cell[]; readonly reference: string; readonly plan: Plan },
 ): Promise<Row[]> {
+  for (const target of targets) await loadOnce(target, { answerBytes: 100, concurrency: 64 }, hot)
   const rows: Row[] = []
   for (const cell of cells) {
     process.stderr.write(`${cellName(cell)}: ${targets.map(({ name }) => name).join(', ')}\n`)
@@ -55,23 +56,32 @@ export async function runMatrix(
   return rows
 }
 
+interface Until {
+  readonly durationMs: number
+  readonly maxRequests: number
+}
+
 /** Enough for V8 to compile what is hot, within a bound for those that would need minutes for it. */
-const warmUp = { durationMs: 3000, maxRequests: 3000 }
+const hot: Until = { durationMs: 6000, maxRequests: 30_000 }
+/** Enough to get used to another size or number. */
+const warmUp: Until = { durationMs: 1000, maxRequests: 2000 }
+
+function loadOnce({ name, lanes }: Target, { answerBytes, concurrency }: Cell, until: Until): Promise<LoadResult> {
+  return runLoad({ name, openLane: lanes(answerBytes), concurrency, ...until })
+}
 
 /** Warms every target up, then A B C, C B A, …, so that what drifts drifts for all. */
 async function runCell(
   targets: readonly Target[],
-  { answerBytes, concurrency }: Cell,
+  cell: Cell,
   { rounds, durationMs, maxRequests }: Plan,
 ): Promise<Map<string, Round[]>> {
-  const load = ({ name, lanes }: Target, until: { readonly durationMs: number; readonly maxRequests: number }) =>
-    runLoad({ name, openLane: lanes(answerBytes), concurrency, ...until })
-  for (const target of targets) await load(target, warmUp)
+  for (const target of targets) await loadOnce(target, cell, warmUp)
   const results = new Map<string, Round[]>(targets.map(({ name }) => [name, []]))
   for (let round = 0; round < rounds; round++) {
     for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
       const before = processUsage(target.pid)
-      const result = await load(target, { durationMs, maxRequests })
+      const result = await loadOnce(target, cell, { durationMs, maxRequests })
       results.get(target.name)?.push(roundOf(result, before, processUsage(target.pid)))
     }
   }

@@ -10,7 +10,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { repoRoot } from '../peers/spawn.ts'
+import { endWithSignals, repoRoot } from '../peers/spawn.ts'
 
 /** One scenario in one revision; those of an extension name none. */
 export interface ClientScenario {
@@ -207,4 +207,7 @@ async function main(names: readonly string[]): Promise<number> {
   return unexplained.length === 0 ? 0 : 1
 }
 
-if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
+if (import.meta.main) {
+  endWithSignals()
+  process.exitCode = await main(process.argv.slice(2))
+}

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
-import { repoRoot, startPeer } from '../peers/spawn.ts'
+import { endWithSignals, repoRoot, startPeer } from '../peers/spawn.ts'
 import { startVitals } from '../support/vitals.ts'
 import { type Behind, behinds, isApplicable, judge } from './conformance-explanations.ts'
 
@@ -223,4 +223,7 @@ export async function startBridges(http: string, stops: Stops): Promise<Through[
   return behinds.map((behind) => ({ behind, url: `${vitals.dataUrl}/${behind}/mcp` }))
 }
 
-if (import.meta.main) process.exitCode = await main()
+if (import.meta.main) {
+  endWithSignals()
+  process.exitCode = await main()
+}

@@ -37,6 +37,8 @@ export interface ClientEvents {
   readonly onAsked: (text: string) => void
   /** An answer came that nobody waits for. */
   readonly onStray: (what: string) => void
+  /** Something else went wrong that no call of this client tells of, such as the POST of an answer. */
+  readonly onTrouble?: (what: string) => void
 }
 
 const clientInfo = { name: 'mcp-vitals-soak', version: '1.0.0' }
@@ -58,9 +60,20 @@ function repeat(params: unknown, { onAsked }: ClientEvents) {
   return { role: 'assistant' as const, model: 'none', content: { type: 'text' as const, text } }
 }
 
-function onError({ onStray }: ClientEvents): (error: Error) => void {
+function onError({ onStray, onTrouble }: ClientEvents): (error: Error) => void {
   return ({ message }) => {
     if (strayError.test(message)) onStray(message.slice(0, 200))
+    else onTrouble?.(message.slice(0, 200))
+  }
+}
+
+/** An official client whose opening fails over HTTP+SSE may leave its stream open, and open it again when it ends. */
+async function connected(connecting: Promise<void>, transport: { close(): Promise<void> }): Promise<void> {
+  try {
+    await connecting
+  } catch (error) {
+    await transport.close()
+    throw error
   }
 }
 
@@ -75,7 +88,7 @@ async function connectV1(place: Place, events: ClientEvents): Promise<SoakClient
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
   client.onerror = onError(events)
   const transport = transportV1(place)
-  await client.connect(transport, { timeout: connectTimeoutMs })
+  await connected(client.connect(transport, { timeout: connectTimeoutMs }), transport)
   return {
     call: async (name, args, { timeoutMs, signal, onProgress }) => {
       const onprogress = ({ message }: { message?: string | undefined }) => onProgress?.(message ?? '')
@@ -106,7 +119,7 @@ async function connectV2(place: Place, dialect: Dialect, events: ClientEvents): 
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
   client.onerror = onError(events)
   const transport = transportV2(place)
-  await client.connect(transport, { timeout: connectTimeoutMs })
+  await connected(client.connect(transport, { timeout: connectTimeoutMs }), transport)
   return {
     call: async (name, args, { timeoutMs, signal, onProgress }) => {
       const onprogress = ({ message }: { message?: string | undefined }) => onProgress?.(message ?? '')

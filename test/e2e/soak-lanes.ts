@@ -3,7 +3,7 @@ import { request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errorMessage } from '../../src/errors.ts'
 import { type Message, initializeMessage, modernPost, openPost, post } from '../support/rpc.ts'
-import { openSse } from '../support/sse-client.ts'
+import { type SseClient, openSse } from '../support/sse-client.ts'
 import type { Place } from '../support/uniform-client.ts'
 import { type Dialect, type SoakClient, connectSoakClient } from './soak-clients.ts'
 import type { Call, Ledger } from './soak-ledger.ts'
@@ -12,9 +12,13 @@ import type { Call, Ledger } from './soak-ledger.ts'
 export const transports = ['http', 'sse', 'stdio'] as const
 export type Transport = (typeof transports)[number]
 
+/** What stands behind mcp-vitals; `shared` is a stdio server that all clients share. */
+export const servers = [...transports, 'shared'] as const
+export type Server = (typeof servers)[number]
+
 export interface Route {
   readonly client: Transport
-  readonly server: Transport
+  readonly server: Server
   readonly place: Place
   /** The server's process is this client's own: a session may kill it without harm to others. */
   readonly isOwnProcess: (dialect: Dialect) => boolean
@@ -26,6 +30,8 @@ export interface Stage {
   readonly isOver: () => boolean
 }
 
+/** What the servers are given to say something. */
+export const stallTimeoutMs = 30_000
 /** Within this every call has to end; far above what any of them takes. */
 const callTimeoutMs = 60_000
 const now = () => performance.now()
@@ -45,7 +51,7 @@ export async function officialLane(route: Route, dialect: Dialect, stage: Stage)
     await new OfficialSession(route, dialect, stage, { name, domain }).run()
     // A new process costs more than all calls of its session.
     const startsProcess = route.client === 'stdio' || route.isOwnProcess(dialect)
-    await sleep(startsProcess ? between(stage.random, 2000, 6000) : between(stage.random, 100, 1000))
+    await sleep(startsProcess ? between(stage.random, 2000, 6000) : between(stage.random, 300, 2000))
   }
 }
 
@@ -60,6 +66,7 @@ class OfficialSession {
   #callsLeft = 0
   #hasCancelled = false
   #isBroken = false
+  #trouble: string | undefined
 
   constructor(route: Route, dialect: Dialect, stage: Stage, names: { readonly name: string; readonly domain: string }) {
     this.#route = route
@@ -79,6 +86,7 @@ class OfficialSession {
         onAsked: (text) => this.#heard('a request of the server', text),
         // The answer to a request that was cancelled may be under way already.
         onStray: (what) => this.#hasCancelled || ledger.fault(`stray: ${this.#name}: ${what}`),
+        onTrouble: (what) => void (this.#trouble = `${what} at ${(now() / 1000).toFixed(1)} s`),
       })
     } catch (error) {
       return ledger.end(opening, { kind: 'error', message: errorMessage(error), atMs: now() })
@@ -105,9 +113,10 @@ class OfficialSession {
     const dice = random()
     if (dice < 0.45) return this.#ask(client, 'echo', { ms: between(random, 0, 100) })
     if (dice < 0.6) return this.#ask(client, 'progress', { steps: between(random, 1, 5) })
-    if (dice < 0.8) return this.#ask(client, 'ask', {})
+    if (dice < 0.8) return this.#askBack(client)
     if (dice < 0.88) return this.#ask(client, 'large', { bytes: between(random, 10_000, 300_000) })
     if (dice < 0.97) return this.#cancel(client)
+    if (dice < 0.975) return this.#stall(client)
     if (this.#domain !== this.#route.server) return this.#kill(client)
     return undefined
   }
@@ -115,6 +124,19 @@ class OfficialSession {
   async #ask(client: SoakClient, tool: string, args: Readonly<Record<string, unknown>>): Promise<void> {
     const call = this.#call(tool)
     await this.#perform(client, call, tool, args)
+  }
+
+  /** Which of the sessions in one process is asked cannot be known while several of them call (README, `process: shared`). */
+  async #askBack(client: SoakClient): Promise<void> {
+    if (this.#route.server === 'shared') return this.#ask(client, 'echo', { ms: 10 })
+    return this.#ask(client, 'ask', {})
+  }
+
+  /** The server says nothing for longer than mcp-vitals waits; a wrapped command is waited for as long as it takes. */
+  async #stall(client: SoakClient): Promise<void> {
+    // Forwarded, an answer that has begun is cut off, which official clients of HTTP take for a pause.
+    if (this.#route.client === 'stdio' || this.#route.client === this.#route.server) return
+    await this.#perform(client, this.#call('stalled echo', 'stalled'), 'echo', { ms: 3 * stallTimeoutMs })
   }
 
   async #cancel(client: SoakClient): Promise<void> {
@@ -154,7 +176,8 @@ class OfficialSession {
       ledger.end(call, { kind: 'answer', text: await client.call(tool, { nonce, ...args }, options) })
     } catch (error) {
       const message = errorMessage(error)
-      if (/timed out/i.test(message)) ledger.end(call, { kind: 'late', afterMs: callTimeoutMs, atMs: now() })
+      const late = { kind: 'late', afterMs: callTimeoutMs, atMs: now(), trouble: this.#trouble } as const
+      if (/timed out/i.test(message)) ledger.end(call, late)
       else ledger.end(call, { kind: 'error', message, atMs: now() })
       if (call.excuse !== 'cancelled') this.#isBroken = true
     }
@@ -201,7 +224,7 @@ class OfficialSession {
 
 interface RawRoute {
   readonly client: 'http' | 'sse'
-  readonly server: Transport
+  readonly server: Server
   readonly url: string
 }
 
@@ -221,10 +244,12 @@ export async function vanishingLane(route: RawRoute, stage: Stage): Promise<void
     const stayMs = between(random, 1, 200)
     try {
       if (route.client === 'sse') await vanishFromSse(route.url, params, stayMs)
-      else if (random() < 0.5 && route.server !== 'sse') await vanishFromModern(route.url, params, stayMs)
+      else if (random() < 0.5 && route.server !== 'sse' && route.server !== 'shared')
+        await vanishFromModern(route.url, params, stayMs)
       else await vanishFromLegacy(route.url, params, stayMs)
-    } catch {
-      // The server was down: nothing to vanish from.
+    } catch (error) {
+      // Otherwise the server was down: nothing to vanish from.
+      if (error instanceof NoEnd) ledger.fault(`${call.what} ${nonce}: ${error.message}`)
     }
     ledger.abandon(call)
     await sleep(between(random, 300, 1500))
@@ -249,13 +274,15 @@ async function vanishFromLegacy(url: string, params: Params, stayMs: number): Pr
 
 async function vanishFromSse(url: string, params: Params, stayMs: number): Promise<void> {
   const client = await within(openSse(url))
-  if (!client.isEnded()) {
-    await within(client.ask(initializeMessage))
-    await client.post(initialized)
-    await client.post(called(params))
+  try {
+    if (client.isEnded()) return
+    await within(Promise.race([client.ask(initializeMessage), cutOff(client)]))
+    await within(client.post(initialized))
+    await within(client.post(called(params)))
     await sleep(stayMs)
+  } finally {
+    client.close()
   }
-  client.close()
 }
 
 async function rawSession(url: string): Promise<Readonly<Record<string, string>>> {
@@ -315,10 +342,9 @@ async function slowFromSse(url: string, params: Params, pauseMs: number): Promis
   const client = await within(openSse(url))
   try {
     if (client.isEnded()) throw new Error(`no stream: ${client.status}`)
-    await within(client.ask(initializeMessage))
+    await within(Promise.race([client.ask(initializeMessage), cutOff(client)]))
     await client.post(initialized)
-    const ended = client.until(() => client.isEnded()).then(() => Promise.reject(new Error('the stream ended')))
-    const answer = Promise.race([client.ask(called(params)), ended])
+    const answer = Promise.race([client.ask(called(params)), cutOff(client)])
     client.pause()
     await Promise.race([sleep(pauseMs), answer])
     client.resume()
@@ -328,10 +354,18 @@ async function slowFromSse(url: string, params: Params, pauseMs: number): Promis
   }
 }
 
+async function cutOff(client: SseClient): Promise<never> {
+  await client.until(() => client.isEnded())
+  throw new Error('the stream ended')
+}
+
+/** Somebody waits for something that does not come. */
+class NoEnd extends Error {}
+
 async function within<T>(work: Promise<T>): Promise<T> {
   const timeout = new AbortController()
   const late = sleep(callTimeoutMs, undefined, { signal: timeout.signal }).then(() => {
-    throw new Error(`no end after ${callTimeoutMs} ms`)
+    throw new NoEnd(`no end after ${callTimeoutMs} ms`)
   })
   late.catch(() => undefined) // Nobody is late.
   try {

@@ -43,6 +43,6 @@ describe('the books of the soak test', () => {
     ledger.end(call, { kind: 'answer', text: 'n1' })
     ledger.end(call, error(1))
     expect(ledger.faults()).toEqual(['ended twice: http→stdio echo n1'])
-    expect(ledger.totals()).toEqual({ started: 1, answered: 1, explained: 0, abandoned: 0 })
+    expect(ledger.totals()).toEqual({ started: 1, answered: 1, explained: 0, abandoned: 0, refused: 0 })
   })
 })

@@ -9,15 +9,15 @@ export interface Call {
   readonly domain: string
   /** Since when the client's session has depended on that process. */
   readonly sinceMs: number
-  /** Why an error is right whatever happens: the client cancelled, or asked the server to die. */
-  readonly excuse?: 'cancelled' | 'died' | undefined
+  /** Why an error is right whatever happens: the client cancelled, or asked the server to die or to say nothing. */
+  readonly excuse?: 'cancelled' | 'died' | 'stalled' | undefined
 }
 
 /** How a call ended. `error` is what the client was told; `late` means that nothing came in time. */
 export type Ending =
   | { readonly kind: 'answer'; readonly text: string }
   | { readonly kind: 'error'; readonly message: string; readonly atMs: number }
-  | { readonly kind: 'late'; readonly afterMs: number; readonly atMs: number }
+  | { readonly kind: 'late'; readonly afterMs: number; readonly atMs: number; readonly trouble?: string | undefined }
 
 interface Crash {
   readonly fromMs: number
@@ -34,12 +34,20 @@ export interface Totals {
   readonly started: number
   readonly answered: number
   readonly explained: number
+  /** Turned away at once because mcp-vitals was overloaded, which on a busy machine it is (README, "Overload"). */
+  readonly refused: number
   /** Calls whose client left; nobody could hear their end. */
   readonly abandoned: number
 }
 
 /** How long after a crash is over a client may still stumble over it: its session is then unknown. */
 const graceMs = 2000
+
+/**
+ * What an overloaded mcp-vitals says before it has sent anything to the server; clients hide the body of the 503 that
+ * refuses an event stream. The soak holds the number of these against the metric that counts them.
+ */
+const overloaded = /mcp-vitals is overloaded and refuses|Non-200 status code \(503\)|no stream: 503/
 
 export class Ledger {
   readonly #crashes = new Map<string, Crash[]>()
@@ -49,6 +57,7 @@ export class Ledger {
   #started = 0
   #answered = 0
   #abandoned = 0
+  #refused = 0
 
   begin(call: Call): void {
     this.#started += 1
@@ -63,11 +72,12 @@ export class Ledger {
         else this.fault(`crossed: ${call.what} ${call.nonce} was answered with ${ending.text.slice(0, 80)}`)
         return
       case 'error':
-        this.#failures.push({ call, message: ending.message, atMs: ending.atMs })
+        if (overloaded.test(ending.message) && !this.#isExplained({ call, ...ending })) this.#refused += 1
+        else this.#failures.push({ call, message: ending.message, atMs: ending.atMs })
         return
       case 'late':
         this.fault(
-          `lost: ${call.what} ${call.nonce} had no end after ${ending.afterMs} ms; ${this.#context(call, ending.atMs)}`,
+          `lost: ${call.what} ${call.nonce} had no end after ${ending.afterMs} ms; ${this.#context(call, ending.atMs)}; its client's last trouble: ${ending.trouble ?? 'none'}`,
         )
     }
   }
@@ -97,7 +107,8 @@ export class Ledger {
 
   totals(): Totals {
     const explained = this.#failures.filter((failure) => this.#isExplained(failure)).length
-    return { started: this.#started, answered: this.#answered, explained, abandoned: this.#abandoned }
+    const [answered, refused, abandoned] = [this.#answered, this.#refused, this.#abandoned]
+    return { started: this.#started, answered, explained, refused, abandoned }
   }
 
   /** What is wrong, once everything has ended. */

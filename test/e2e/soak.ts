@@ -12,9 +12,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { randomUUID } from 'node:crypto'
+import { errorMessage } from '../../src/errors.ts'
 import { median } from '../bench/load.ts'
 import { processUsage } from '../bench/proc.ts'
-import { repoRoot } from '../peers/spawn.ts'
+import { endWithSignals, repoRoot } from '../peers/spawn.ts'
 import { debugUpstream } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { heapMeter, inspectable } from '../support/inspector.ts'
@@ -22,13 +23,16 @@ import { freePort } from '../support/processes.ts'
 import { seeded } from '../support/seeded.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 import type { Place } from '../support/uniform-client.ts'
-import { connectSoakClient, dialects, type Dialect } from './soak-clients.ts'
+import { dialects, type Dialect } from './soak-clients.ts'
 import {
   type Route,
+  type Server,
   type Stage,
   type Transport,
   officialLane,
+  servers,
   slowLane,
+  stallTimeoutMs,
   transports,
   vanishingLane,
 } from './soak-lanes.ts'
@@ -39,6 +43,11 @@ export interface SoakOptions {
   readonly seed: number
   /** Time between two kills of the same supervised server. */
   readonly crashEveryMs: number
+  /**
+   * Sessions that their client left without a word end after this long. Above what a busy machine may take between two
+   * messages of a client that has not left.
+   */
+  readonly idleSeconds: number
   /** Hears a line of progress now and then. */
   readonly onNote?: (line: string) => void
 }
@@ -55,26 +64,26 @@ export interface SoakResult {
 
 const windows = 6
 const sampleMs = 1000
-/** Sessions that their client left without a word are looked for this often and end after this long. */
-const idleSeconds = 5
-
 /** Runs the whole soak, ends everything that it started, and tells what was wrong. */
-export async function soak({ durationMs, seed, crashEveryMs, onNote }: SoakOptions): Promise<SoakResult> {
+export async function soak({ durationMs, seed, crashEveryMs, idleSeconds, onNote }: SoakOptions): Promise<SoakResult> {
   const tag = `soak-${randomUUID()}`
   const ledger = new Ledger()
   const urls = {
     http: `http://127.0.0.1:${await freePort()}/mcp`,
     sse: `http://127.0.0.1:${await freePort()}/sse`,
   }
-  const vitals = await startVitals({ config: configuration(tag, urls), env: inspectable })
-  const stage = stageFor(ledger, seed, durationMs)
+  const vitals = await startVitals({ config: configuration({ tag, urls, idleSeconds }), env: inspectable })
   try {
-    for (const name of transports) await isHealthy(vitals, name)
+    for (const name of servers) await isHealthy(vitals, name)
     const heapBytes = await heapMeter(vitals)
+    const stage = stageFor(ledger, seed, durationMs)
     const lanes = lanesOf({ vitals, tag, urls }, stage)
     const kills = { count: 0 }
-    for (const server of transports) {
-      lanes.push({ name: `killer of ${server}`, done: killer(vitals, server, stage, { crashEveryMs, kills }) })
+    for (const server of servers) {
+      const done = killer(vitals, server, stage, { crashEveryMs, kills }).catch((error: unknown) => {
+        ledger.fault(`${server} after a kill: ${errorMessage(error)}`)
+      })
+      lanes.push({ name: `killer of ${server}`, done })
     }
     const samples: number[] = []
     const watching = watch(vitals, stage, { samples, ledger, onNote })
@@ -82,7 +91,10 @@ export async function soak({ durationMs, seed, crashEveryMs, onNote }: SoakOptio
     const warmHeap = await heapBytes()
     await watching
     const hung = await unended(lanes)
-    const leftovers = await gaugesLeft(vitals)
+    const leftovers = await gaugesLeft(vitals, idleSeconds)
+    const shed = await shedRequests(vitals)
+    const { refused } = ledger.totals()
+    if (refused > shed) ledger.fault(`${refused} calls were refused, but mcp-vitals counts ${shed}`)
     const heap = await heapBytes()
     await vitals.stop()
     const orphans = await orphansOf(tag)
@@ -128,13 +140,22 @@ const soakServer = (transport: Transport, tag: string) => ({
   cwd: repoRoot,
 })
 
+const limits = { stall_timeout_seconds: stallTimeoutMs / 1000 }
+
 /** Where the servers listen that mcp-vitals starts. */
 type Urls = Readonly<Record<'http' | 'sse', string>>
 
-function configuration(tag: string, urls: Urls): Readonly<Record<string, unknown>> {
+interface Setup {
+  readonly tag: string
+  readonly urls: Urls
+  readonly idleSeconds: number
+}
+
+function configuration({ tag, urls, idleSeconds }: Setup): Readonly<Record<string, unknown>> {
   const launched = (type: 'http' | 'sse') => ({
     type,
     url: urls[type],
+    ...limits,
     launch: { ...soakServer(type, tag), env: { PORT: new URL(urls[type]).port } },
   })
   return {
@@ -147,7 +168,8 @@ function configuration(tag: string, urls: Urls): Readonly<Record<string, unknown
     mcpServers: {
       http: launched('http'),
       sse: launched('sse'),
-      stdio: { ...soakServer('stdio', tag), resident: 'always' },
+      stdio: { ...soakServer('stdio', tag), ...limits, resident: 'always' },
+      shared: { ...soakServer('stdio', tag), ...limits, process: 'shared' },
     },
   }
 }
@@ -161,8 +183,9 @@ interface Stand {
 /** Every pair that the protocol allows, with every official client that speaks it, and the misbehaving ones. */
 function lanesOf(stand: Stand, stage: Stage): Lane[] {
   const lanes: Lane[] = []
-  for (const server of transports) {
+  for (const server of servers) {
     for (const client of transports) {
+      if (client === 'stdio' && server === 'shared') continue // Who starts a command has it alone.
       const place = placeOf(stand, client, server)
       const isOwnProcess = (dialect: Dialect) => server === 'stdio' && (client === 'stdio' || dialect !== 'v2 modern')
       const route: Route = { client, server, place, isOwnProcess }
@@ -185,16 +208,16 @@ function lanesOf(stand: Stand, stage: Stage): Lane[] {
   return lanes
 }
 
-/** 2026-07-28 knows no HTTP+SSE. */
-function isSpoken(dialect: Dialect, client: Transport, server: Transport): boolean {
-  return dialect !== 'v2 modern' || (client !== 'sse' && server !== 'sse')
+/** 2026-07-28 knows no HTTP+SSE, and an SDK server speaks in one process what was spoken first: with `shared` by us. */
+function isSpoken(dialect: Dialect, client: Transport, server: Server): boolean {
+  return dialect !== 'v2 modern' || (client !== 'sse' && server !== 'sse' && server !== 'shared')
 }
 
-function placeOf({ vitals, tag, urls }: Stand, client: Transport, server: Transport): Place {
+function placeOf({ vitals, tag, urls }: Stand, client: Transport, server: Server): Place {
   if (client === 'http') return `${vitals.dataUrl}/${server}/mcp`
   if (client === 'sse') return `${vitals.dataUrl}/${server}/sse`
   const wrapper = { command: process.execPath, args: ['src/cli/main.ts', 'stdio', '--no-admin'] }
-  if (server !== 'stdio') return { ...wrapper, args: [...wrapper.args, '--url', urls[server]] }
+  if (server === 'http' || server === 'sse') return { ...wrapper, args: [...wrapper.args, '--url', urls[server]] }
   const { command, args } = soakServer('stdio', tag)
   return { ...wrapper, args: [...wrapper.args, '--', command, ...args] }
 }
@@ -205,7 +228,7 @@ interface Killing {
 }
 
 /** Kills a supervised process again and again, and waits each time until its successor answers. */
-async function killer(vitals: RunningVitals, server: Transport, stage: Stage, plan: Killing): Promise<void> {
+async function killer(vitals: RunningVitals, server: Server, stage: Stage, plan: Killing): Promise<void> {
   const { ledger, random, isOver } = stage
   for (;;) {
     await pause(plan.crashEveryMs * (0.8 + random() * 0.4), isOver)
@@ -225,20 +248,11 @@ async function killer(vitals: RunningVitals, server: Transport, stage: Stage, pl
   }
 }
 
-/** A client of our own is answered. */
-async function isHealthy(vitals: RunningVitals, server: Transport): Promise<void> {
-  const events = { onAsked: () => undefined, onStray: () => undefined }
-  const answers = async () => {
-    const client = await connectSoakClient(
-      `${vitals.dataUrl}/${server}/mcp`,
-      server === 'sse' ? 'v2 legacy' : 'v2 modern',
-      events,
-    )
-    const answer = await client.call('echo', { nonce: 'alive', ms: 0 }, { timeoutMs: 10_000 })
-    await client.close()
-    return answer === 'alive'
-  }
-  await eventually(answers, { timeoutMs: 90_000, what: `${server} answers` })
+/** Heartbeats are answered again, and with them requests; a request of our own might be refused for lack of CPU time. */
+async function isHealthy(vitals: RunningVitals, server: Server): Promise<void> {
+  const states = new Set(['recovering', 'healthy', 'degraded'])
+  const answers = async () => states.has((await debugUpstream(vitals, server)).state)
+  await eventually(answers, { timeoutMs: 120_000, what: `${server} answers` })
 }
 
 async function pause(ms: number, isOver: () => boolean): Promise<void> {
@@ -258,10 +272,10 @@ async function watch(vitals: RunningVitals, { isOver }: Stage, { samples, ledger
     const bytes = processUsage(vitals.pid)?.residentBytes
     if (bytes !== undefined) samples.push(bytes)
     if (samples.length % 60 !== 0) continue
-    const { started, answered, explained, abandoned } = ledger.totals()
+    const { started, answered, explained, refused, abandoned } = ledger.totals()
     const resident = `${((bytes ?? 0) / 2 ** 20).toFixed(0)} MiB`
     onNote?.(
-      `${samples.length} s: ${started} calls, ${answered} answered, ${explained} explained, ${abandoned} abandoned, ` +
+      `${samples.length} s: ${started} calls, ${answered} answered, ${explained} explained, ${refused} refused, ${abandoned} abandoned, ` +
         `${ledger.faults().filter((fault) => !fault.startsWith('never ended')).length} faults, ${resident}`,
     )
   }
@@ -283,17 +297,24 @@ const gauges = [
   'mcp_streams_open',
 ] as const
 
-async function gaugesLeft({ adminUrl }: RunningVitals): Promise<string[]> {
+async function gaugesLeft({ adminUrl }: RunningVitals, idleSeconds: number): Promise<string[]> {
   let left: string[] = []
   const areZero = async () => {
     const text = await (await fetch(`${adminUrl}/metrics`)).text()
     left = text.split('\n').filter((line) => gauges.some((name) => line.startsWith(`${name}{`)) && !line.endsWith(' 0'))
     return left.length === 0
   }
-  return eventually(areZero, { what: 'every gauge is back at 0', timeoutMs: 8 * idleSeconds * 1000 }).then(
+  return eventually(areZero, { what: 'every gauge is back at 0', timeoutMs: 4 * idleSeconds * 1000 }).then(
     () => [],
     () => left.map((line) => `left: ${line}`),
   )
+}
+
+/** The requests that mcp-vitals says it has refused because it was overloaded. */
+async function shedRequests({ adminUrl }: RunningVitals): Promise<number> {
+  const text = await (await fetch(`${adminUrl}/metrics`)).text()
+  const counts = text.matchAll(/^mcp_vitals_shed_total\{what="(?:session|tool_call)"\} (\d+)/gm)
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
 /** Processes of our servers that outlived everything. */
@@ -333,6 +354,7 @@ async function main(): Promise<number> {
     durationMs,
     seed: Number(values.seed),
     crashEveryMs,
+    idleSeconds: 30,
     onNote: (line) => console.log(line),
   })
   const { totals, crashes, residentMib, heapMib } = result
@@ -340,7 +362,7 @@ async function main(): Promise<number> {
   const growth = (rest.at(-1) ?? Number.NaN) / first
   console.log(
     [
-      `${totals.started} calls: ${totals.answered} answered with their own nonce, ${totals.explained} ended with one error that a fault explains, ${totals.abandoned} abandoned by their client`,
+      `${totals.started} calls: ${totals.answered} answered with their own nonce, ${totals.explained} ended with one error that a fault explains, ${totals.refused} refused by an overloaded mcp-vitals, ${totals.abandoned} abandoned by their client`,
       `${crashes} supervised servers killed`,
       `resident MiB, medians of ${windows} windows: ${residentMib.map((mib) => mib.toFixed(0)).join(' ')}; last / first after warm-up ${growth.toFixed(2)} (bound ${growthBound})`,
       `heap after a full collection: ${heapMib[0].toFixed(1)} MiB after the warm-up, ${heapMib[1].toFixed(1)} MiB at the end`,
@@ -353,6 +375,7 @@ async function main(): Promise<number> {
 }
 
 if (import.meta.main) {
+  endWithSignals()
   try {
     process.exitCode = await main()
   } catch (error) {

@@ -33,6 +33,11 @@ export interface SpawnOptions<Ready> {
 
 const outputKept = 64 * 1024
 
+/** For programs that start others: Ctrl-C and SIGTERM end this one in a way that ends them too. */
+export function endWithSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+}
+
 /** Starts a node process and waits until one of its lines says that it is ready; fails with its output otherwise. */
 export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise<RunningProcess<Ready>> {
   const { args, env = {}, ready, onLine: hear, startDeadlineMs = 20_000, termGraceMs = 20_000 } = options
@@ -41,6 +46,10 @@ export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  // Whoever ends without waiting for it leaves nothing behind.
+  const end = () => void child.kill('SIGTERM')
+  process.once('exit', end)
+  child.once('exit', () => process.off('exit', end))
   let output = ''
   const exited = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`))

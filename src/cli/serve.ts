@@ -165,8 +165,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
     onFailed: (name, error, traceId) => {
       const kind = trafficEvidence(error)
       const upstream = fleet.get(name)
-      if (kind || error.code === 'upstream_exited') breakerOf(upstream)?.failed(error.message)
-      if (kind) upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
+      if (!kind) return
+      // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
+      breakerOf(upstream)?.failed(error.message)
+      upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
     },
   }
   const observing = { clock, instruments: instrumented, tracing, traffic }

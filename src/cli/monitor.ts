@@ -140,7 +140,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
     },
   })
-  const access = { kind: 'stdio', upstream, ...limited(clock, target) } as const
+  const access = { kind: 'stdio', upstream, ...limited(clock, target, circuitEvents(deps, name)) } as const
   const prober: StdioProber = new StdioProber({
     upstream,
     clock,

@@ -14,7 +14,7 @@ export interface Limited {
 export function limited(
   clock: Clock,
   { limits = defaults.requests }: Pick<Target, 'limits'>,
-  onCircuit?: BreakerOptions['onChange'],
+  onCircuit: BreakerOptions['onChange'],
 ): Limited {
   const breaker = new Breaker({ clock, isEnabled: limits.hasBreaker === true, onChange: onCircuit })
   return { limits, queue: new RequestQueue(clock, limits), breaker }

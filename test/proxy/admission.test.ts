@@ -17,7 +17,7 @@ const limits = {
 function setting() {
   const clock = fakeClock()
   const sweep = new Sweep(clock)
-  const server = limited(clock, { limits })
+  const server = limited(clock, { limits }, undefined)
   let inFlight = 0
   const onRequest = (_upstream: string, change: 1 | -1) => {
     inFlight += change

@@ -281,7 +281,7 @@ function stdioAccess(
       onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
     },
   })
-  const access = { kind: 'stdio', upstream, ...limited(clock, { limits }) } as const
+  const access = { kind: 'stdio', upstream, ...limited(clock, { limits }, undefined) } as const
   upstream.start()
   return access
 }

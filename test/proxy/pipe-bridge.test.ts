@@ -43,7 +43,7 @@ function bridged({ link, clock, highWaterMark = 1 << 20 }: Made) {
     clock,
     upstream: 'u',
     link,
-    limits: limited(clock, { limits }),
+    limits: limited(clock, { limits }, undefined),
     admission: {
       clock,
       sweep: new Sweep(clock),

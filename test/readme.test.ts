@@ -14,6 +14,7 @@ import { heartbeatFields } from '../src/heartbeat/log-line.ts'
 import { isUp, newVerdict, states } from '../src/heartbeat/verdict.ts'
 import { errorMessageFor, statusOf } from '../src/proxy/replies.ts'
 import { labelName, liveMetrics, metricsTable } from '../src/telemetry/names.ts'
+import { intervalSettings } from './support/settings.ts'
 
 const root = join(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -169,17 +170,6 @@ describe('metrics', () => {
 })
 
 describe('the section on the log', () => {
-  const settings = {
-    adaptive: true,
-    initialMs: 10_000,
-    minMs: 5000,
-    maxMs: 30_000,
-    errorBased: true,
-    loadBased: true,
-    thresholdsEnabled: true,
-    errorRateThresholdRatio: 0.05,
-    responseTimeThresholdMs: 1000,
-  }
   const fields = heartbeatFields({
     upstream: 'files',
     transport: 'stdio',
@@ -191,7 +181,7 @@ describe('the section on the log', () => {
     },
     status: {
       verdict: newVerdict('healthy', 'ping answered', 0),
-      interval: firstDecision(settings),
+      interval: firstDecision(intervalSettings),
       timeoutMs: 2000,
       nextProbeInMs: undefined,
       lastSuccessWallMs: undefined,

@@ -1,30 +1,12 @@
 import type { DebugReport, DebugUpstream } from '../../src/admin/debug.ts'
-import { defaults } from '../../src/defaults.ts'
 import { Heartbeat } from '../../src/heartbeat/loop.ts'
 import type { Monitored } from '../../src/heartbeat/monitored.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import { pipeline } from '../telemetry/fixture.ts'
 import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
+import { heartbeatSettings } from '../support/settings.ts'
 
-const settings = {
-  probe: 'active',
-  adaptive: false,
-  initialMs: 10_000,
-  minMs: 5000,
-  maxMs: 30_000,
-  errorBased: true,
-  loadBased: true,
-  thresholdsEnabled: true,
-  errorRateThresholdRatio: 0.05,
-  responseTimeThresholdMs: 1000,
-  minTimeoutMs: defaults.heartbeat.minTimeoutMs,
-  maxTimeoutMs: defaults.heartbeat.maxTimeoutMs,
-  lateAnswerMs: defaults.heartbeat.lateAnswerMs,
-  missesToDown: 3,
-  goodsToHealthy: 2,
-  recentKept: 20,
-  failuresKept: 20,
-} as const
+const settings = { ...heartbeatSettings, adaptive: false }
 
 /** Upstreams with real heartbeats and real metrics in virtual time; only what the probers find is the test's. */
 export function monitoring() {

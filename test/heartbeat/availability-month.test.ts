@@ -8,25 +8,14 @@ import { newAvailability, observeAvailability, unavailableSeconds } from '../../
 import { adapt, firstDecision, nextDelayMs } from '../../src/heartbeat/interval.ts'
 import { evidenceOf, isUnavailable, judge, newVerdict } from '../../src/heartbeat/verdict.ts'
 import { needed } from '../support/prometheus.ts'
+import { intervalSettings } from '../support/settings.ts'
 
 const minuteMs = 60_000
 const monthMs = 30 * 24 * 60 * minuteMs
 /** 432 minutes: 1.00 % of the month. */
 const outageMinutes = [20, 20, 21, 25, 28, 30, 32, 35, 38, 40, 43, 47, 53] as const
 
-const settings = {
-  adaptive: true,
-  initialMs: 10_000,
-  minMs: 5000,
-  maxMs: 30_000,
-  errorBased: true,
-  loadBased: true,
-  thresholdsEnabled: true,
-  errorRateThresholdRatio: 0.05,
-  responseTimeThresholdMs: 1000,
-  missesToDown: 3,
-  goodsToHealthy: 2,
-} as const
+const settings = { ...intervalSettings, missesToDown: 3, goodsToHealthy: 2 } as const
 const noLoad = { loopDelayP99Ms: 0, loopUtilisation: 0, probeBacklog: 0 }
 
 /** A linear congruential generator (Numerical Recipes). */

@@ -8,18 +8,9 @@ import { newVerdict } from '../../src/heartbeat/verdict.ts'
 import { newHealth } from '../../src/sessions/health.ts'
 import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
+import { intervalSettings } from '../support/settings.ts'
 
-const interval = firstDecision({
-  adaptive: true,
-  initialMs: 10_000,
-  minMs: 5000,
-  maxMs: 30_000,
-  errorBased: true,
-  loadBased: true,
-  thresholdsEnabled: true,
-  errorRateThresholdRatio: 0.05,
-  responseTimeThresholdMs: 1000,
-})
+const interval = firstDecision(intervalSettings)
 
 const session: Session = {
   key: 'a1b2c3d4',

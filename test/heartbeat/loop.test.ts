@@ -9,26 +9,9 @@ import type { State } from '../../src/heartbeat/verdict.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
 import { stallableClock } from '../support/stallable-clock.ts'
+import { heartbeatSettings } from '../support/settings.ts'
 
-const settings: HeartbeatSettings = {
-  probe: 'active',
-  adaptive: true,
-  initialMs: 10_000,
-  minMs: 5000,
-  maxMs: 30_000,
-  errorBased: true,
-  loadBased: true,
-  thresholdsEnabled: true,
-  errorRateThresholdRatio: 0.05,
-  responseTimeThresholdMs: 1000,
-  minTimeoutMs: defaults.heartbeat.minTimeoutMs,
-  maxTimeoutMs: defaults.heartbeat.maxTimeoutMs,
-  lateAnswerMs: defaults.heartbeat.lateAnswerMs,
-  missesToDown: 3,
-  goodsToHealthy: 2,
-  recentKept: 20,
-  failuresKept: 20,
-}
+const settings = heartbeatSettings
 
 /** A fixed interval of ten seconds, for timelines that are about something else. */
 const fixed = { adaptive: false }

@@ -3,6 +3,7 @@ import { eventually } from '../support/eventually.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { RawClient, type RawMessage, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { type RunningProxy, startProxy, stdioOf } from './fixture.ts'
+import { requestLimits } from '../support/settings.ts'
 
 const closers: (() => Promise<void>)[] = []
 afterEach(async () => {
@@ -18,13 +19,7 @@ const ask = '{"jsonrpc":"2.0","id":"s-1","method":"sampling/createMessage","para
 const progress = (token: string) =>
   `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"${token}","progress":1}}`
 
-const limits = {
-  stallTimeoutMs: 60_000,
-  requestTimeoutMs: 600_000,
-  maxInFlight: 64,
-  maxQueue: 128,
-  queueTimeoutMs: 3000,
-}
+const limits = requestLimits
 
 interface Setting {
   readonly clock: FakeClock

@@ -5,6 +5,7 @@ import { RawClient, type RawMessage, headerOf, rawRequest, statusOf, textOf } fr
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type Arrived, type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { type ProxyOptions, type RunningProxy, startProxy } from './fixture.ts'
+import { requestLimits } from '../support/settings.ts'
 
 const json = ['Content-Type', 'application/json']
 const call = (id: number) => `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"name":"echo"}}`
@@ -26,13 +27,7 @@ interface Setting {
   readonly send: (body: string | undefined, method?: string) => RawClient
 }
 
-const limits = {
-  stallTimeoutMs: 60_000,
-  requestTimeoutMs: 600_000,
-  maxInFlight: 64,
-  maxQueue: 128,
-  queueTimeoutMs: 3000,
-}
+const limits = requestLimits
 
 async function start(changes: Partial<typeof limits> = {}, options: Partial<ProxyOptions> = {}): Promise<Setting> {
   const clock = fakeClock()

@@ -6,6 +6,7 @@ import { type Script, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { RawClient, headerOf, rawRequest, textOf } from '../support/raw-http.ts'
 import { type SseClient, openSse } from '../support/sse-client.ts'
 import { type ProxyOptions, type RunningProxy, type TestUpstream, startProxy, stdioOf } from './fixture.ts'
+import { requestLimits } from '../support/settings.ts'
 
 const closers: (() => Promise<void> | void)[] = []
 afterEach(async () => {
@@ -319,14 +320,7 @@ describe('a message of the client that nothing answers, at a server that', () =>
         if (arrived.request.startLine.startsWith('GET')) arrived.answer(405, '')
       }),
     )
-    const limits = {
-      stallTimeoutMs: 60_000,
-      requestTimeoutMs: 600_000,
-      maxInFlight: 64,
-      maxQueue: 128,
-      queueTimeoutMs: 3000,
-    }
-    const proxy = await start({ url: `http://127.0.0.1:${upstream.port}/mcp`, limits }, { clock })
+    const proxy = await start({ url: `http://127.0.0.1:${upstream.port}/mcp`, limits: requestLimits }, { clock })
     const client = await openedSse(proxy)
     const post = client.post(answer)
     const arrived = await upstream.until(() =>

@@ -6,6 +6,7 @@ import { type SseClient, openSse } from '../support/sse-client.ts'
 import { type ProxyOptions, type RunningProxy, type TestUpstream, startProxy } from './fixture.ts'
 import { createServer, type ServerResponse } from 'node:http'
 import { listenOn, stopped } from '../support/mcp-server.ts'
+import { requestLimits } from '../support/settings.ts'
 
 /** A server that answers nothing but what it must, and keeps what it heard. */
 interface QuietServer {
@@ -177,14 +178,7 @@ export async function openPath(
   const clock = fakeClock()
   const server = await servers[kind]()
   closers.push(() => server.stop())
-  const all = {
-    stallTimeoutMs: 60_000,
-    requestTimeoutMs: 600_000,
-    maxInFlight: 64,
-    maxQueue: 128,
-    queueTimeoutMs: 3000,
-    ...limits,
-  }
+  const all = { ...requestLimits, ...limits }
   const proxy = await startProxy({ ...options, clock, upstreams: { u: { ...server.upstream, limits: all } } })
   closers.push(() => proxy.close())
   const asker = await clients[client](proxy)

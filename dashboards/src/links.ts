@@ -1,0 +1,45 @@
+/** Where the generated files point to: at each other, at the runbooks, at Grafana. */
+
+/** The runbooks, as a browser reaches them. */
+export const runbookBase = 'https://github.com/mcp-vitals/mcp-vitals/blob/main/dashboards/runbooks'
+
+/** Grafana, as deploy/docker/compose.yaml publishes it. */
+export const grafanaBase = 'http://localhost:3000'
+
+/** Grafana's name for each dashboard, part of its address; `dashboards/<file>.json` holds it. */
+export const dashboardUids = {
+  fleet: 'mcp-vitals-fleet',
+  upstream: 'mcp-vitals-upstream',
+  sessions: 'mcp-vitals-sessions',
+  slo: 'mcp-vitals-slo',
+  sidecar: 'mcp-vitals-sidecar',
+} as const
+
+export type DashboardName = keyof typeof dashboardUids
+
+export function runbookUrl(alert: AlertName): string {
+  return `${runbookBase}/${alert}.md`
+}
+
+/** Every alert; each has a rule, a runbook and tests. */
+export const alertNames = [
+  'McpUpstreamDown',
+  'McpHeartbeatErrorRateHigh',
+  'McpHeartbeatSlow',
+  'McpUpstreamFlapping',
+  'McpProcessCrashLooping',
+  'McpProcessMemoryGrowing',
+  'McpUpstreamNeedsAuth',
+  'McpInventoryShrank',
+  'McpToolErrorRateHigh',
+  'McpSessionsWithIssues',
+  'McpConnectionPoolExhausted',
+  'McpAvailabilityBurnRateHigh',
+  'McpAvailabilityBurnRateSlow',
+  'McpVitalsDown',
+  'McpVitalsOverloaded',
+  'McpVitalsConfigReloadFailed',
+  'McpVitalsLabelOverflow',
+] as const
+
+export type AlertName = (typeof alertNames)[number]

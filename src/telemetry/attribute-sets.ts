@@ -9,6 +9,7 @@ import {
   rpcStatusLabel,
   type LabelBounds,
 } from './labels.ts'
+import type { Series, SeriesKeys } from './series.ts'
 
 /** One JSON-RPC request and its answer, as it ended. */
 export interface Operation {
@@ -30,19 +31,21 @@ export interface Operation {
   readonly spanId?: string | undefined
 }
 
-/**
- * Gives one attributes object per distinct set. OpenTelemetry does not need that, but exemplars and the serializer's
- * cached label strings are keyed by the object, and making none on the hot path is cheaper.
- */
+/** Gives one series per distinct attribute set: exemplars and the serializer's cached label strings are kept by it. */
 export class AttributeSets {
-  readonly #sets = new Map<string, Attributes>()
+  readonly #keys: SeriesKeys
+  readonly #sets = new Map<string, Series>()
 
-  /** The set named `key`; the first time, `make` makes it. */
-  of(key: string, make: () => Attributes): Attributes {
-    const known = this.#sets.get(key)
+  constructor(keys: SeriesKeys) {
+    this.#keys = keys
+  }
+
+  /** The set named `name`; the first time, `make` makes it. */
+  of(name: string, make: () => Attributes): Series {
+    const known = this.#sets.get(name)
     if (known) return known
-    const made = make()
-    this.#sets.set(key, made)
+    const made = this.#keys.of(make())
+    this.#sets.set(name, made)
     return made
   }
 }
@@ -52,7 +55,7 @@ export class AttributeSets {
  * loses its method and names, so that the figures per upstream stay true; `onOverflow` counts it.
  */
 export class OperationSets {
-  readonly #sets = new Map<string, Attributes>()
+  readonly #sets = new Map<string, Series>()
   readonly #sizes = new Map<string, number>()
   readonly #options: OperationSetsOptions
 
@@ -60,23 +63,23 @@ export class OperationSets {
     this.#options = options
   }
 
-  of(operation: Operation): Attributes {
+  of(operation: Operation): Series {
     const bounded = boundOperation(operation, this.#options.labels)
     const key = operationKey(bounded)
     return this.#sets.get(key) ?? this.#add(key, bounded)
   }
 
-  #add(key: string, operation: BoundedOperation): Attributes {
+  #add(key: string, operation: BoundedOperation): Series {
     const { upstream, method } = operation
     const size = this.#sizes.get(upstream) ?? 0
     if (size >= this.#options.maxPerUpstream && method !== overflowValue) return this.#overflow(operation)
-    const made = operationAttributes(operation)
+    const made = this.#options.keys.of(operationAttributes(operation))
     this.#sets.set(key, made)
     this.#sizes.set(upstream, size + 1)
     return made
   }
 
-  #overflow({ upstream, errorType, networkTransport }: BoundedOperation): Attributes {
+  #overflow({ upstream, errorType, networkTransport }: BoundedOperation): Series {
     this.#options.onOverflow(upstream)
     const coarse: BoundedOperation = { upstream, method: overflowValue, errorType, networkTransport }
     const key = operationKey(coarse)
@@ -85,6 +88,7 @@ export class OperationSets {
 }
 
 interface OperationSetsOptions {
+  readonly keys: SeriesKeys
   readonly labels: LabelBounds
   readonly maxPerUpstream: number
   readonly onOverflow: (upstream: string) => void

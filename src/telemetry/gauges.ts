@@ -4,6 +4,7 @@ import type { Transport } from '../upstreams/upstream.ts'
 import type { UpstreamUsage } from '../upstreams/usage-meter.ts'
 import { AttributeSets } from './attribute-sets.ts'
 import { label, metrics, type Metric } from './names.ts'
+import type { Series, SeriesKeys } from './series.ts'
 
 /** What one upstream's gauges read now; an absent field is an absent series. */
 export interface UpstreamGauges {
@@ -58,8 +59,14 @@ export interface GaugeSources {
 }
 
 /** Registers one callback that reads every source once for each collection. */
-export function observeGauges(meter: Meter, sources: GaugeSources, version: string): void {
-  const sets = new AttributeSets()
+export function observeGauges(options: {
+  readonly meter: Meter
+  readonly keys: SeriesKeys
+  readonly sources: GaugeSources
+  readonly version: string
+}): void {
+  const { meter, sources, version } = options
+  const sets = new AttributeSets(options.keys)
   const observers = [
     ourGauges(meter, sources, version),
     upstreamGauges(meter, sources, sets),
@@ -122,8 +129,8 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
   }
   const observeOne = (result: BatchObservableResult, reading: UpstreamGauges) => {
     const { upstream, transport } = reading
-    const named = sets.of(upstream, () => ({ [label.upstream]: upstream }))
-    const withTransport = ofUpstream(sets, upstream, transport)
+    const { key: named, attributes: name } = sets.of(upstream, () => ({ [label.upstream]: upstream }))
+    const { key: withTransport, attributes: nameAndTransport } = ofUpstream(sets, upstream, transport)
     observeKnown(result, on.up, reading.up, withTransport)
     observeKnown(result, on.interval, reading.intervalSeconds, withTransport)
     observeKnown(result, on.timeout, reading.timeoutSeconds, withTransport)
@@ -139,25 +146,26 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     result.observe(on.unavailable, reading.unavailableSeconds, named)
     const { probe } = reading
     if (probe !== undefined) {
-      const key = `${upstream}\0${transport}\0probe\0${probe}`
-      result.observe(
-        on.probe,
-        1,
-        sets.of(key, () => ({ ...withTransport, [label.method]: probe })),
-      )
+      const { key } = sets.of(`${upstream}\0${transport}\0probe\0${probe}`, () => ({
+        ...nameAndTransport,
+        [label.method]: probe,
+      }))
+      result.observe(on.probe, 1, key)
     }
     for (const state of reading.circuit ? circuitStates : []) {
-      const attributes = sets.of(`${upstream}\0circuit\0${state}`, () => ({ ...named, [label.state]: state }))
-      result.observe(on.circuit, state === reading.circuit ? 1 : 0, attributes)
+      const { key } = sets.of(`${upstream}\0circuit\0${state}`, () => ({ ...name, [label.state]: state }))
+      result.observe(on.circuit, state === reading.circuit ? 1 : 0, key)
     }
     for (const state of sources.states) {
-      const key = `${upstream}\0${transport}\0${state}`
-      const attributes = sets.of(key, () => ({ ...withTransport, [label.state]: state }))
-      result.observe(on.state, state === reading.state ? 1 : 0, attributes)
+      const { key } = sets.of(`${upstream}\0${transport}\0${state}`, () => ({
+        ...nameAndTransport,
+        [label.state]: state,
+      }))
+      result.observe(on.state, state === reading.state ? 1 : 0, key)
     }
     for (const [state, count] of Object.entries(reading.connections ?? {})) {
-      const attributes = sets.of(`${upstream}\0\0${state}`, () => ({ ...named, [label.state]: state }))
-      result.observe(on.connections, count, attributes)
+      const { key } = sets.of(`${upstream}\0\0${state}`, () => ({ ...name, [label.state]: state }))
+      result.observe(on.connections, count, key)
     }
   }
   return {
@@ -176,10 +184,10 @@ function sessionGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets)
     observables: [active, withIssues, pending],
     observe: (result) => {
       for (const reading of sources.sessions()) {
-        const attributes = ofUpstream(sets, reading.upstream, reading.transport)
-        result.observe(active, reading.active, attributes)
-        result.observe(withIssues, reading.withIssues, attributes)
-        result.observe(pending, reading.messagesPending, attributes)
+        const { key } = ofUpstream(sets, reading.upstream, reading.transport)
+        result.observe(active, reading.active, key)
+        result.observe(withIssues, reading.withIssues, key)
+        result.observe(pending, reading.messagesPending, key)
       }
     },
   }
@@ -191,7 +199,7 @@ function streamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets):
     observables: [open],
     observe: (result) => {
       for (const reading of sources.streams()) {
-        result.observe(open, reading.open, ofUpstream(sets, reading.upstream, reading.transport))
+        result.observe(open, reading.open, ofUpstream(sets, reading.upstream, reading.transport).key)
       }
     },
   }
@@ -205,7 +213,7 @@ function counter(meter: Meter, metric: Metric): Observable {
   return meter.createObservableCounter(metric.instrument, { description: metric.help, unit: metric.unit })
 }
 
-function ofUpstream(sets: AttributeSets, upstream: string, transport: Transport): Attributes {
+function ofUpstream(sets: AttributeSets, upstream: string, transport: Transport): Series {
   return sets.of(`${upstream}\0${transport}`, () => ({ [label.upstream]: upstream, [label.transport]: transport }))
 }
 
@@ -213,7 +221,7 @@ function observeKnown(
   result: BatchObservableResult,
   gauge: Observable,
   value: number | undefined,
-  attributes: Attributes,
+  key: Attributes,
 ): void {
-  if (value !== undefined) result.observe(gauge, value, attributes)
+  if (value !== undefined) result.observe(gauge, value, key)
 }

@@ -1,4 +1,4 @@
-import type { Attributes, Counter, Histogram, Meter } from '@opentelemetry/api'
+import type { Counter, Histogram, Meter } from '@opentelemetry/api'
 import { errorCodes, type ErrorCode } from '../errors.ts'
 import { outcomes, type Leg, type Outcome } from '../heartbeat/classify.ts'
 import type { State } from '../heartbeat/verdict.ts'
@@ -10,6 +10,7 @@ import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } f
 import { refuseCollisions } from './collisions.ts'
 import { label, liveMetrics, metrics, semconv, type Metric } from './names.ts'
 import type { Meters } from './reader.ts'
+import type { Series } from './series.ts'
 import { spanDropReasons, type SpanDropReason } from './span-queue.ts'
 
 export type { Operation } from './attribute-sets.ts'
@@ -111,15 +112,16 @@ export function instruments(options: {
   readonly version: string
   readonly maxLabelsPerUpstream: number
 }): Instruments {
-  const { exemplars, sources, maxLabelsPerUpstream } = options
+  const { meters, exemplars, sources, maxLabelsPerUpstream } = options
   refuseCollisions(liveMetrics())
-  const { readings, rest: meter } = options.meters
-  observeGauges(meter, sources, options.version)
+  const { readings, rest: meter, keys } = meters
+  observeGauges({ meter, keys, sources, version: options.version })
 
-  const labelOverflow = countedBy(meter, metrics.labelOverflow, label.upstream)
+  const labelOverflow = countedBy(meters, metrics.labelOverflow, label.upstream)
   const labels = labelBounds({ maxLabelsPerUpstream, onOverflow: labelOverflow.count })
   const operationSets = () =>
     new OperationSets({
+      keys,
       labels,
       maxPerUpstream: maxLabelsPerUpstream * operationSetsPerLabel,
       onOverflow: labelOverflow.count,
@@ -129,20 +131,20 @@ export function instruments(options: {
     client: { ...timed(readings, exemplars, metrics.clientOperationDuration), sets: operationSets() },
   }
   const sessions = timed(meter, exemplars, metrics.serverSessionDuration)
-  const sessionSets = new AttributeSets()
+  const sessionSets = new AttributeSets(keys)
   const streams = timed(meter, exemplars, metrics.streamDuration)
-  const streamSets = new AttributeSets()
-  const streamEvents = countedBy(meter, metrics.streamEvents, label.upstream, label.transport)
-  const heartbeats = heartbeatRecorder(options.meters, exemplars)
-  const stateChanges = countedBy(meter, metrics.upstreamStateChanges, label.upstream, label.from, label.to)
-  const restarts = countedBy(meter, metrics.upstreamRestarts, label.upstream, label.reason)
-  const inventoryChanges = countedBy(meter, metrics.upstreamInventoryChanges, label.upstream)
-  const unparsed = countedBy(meter, metrics.unparsedMessages, label.upstream)
-  const rejected = countedBy(meter, metrics.rejectedRequests, label.reason)
-  const dropped = countedBy(meter, metrics.droppedMessages, label.upstream, label.reason)
-  const shed = countedBy(meter, metrics.shed, label.what)
-  const circuitsOpened = countedBy(meter, metrics.upstreamCircuitOpened, label.upstream)
-  const droppedSpans = countedBy(meter, metrics.droppedSpans, label.reason)
+  const streamSets = new AttributeSets(keys)
+  const streamEvents = countedBy(meters, metrics.streamEvents, label.upstream, label.transport)
+  const heartbeats = heartbeatRecorder(meters, exemplars)
+  const stateChanges = countedBy(meters, metrics.upstreamStateChanges, label.upstream, label.from, label.to)
+  const restarts = countedBy(meters, metrics.upstreamRestarts, label.upstream, label.reason)
+  const inventoryChanges = countedBy(meters, metrics.upstreamInventoryChanges, label.upstream)
+  const unparsed = countedBy(meters, metrics.unparsedMessages, label.upstream)
+  const rejected = countedBy(meters, metrics.rejectedRequests, label.reason)
+  const dropped = countedBy(meters, metrics.droppedMessages, label.upstream, label.reason)
+  const shed = countedBy(meters, metrics.shed, label.what)
+  const circuitsOpened = countedBy(meters, metrics.upstreamCircuitOpened, label.upstream)
+  const droppedSpans = countedBy(meters, metrics.droppedSpans, label.reason)
   for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
   for (const what of sheddable) shed.init(what)
@@ -219,8 +221,8 @@ function timed(meter: Meter, exemplars: ExemplarReservoir, metric: Metric & { re
     advice: { explicitBucketBoundaries: [...bounds] },
   })
   return {
-    record: (attributes: Attributes, { durationSeconds: value, traceId, spanId }: Timing) => {
-      histogram.record(value, attributes)
+    record: ({ key, attributes }: Series, { durationSeconds: value, traceId, spanId }: Timing) => {
+      histogram.record(value, key)
       if (traceId === undefined || spanId === undefined) return
       exemplars.offer(attributes, { bucket: bucketIndex(bounds, value), value, traceId, spanId })
     },
@@ -228,16 +230,16 @@ function timed(meter: Meter, exemplars: ExemplarReservoir, metric: Metric & { re
 }
 
 /** A counter with the given labels, counted by their values in the same order. */
-function countedBy<Labels extends readonly string[]>(meter: Meter, metric: Metric, ...labels: Labels) {
-  const counter = createCounter(meter, metric)
-  const sets = new AttributeSets()
+function countedBy<Labels extends readonly string[]>({ rest, keys }: Meters, metric: Metric, ...labels: Labels) {
+  const counter = createCounter(rest, metric)
+  const sets = new AttributeSets(keys)
   type Values = { [Index in keyof Labels]: string }
-  const attributesOf = (values: Values) =>
-    sets.of(values.join('\0'), () => Object.fromEntries(labels.map((key, index) => [key, values[index]])))
+  const keyOf = (values: Values) =>
+    sets.of(values.join('\0'), () => Object.fromEntries(labels.map((key, index) => [key, values[index]]))).key
   return {
-    count: (...values: Values) => counter.add(1, attributesOf(values)),
-    add: (amount: number, ...values: Values) => counter.add(amount, attributesOf(values)),
-    init: (...values: Values) => counter.add(0, attributesOf(values)),
+    count: (...values: Values) => counter.add(1, keyOf(values)),
+    add: (amount: number, ...values: Values) => counter.add(amount, keyOf(values)),
+    init: (...values: Values) => counter.add(0, keyOf(values)),
   }
 }
 
@@ -248,11 +250,11 @@ function createCounter(meter: Meter, metric: Metric): Counter {
 /** Heartbeats towards the client carry its own transport, unknown beforehand, so only these legs start at 0. */
 const legsOfUpstream: readonly Leg[] = ['upstream', 'session']
 
-function heartbeatRecorder({ readings, rest }: Meters, exemplars: ExemplarReservoir) {
+function heartbeatRecorder({ readings, rest, keys }: Meters, exemplars: ExemplarReservoir) {
   const durations = timed(readings, exemplars, metrics.heartbeatDuration)
   const counter = createCounter(rest, metrics.heartbeats)
-  const durationSets = new AttributeSets()
-  const counterSets = new AttributeSets()
+  const durationSets = new AttributeSets(keys)
+  const counterSets = new AttributeSets(keys)
   const counted = (upstream: string, transport: Transport, leg: Leg, outcome: Outcome) =>
     counterSets.of(`${upstream}\0${transport}\0${leg}\0${outcome}`, () => ({
       [label.upstream]: upstream,
@@ -263,28 +265,28 @@ function heartbeatRecorder({ readings, rest }: Meters, exemplars: ExemplarReserv
   return {
     record: (heartbeat: Heartbeat) => {
       const { upstream, transport, leg, method, outcome, traceId, spanId } = heartbeat
-      const attributes = counted(upstream, transport, leg, outcome)
-      const timedAttributes = durationSets.of(`${upstream}\0${transport}\0${leg}\0${method}\0${outcome}`, () => ({
+      const { key, attributes } = counted(upstream, transport, leg, outcome)
+      const timedSeries = durationSets.of(`${upstream}\0${transport}\0${leg}\0${method}\0${outcome}`, () => ({
         [label.upstream]: upstream,
         [label.transport]: transport,
         [label.leg]: leg,
         [label.method]: method,
         [label.outcome]: outcome,
       }))
-      durations.record(timedAttributes, heartbeat)
-      counter.add(1, attributes)
+      durations.record(timedSeries, heartbeat)
+      counter.add(1, key)
       if (traceId === undefined || spanId === undefined) return
       exemplars.offer(attributes, { bucket: 0, value: 1, traceId, spanId })
     },
     init: (upstream: string, transport: Transport) => {
       for (const leg of legsOfUpstream) {
-        for (const outcome of outcomes) counter.add(0, counted(upstream, transport, leg, outcome))
+        for (const outcome of outcomes) counter.add(0, counted(upstream, transport, leg, outcome).key)
       }
     },
   }
 }
 
-function streamAttributes({ upstream, transport, reason }: EndedStream, sets: AttributeSets): Attributes {
+function streamAttributes({ upstream, transport, reason }: EndedStream, sets: AttributeSets): Series {
   return sets.of(`${upstream}\0${transport}\0${reason}`, () => ({
     [label.upstream]: upstream,
     [label.transport]: transport,
@@ -292,7 +294,7 @@ function streamAttributes({ upstream, transport, reason }: EndedStream, sets: At
   }))
 }
 
-function sessionAttributes(session: EndedSession, sets: AttributeSets): Attributes {
+function sessionAttributes(session: EndedSession, sets: AttributeSets): Series {
   const { upstream, networkTransport, protocolVersion, errorType } = session
   const version = protocolVersion === undefined ? undefined : protocolVersionLabel(protocolVersion)
   const error = errorType === undefined ? undefined : errorTypeLabel(errorType)

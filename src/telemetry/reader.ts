@@ -7,6 +7,7 @@ import {
 } from '@opentelemetry/sdk-metrics'
 import type { Meter } from '@opentelemetry/api'
 import type { Resource } from '@opentelemetry/resources'
+import { SeriesKeys } from './series.ts'
 
 /**
  * Series per instrument before the SDK folds the rest into `otel_metric_overflow`. Our own label bounds bite first;
@@ -19,16 +20,18 @@ const maxSeriesPerInstrument = 200_000
  * of each record). Everything is cumulative but gauges, which are DELTA, or a series once seen would never go away.
  */
 class SnapshotReader extends MetricReader {
+  readonly #keys: SeriesKeys
   readonly #onError: (error: unknown) => void
   #last: Promise<unknown> = Promise.resolve()
 
   /** `onError` hears of gauges that could not be read; the snapshot then lacks them. */
-  constructor(options: { readonly onError: (error: unknown) => void }) {
+  constructor(options: { readonly keys: SeriesKeys; readonly onError: (error: unknown) => void }) {
     super({
       aggregationTemporalitySelector: (type) =>
         type === InstrumentType.OBSERVABLE_GAUGE ? AggregationTemporality.DELTA : AggregationTemporality.CUMULATIVE,
       cardinalitySelector: () => maxSeriesPerInstrument,
     })
+    this.#keys = options.keys
     this.#onError = options.onError
   }
 
@@ -42,7 +45,7 @@ class SnapshotReader extends MetricReader {
   async #collectOnce(): Promise<ResourceMetrics> {
     const { resourceMetrics, errors } = await this.collect()
     for (const error of errors) this.#onError(error)
-    return resourceMetrics
+    return this.#keys.expand(resourceMetrics)
   }
 
   protected override async onForceFlush(): Promise<void> {}
@@ -54,6 +57,8 @@ class SnapshotReader extends MetricReader {
 export interface Meters {
   readonly readings: Meter
   readonly rest: Meter
+  /** What is recorded with a key of these comes out with its attributes. */
+  readonly keys: SeriesKeys
 }
 
 /** All that we measure. */
@@ -75,14 +80,15 @@ export function metering(options: {
   readonly onError: (error: unknown) => void
 }): Metering {
   const { resource, version, onError } = options
+  const keys = new SeriesKeys()
   const pipeline = () => {
-    const reader = new SnapshotReader({ onError })
+    const reader = new SnapshotReader({ keys, onError })
     return { reader, meter: new MeterProvider({ readers: [reader], resource }).getMeter('mcp-vitals', version) }
   }
   const readings = pipeline()
   const rest = pipeline()
   return {
-    meters: { readings: readings.meter, rest: rest.meter },
+    meters: { readings: readings.meter, rest: rest.meter, keys },
     snapshot: async () => {
       const [read, others] = await Promise.all([readings.reader.snapshot(), rest.reader.snapshot()])
       return { resource, scopeMetrics: [...read.scopeMetrics, ...others.scopeMetrics] }

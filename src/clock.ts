@@ -25,6 +25,24 @@ export const systemClock: Clock = {
   },
 }
 
+/** A timer that is so late tells of an event loop that stood still. */
+const stoodStillMs = 100
+/** How long what arrived meanwhile may take to be read. */
+const readingMs = 500
+
+/**
+ * For giving up on an answer: runs `run` after `delayMs`. Where our event loop stood still, an overdue timer fires
+ * before anything is read that arrived meanwhile, so then it leaves a moment for that.
+ */
+export function giveUpAfter(clock: Clock, delayMs: number, run: () => void): Timer {
+  const dueMs = clock.now() + delayMs
+  let timer = clock.after(delayMs, () => {
+    if (clock.now() - dueMs < stoodStillMs) run()
+    else timer = clock.after(readingMs, run)
+  })
+  return { cancel: () => timer.cancel() }
+}
+
 /** Resolves after `delayMs`, or at once when `signal` aborts; it never rejects. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -223,7 +223,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => launched?.supervisor.state() === 'starting',
-    isResting: () => launched?.supervisor.state() === 'resting',
+    isResting: () => launched?.isResting() ?? false,
     method: () => probeMethod(),
   })
   const own = launched?.own
@@ -309,6 +309,7 @@ export function launch(
         if (restart) {
           instruments.countRestart(name, restart)
           log.warn({ upstream: name, reason: restart, restarts: supervisor.restarts() }, 'server process restarted')
+          heartbeat().replacing(`its process was stopped to be restarted (${restart})`)
         }
         heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
       },
@@ -363,6 +364,8 @@ export function launch(
     memory,
     /** It takes no more requests until another process has taken its place. */
     isDraining: () => isDraining,
+    /** Nobody is there to be asked: it has done its work, or is being ended by us. */
+    isResting: () => supervisor.state() === 'resting' || supervisor.isEnding(),
     stop: () => {
       isStopping = true
       return supervisor.stop()
@@ -550,7 +553,8 @@ function reporter(
     // A session that answers is no news because another one, or the server as a whole, is in trouble.
     const isCalm = report.pace !== undefined || calmStates.has(status.verdict.state)
     const isRoutine = result.outcome === 'ok' && !isSlow && isCalm
-    if (isRoutine && !config.logging.enhanced) return
+    const level = levelOf(result.outcome, isRoutine)
+    if ((isRoutine && !config.logging.enhanced) || !log.isLevelEnabled(level)) return
     // Of a thousand idle sessions one line is enough.
     const target = report.pace ? `${result.leg}s` : (result.session ?? '')
     if (!pacer.isDue({ target, isRoutine, nowMs: clock.now(), intervalMs: config.logIntervalMs })) return
@@ -570,7 +574,7 @@ function reporter(
       includeClient: config.logging.clientInfo,
       includePerformance: config.performanceMonitoring.enabled,
     })
-    log[levelOf(result.outcome, isRoutine)](fields, 'heartbeat')
+    log[level](fields, 'heartbeat')
   }
 }
 

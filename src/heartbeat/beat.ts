@@ -1,4 +1,4 @@
-import { type Clock, sleep } from '../clock.ts'
+import { type Clock, type Timer, giveUpAfter } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
@@ -35,30 +35,43 @@ export function isAlone({ started, alive }: Beat): boolean {
 
 /**
  * Waits until all checks are over, at most until the time is up, and notes which of the two it was, and whether our
- * own event loop stood still for too long meanwhile (Lifeguard, §III-A). `signal` ends the wait.
+ * own event loop stood still for too long meanwhile (Lifeguard, §III-A). `signal` ends the wait. Timers and no abort
+ * controller of its own: those cost more than all the rest of a heartbeat.
  */
-export async function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal: AbortSignal): Promise<void> {
-  const over = new AbortController()
-  // With a reason of ours, since the usual one is an error with its stack trace, for each heartbeat.
-  const end = () => over.abort('over')
-  signal.addEventListener('abort', end)
-  let isDone = false
-  const done = all.finally(() => {
-    isDone = true
-    end()
+export function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const endsMs = beat.startedMs + beat.timeoutMs
+    let stalledMs = 0
+    let isOver = false
+    let timer: Timer | undefined
+    const end = (isDone: boolean) => {
+      isOver = true
+      timer?.cancel()
+      signal.removeEventListener('abort', leave)
+      beat.isTimeUp = !isDone
+      beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * defaults.heartbeat.stallRatio
+      resolve()
+    }
+    const leave = () => end(false)
+    const look = () => {
+      if (signal.aborted || clock.now() >= endsMs) return leave()
+      const dueMs = Math.min(endsMs, clock.now() + beat.timeoutMs / stallLooks)
+      timer = clock.after(dueMs - clock.now(), () => {
+        stalledMs += Math.max(0, clock.now() - dueMs)
+        look()
+      })
+    }
+    signal.addEventListener('abort', leave)
+    look()
+    // What comes, or goes wrong, after the time-out changes nothing any more.
+    all.then(
+      () => isOver || end(true),
+      (error: unknown) => {
+        reject(error)
+        if (!isOver) end(true)
+      },
+    )
   })
-  const endsMs = beat.startedMs + beat.timeoutMs
-  let stalledMs = 0
-  while (!over.signal.aborted && clock.now() < endsMs) {
-    const dueMs = Math.min(endsMs, clock.now() + beat.timeoutMs / stallLooks)
-    await sleep(clock, dueMs - clock.now(), over.signal)
-    if (!over.signal.aborted) stalledMs += Math.max(0, clock.now() - dueMs)
-  }
-  signal.removeEventListener('abort', end)
-  beat.isTimeUp = !isDone
-  beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * defaults.heartbeat.stallRatio
-  if (isDone) await done
-  else done.catch(() => undefined) // What goes wrong after the time-out changes nothing any more.
 }
 
 /** The result of one check, whatever the prober does: one that fails or never ends must not stop the heartbeat. */
@@ -73,7 +86,9 @@ export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSig
     durationMs: clock.now() - beat.startedMs,
   })
   return new Promise((resolve) => {
-    const guard = clock.after(beat.deadlineMs + proberGraceMs, () => resolve(ended('timeout', 'the probe never ended')))
+    const guard = giveUpAfter(clock, beat.deadlineMs + proberGraceMs, () =>
+      resolve(ended('timeout', 'the probe never ended')),
+    )
     const dismiss = () => guard.cancel()
     signal.addEventListener('abort', dismiss)
     void done

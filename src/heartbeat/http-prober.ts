@@ -33,7 +33,7 @@ export interface HttpProberOptions {
   readonly startDeadlineMs: number
   /** True while a process that we started may not listen yet: a refused connection then means "wait", not "down". */
   readonly isStarting: () => boolean
-  /** True while that process has done its work and nobody asked for it again: then nobody is there to be asked. */
+  /** True while that process has done its work, or is being ended by us: then nobody is there to be asked. */
   readonly isResting?: () => boolean
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod

@@ -300,8 +300,12 @@ export class Heartbeat {
     if (others > 0) this.probeNow()
   }
 
-  /** A process runs and may be probed. After an outage the state stays what it is until the process answers. */
+  /**
+   * A process runs and may be probed, on a connection of its own. After an outage the state stays what it is until the
+   * process answers.
+   */
   processStarted(reason: string): void {
+    this.#options.prober.forget()
     const isAsked = this.#settings.probe === 'active' || this.#options.prober.isAwaited()
     if (isAsked && this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
     this.probeNow()

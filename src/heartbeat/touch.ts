@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, giveUpAfter } from '../clock.ts'
 import { KnownError, errorCode, errorMessage } from '../errors.ts'
 import { type Endpoint, ownHeaders } from '../upstreams/endpoint.ts'
 import { outcomeOfCode } from './classify.ts'
@@ -39,7 +39,7 @@ function statusOf(endpoint: Endpoint, clock: Clock, deadlineMs: number): Promise
       timer.cancel()
       settle()
     }
-    const timer = clock.after(deadlineMs, () => {
+    const timer = giveUpAfter(clock, deadlineMs, () => {
       exchange.abort()
       reject(new KnownError('upstream_timeout', `no answer within ${Math.round(deadlineMs)} ms`))
     })

@@ -451,8 +451,12 @@ function missText(misses: number, limits: Limits, reason: string): string {
 }
 
 function change(current: Verdict, facts: Partial<Verdict>, nowMs: number): Verdict {
-  const before: Readonly<Record<string, unknown>> = { ...current }
-  if (Object.entries(facts).every(([name, value]) => before[name] === value)) return current
+  if (!isNews(current, facts)) return current
   const next = { ...current, ...facts }
   return next.state === current.state ? next : { ...next, sinceMs: nowMs }
+}
+
+function isNews<T extends object>(current: T, facts: Partial<T>): boolean {
+  for (const name in facts) if (facts[name] !== current[name]) return true
+  return false
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Clock } from '../clock.ts'
+import { type Clock, giveUpAfter } from '../clock.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Channel, Outgoing } from './channel.ts'
@@ -78,7 +78,7 @@ export class Peer {
   #within<T>(timeoutMs: number, what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const expiry = new AbortController()
     return new Promise<T>((resolve, reject) => {
-      const timer = this.#clock.after(timeoutMs, () => {
+      const timer = giveUpAfter(this.#clock, timeoutMs, () => {
         reject(new KnownError('upstream_timeout', `no answer to ${what} within ${Math.round(timeoutMs)} ms`))
         expiry.abort()
       })

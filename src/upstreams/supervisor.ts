@@ -160,6 +160,11 @@ export class Supervisor {
     return this.#state
   }
 
+  /** The process that still runs is being ended by us. */
+  isEnding(): boolean {
+    return this.#attempt?.ended !== undefined
+  }
+
   /**
    * Stops the process gracefully; the next start follows by the law, counted with this reason. Resolves when the old
    * process has gone. While nothing runs, `manual` and `config` end the wait for the next start and forget the past.

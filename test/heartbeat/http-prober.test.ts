@@ -279,6 +279,11 @@ describe('while a process of ours starts', () => {
     expect(mcp?.count('POST server/discover')).toBe(1)
   })
 
+  it('asks nobody while the process is being ended, or rests', async () => {
+    const { prober } = proberOf(`http://127.0.0.1:${await freePort()}/mcp`, { isResting: () => true })
+    expect(prober.start({ deadlineMs: 1000, wantsInventory: false })).toEqual({ runs: [], alive: 0 })
+  })
+
   it('says refused at once when nothing is starting', async () => {
     const { start } = proberOf(`http://127.0.0.1:${await freePort()}/mcp`)
     expect(await start()).toMatchObject({ outcome: 'refused', opening: true })

@@ -621,6 +621,15 @@ describe('a stall of our own event loop', () => {
     expect(state()).toBe('suspect')
   })
 
+  it('does not keep a prober from its answer, however long it lasts', async () => {
+    const { beats, prober, advance, stall } = await settled({ settings: fixed })
+    prober.play({ afterMs: 11_400, outcome: 'ok' })
+    await advance(10_500)
+    stall(20_000) // The prober's own grace is over in the middle of it.
+    await advance(60_000)
+    expect(beats.slice(0, 1)).toEqual([expect.stringContaining('ping late')])
+  })
+
   it('does not turn an answer into none', async () => {
     const { prober, advance, beats, stall, state } = await settled({ settings: fixed })
     prober.play({ afterMs: 1800 })
@@ -664,11 +673,13 @@ describe('a process of ours', () => {
     expect(heartbeat.status().unavailableSeconds).toBe(5)
   })
 
-  it('is probed the moment it runs again', async () => {
-    const { t0, heartbeat, advance, probesAt, changes } = await settled({ settings: calm })
+  it('is probed the moment it runs again, on a new connection', async () => {
+    const { t0, heartbeat, prober, advance, probesAt, changes } = await settled({ settings: calm })
     heartbeat.processGone('process 42 exited with code 1', 0)
     await advance(1000)
+    const { forgotten } = prober
     heartbeat.processStarted('process 43 was started')
+    expect(prober.forgotten).toBe(forgotten + 1)
     await advance(0)
     expect(probesAt()).toEqual([t0 + 1000])
     expect(changes).toEqual([`${t0} down`, `${t0 + 1000} recovering`])

@@ -48,13 +48,14 @@ const stragglerMs = 10_000
 /** A probe that opens a process may take that long, and another may have to wait for it. */
 const longestSilenceMs = 150_000
 const starvingMs = 1500
+/** From what is up to `starting` where we end its process although it answers by then: it hung before. */
 const allowed: Readonly<Record<string, readonly State[]>> = {
   starting: ['healthy', 'suspect', 'degraded', 'recovering', 'down', 'needs_auth', 'crash_loop', 'idle'],
-  healthy: ['suspect', 'busy', 'degraded', 'down', 'needs_auth', 'idle'],
-  suspect: ['healthy', 'busy', 'degraded', 'down', 'needs_auth', 'idle'],
-  busy: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle'],
-  degraded: ['healthy', 'suspect', 'down', 'needs_auth', 'idle'],
-  recovering: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle'],
+  healthy: ['suspect', 'busy', 'degraded', 'down', 'needs_auth', 'idle', 'starting'],
+  suspect: ['healthy', 'busy', 'degraded', 'down', 'needs_auth', 'idle', 'starting'],
+  busy: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle', 'starting'],
+  degraded: ['healthy', 'suspect', 'down', 'needs_auth', 'idle', 'starting'],
+  recovering: ['healthy', 'suspect', 'degraded', 'down', 'needs_auth', 'idle', 'starting'],
   down: ['recovering', 'starting', 'needs_auth', 'crash_loop', 'idle'],
   needs_auth: ['recovering', 'down', 'idle'],
   crash_loop: ['recovering', 'needs_auth'],
@@ -401,10 +402,13 @@ function leastPauseMs({ restarts, failedStarts }: Pick<Watched, 'restarts' | 'fa
   return restarts === 0 ? 0 : Math.min(30_000, 500 * 2 ** (restarts - 1))
 }
 
-/** A start that holds one of the four places for starts. */
+/**
+ * A start that holds one of the four places for starts. It gives it back after 2 s, and the next one starts at that very
+ * moment: the sum of two fractions of a millisecond may differ from that by the last bit, which is no fifth start.
+ */
 function isStarting(process: Process | undefined, nowMs: number): boolean {
   if (!process || process.readyMs !== undefined || process.goneMs !== undefined) return false
-  return nowMs - process.startedMs < 2000
+  return nowMs - process.startedMs < 2000 - 0.001
 }
 
 function seconds(ms: number): string {

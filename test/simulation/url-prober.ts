@@ -1,4 +1,4 @@
-import { type Clock, sleep } from '../../src/clock.ts'
+import { type Clock, giveUpAfter, sleep } from '../../src/clock.ts'
 import type { Outcome } from '../../src/heartbeat/classify.ts'
 import { isFailure } from '../../src/heartbeat/classify.ts'
 import type { CheckOptions, Checks, ProbeResult, Prober } from '../../src/heartbeat/probe.ts'
@@ -9,6 +9,7 @@ export interface UrlProberOptions {
   readonly server: SimulatedServer
   readonly time: VirtualTime
   readonly isStarting: () => boolean
+  readonly isResting: () => boolean
   readonly startDeadlineMs: number
   readonly openingDeadlineMs: number
 }
@@ -41,7 +42,7 @@ export class UrlProber implements Prober {
   }
 
   start({ deadlineMs, wantsInventory }: CheckOptions): Checks {
-    if (this.#isOpening) return { runs: [], alive: 0 }
+    if (this.#isOpening || this.#options.isResting()) return { runs: [], alive: 0 }
     const endsMs = this.#options.time.now() + deadlineMs
     const done = this.#isOpen ? this.#ask('ping', endsMs) : this.#open(endsMs)
     const withTools = done.then((result) =>
@@ -88,7 +89,7 @@ export class UrlProber implements Prober {
     const reply = server.reply()
     const { ends } = server
     return new Promise((resolve) => {
-      const timer = time.after(endsMs - time.now(), () => {
+      const timer = giveUpAfter(time, endsMs - time.now(), () => {
         resolve({ outcome: 'timeout', reason: `no answer to ${method} in time` })
       })
       const afterMs = 'afterMs' in reply ? reply.afterMs : 0

@@ -212,6 +212,7 @@ function urlUpstream(
     server,
     time,
     isStarting: () => launched?.supervisor.state() === 'starting',
+    isResting: () => launched?.isResting() ?? false,
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
   })

@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest'
+import type { Clock } from '../../src/clock.ts'
 import { KnownError } from '../../src/errors.ts'
 import type { Outgoing } from '../../src/upstreams/channel.ts'
 import { Peer } from '../../src/upstreams/peer.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import type { Message } from '../support/mcp-server.ts'
+import { stallableClock } from '../support/stallable-clock.ts'
 
 /** A peer on a channel whose sending takes as long as the test says. */
-function peerOn(send: (signal: AbortSignal | undefined) => Promise<void> = () => Promise.resolve()) {
+function peerOn(send: (signal: AbortSignal | undefined) => Promise<void> = () => Promise.resolve(), source?: Clock) {
   const clock = fakeClock()
   const sent: Message[] = []
   const named: Outgoing[] = []
@@ -20,7 +22,7 @@ function peerOn(send: (signal: AbortSignal | undefined) => Promise<void> = () =>
       },
       close: () => Promise.resolve(),
     },
-    clock,
+    source ?? clock,
   )
   const hear = (message: object) => {
     const bytes = Buffer.from(JSON.stringify(message))
@@ -75,6 +77,23 @@ describe('a request of our own', () => {
     await asked
     expect(aborted).toBe(true)
     expect(clock.pending()).toBe(0)
+  })
+
+  it('is given a moment more where our event loop stood still: the answer may lie there unread', async () => {
+    const virtual = fakeClock()
+    const { clock, stall } = stallableClock(virtual)
+    const { peer, hear, idOf } = peerOn(undefined, clock)
+    const answered = peer.request({ method: 'ping', timeoutMs: 1000 })
+    const unanswered = expect(peer.request({ method: 'ping', timeoutMs: 1000 })).rejects.toMatchObject({
+      code: 'upstream_timeout',
+    })
+    stall(20_000)
+    await virtual.advance(1000) // Both timers are overdue, and fire before anything is read.
+    expect(hear({ jsonrpc: '2.0', id: idOf(0), result: {} })).toBe(true)
+    expect((await answered).error).toBeUndefined()
+    await virtual.advance(500)
+    await unanswered
+    expect(virtual.pending()).toBe(0)
   })
 
   it('keeps an answer that comes too late, or twice, out of everybody’s sight', async () => {

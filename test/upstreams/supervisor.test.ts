@@ -268,6 +268,21 @@ describe('restart', () => {
     ])
   })
 
+  it('says of a process that takes its time that it is being ended, so that nobody asks it any more', async () => {
+    const { clock, supervisor, processes } = supervised((start) => fakeProcess(start, start === 1))
+    supervisor.start()
+    await clock.advance(0)
+    supervisor.ready()
+    expect(supervisor.isEnding()).toBe(false)
+    const restarted = supervisor.restart('hung')
+    await clock.advance(8000)
+    expect(supervisor.isEnding()).toBe(true)
+    processes[0]?.end({ kind: 'signal', signal: 'SIGKILL' })
+    await restarted
+    await clock.advance(0)
+    expect([supervisor.isEnding(), supervisor.state()]).toEqual([false, 'starting'])
+  })
+
   it('ends the wait of a crash loop when somebody asks for it, but not for other reasons', async () => {
     const { clock, supervisor, news } = supervised((start) => {
       const process = fakeProcess(start)

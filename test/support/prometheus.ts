@@ -8,11 +8,19 @@ import { findExecutable } from '../../src/upstreams/executable.ts'
 import { eventually } from './eventually.ts'
 import { freePort } from './processes.ts'
 
+/** The Debian package that has each program. */
+const packages = {
+  prometheus: 'prometheus',
+  promtool: 'prometheus',
+  'prometheus-alertmanager': 'prometheus-alertmanager',
+  amtool: 'prometheus-alertmanager',
+} as const
+
 /** Where a program is. Without it the test is skipped, saying what to install; in CI it fails. */
-export function needed(context: TestContext, program: 'prometheus' | 'promtool'): string {
+export function needed(context: TestContext, program: keyof typeof packages): string {
   const found = findExecutable(program, { path: process.env.PATH })
   if (found.kind === 'found') return found.path
-  const advice = `${program} is not installed: apt-get install prometheus`
+  const advice = `${program} is not installed: apt-get install ${packages[program]}`
   if (process.env.CI) throw new Error(advice)
   process.stderr.write(`skipped: ${advice}\n`)
   return context.skip(advice)

@@ -17,6 +17,12 @@ export const dashboardUids = {
 
 export type DashboardName = keyof typeof dashboardUids
 
+/** A dashboard, its variables set to the labels of the same names of the alert that links there. */
+export function dashboardUrl(dashboard: DashboardName, variables: readonly string[]): string {
+  const query = variables.map((name) => `var-${name}={{ $labels.${name} | urlquery }}`).join('&')
+  return `${grafanaBase}/d/${dashboardUids[dashboard]}${query === '' ? '' : `?${query}`}`
+}
+
 export function runbookUrl(alert: AlertName): string {
   return `${runbookBase}/${alert}.md`
 }
@@ -24,6 +30,7 @@ export function runbookUrl(alert: AlertName): string {
 /** Every alert; each has a rule, a runbook and tests. */
 export const alertNames = [
   'McpUpstreamDown',
+  'McpUpstreamsSilentTogether',
   'McpHeartbeatErrorRateHigh',
   'McpHeartbeatSlow',
   'McpUpstreamFlapping',

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { formatAddress } from '../config/address.ts'
-import type { AuthConfig, Config, UpstreamConfig } from '../config/config.ts'
+import type { AlertsConfig, AuthConfig, Config, UpstreamConfig } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { showUrl } from '../config/show.ts'
 import { errorMessage, KnownError } from '../errors.ts'
@@ -53,7 +53,15 @@ export function summary(config: Config): readonly string[] {
   return [
     `data listener: ${formatAddress(config.listen)}, ${access(config.auth)}`,
     `admin listener: ${formatAddress(config.adminListen)}, ${access(config.adminAuth)}`,
+    ...alertLines(config.alerts),
     ...config.upstreams.map(upstreamLine),
+  ]
+}
+
+function alertLines({ alertmanager, webhook }: AlertsConfig): readonly string[] {
+  return [
+    ...(alertmanager ? [`alerts go to Alertmanager at ${showUrl(alertmanager.url)}`] : []),
+    ...(webhook ? [`alerts go to a webhook at ${new URL(webhook.url).origin}`] : []),
   ]
 }
 

@@ -1,5 +1,7 @@
 import type { Server } from 'node:http'
 import { hostname } from 'node:os'
+import { poster } from '../alerts/delivery.ts'
+import { Notifier } from '../alerts/notifier.ts'
 import type { ReloadOutcome } from '../admin/app.ts'
 import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
@@ -26,6 +28,7 @@ import { heapRatio } from '../telemetry/own-load.ts'
 import type { Breaker } from '../upstreams/breaker.ts'
 import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
+import { proxyFor } from '../upstreams/proxy-env.ts'
 import { StartGate } from '../upstreams/supervisor.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
@@ -34,6 +37,7 @@ import { Fleet } from './fleet.ts'
 import { close, listen, urlOf } from './listener.ts'
 import { monitor } from './monitor.ts'
 import { type ReloadCause, Reloader } from './reload.ts'
+import { judged, notifierSettings } from './alert-settings.ts'
 import { type StopReport, StopSteps } from './stop-steps.ts'
 import { followingGuard, guardNames, vitalsParts } from './vitals-parts.ts'
 import { WatchedFiles } from './watched-files.ts'
@@ -80,6 +84,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     load: options.load ?? (() => ({ config, notices: [], files })),
     apply: async (next, changes) => {
       log.level = next.log.level
+      notifier.follow()
       await fleet.follow(next, changes)
     },
     onFiles: (found) => watched.watch(found),
@@ -100,6 +105,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     upstreams: () => [...fleet.all().values()],
     sessions: () => directory.all(),
     streams: () => streams.gauges(),
+    notifications: () => notifier.waiting(),
     shedsTraces: () => shedder.sheds('trace'),
   })
   const { tracing, instruments: instrumented, scheduler } = parts
@@ -249,6 +255,27 @@ export async function serve(options: ServeOptions): Promise<Running> {
   stop.add('stop the scheduler', () => scheduler.stop())
   stop.add('end the sessions', () => directory.stop())
 
+  let adminUrl = ''
+  const notifier = new Notifier({
+    clock,
+    random,
+    settings: () => notifierSettings(reloader.config().alerts, adminUrl),
+    upstreams: () => [...fleet.all().values()].map(judged),
+    open: (address) =>
+      poster({
+        clock,
+        address,
+        proxyFor: (url) => proxyFor(url, env),
+        timeoutMs: defaults.alerts.timeoutMs,
+        redact: parts.redact,
+      }),
+    redact: parts.redact,
+    log,
+    instruments: instrumented,
+  })
+  // While the upstreams still run: what their stop looks like is nobody's business.
+  stop.add('send the last notifications', () => notifier.stop())
+
   let isReady = false
   let isStopping = false
   const data = dataApp({
@@ -281,9 +308,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
 
     const { exportsTo } = tracing
     const dataUrl = urlOf(dataServer, config.listen)
-    const adminUrl = urlOf(adminServer, config.adminListen)
+    adminUrl = urlOf(adminServer, config.adminListen)
     directory.start()
     fleet.start()
+    notifier.start()
     watched.watch(files)
     isReady = true
     const upstreamUrls = new Map(

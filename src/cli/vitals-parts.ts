@@ -54,6 +54,7 @@ export interface VitalsOptions {
   readonly upstreams: () => readonly Monitored[]
   readonly sessions: () => Iterable<Session>
   readonly streams: GaugeSources['streams']
+  readonly notifications?: GaugeSources['notifications']
   /** Whether a span is given up now, because we are overloaded. */
   readonly shedsTraces?: () => boolean
 }
@@ -79,7 +80,7 @@ export interface VitalsParts {
 
 /** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
 export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> {
-  const { config, reload, clock, env, log, stop, upstreams, sessions, streams } = options
+  const { config, reload, clock, env, log, stop, upstreams, sessions, streams, notifications } = options
   const version = packageVersion()
   const redact = followingRedaction(config, env)
   const tracing = await startTracing({
@@ -151,6 +152,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
         return upstreams().flatMap((upstream) => sessionGauges(upstream, all, hasIssues))
       },
       streams,
+      ...(notifications && { notifications }),
       configReload: () => {
         const { successful, lastSuccessWallMs } = reload?.status() ?? {
           successful: true,

@@ -1,4 +1,5 @@
 import type { ProbeMethod, ProbeMode } from '../heartbeat/probe.ts'
+import type { Receiver } from '../telemetry/instruments.ts'
 import type { Supervision, Target } from '../upstreams/upstream.ts'
 import type { Address } from './address.ts'
 
@@ -47,6 +48,27 @@ export interface AuthConfig {
   readonly bearerToken?: string
 }
 
+/** Somebody who is told of alerts. */
+export interface ReceiverConfig {
+  readonly url: string
+  readonly bearerToken?: string
+}
+
+/** Whom to tell when upstreams fail, and how. */
+export interface AlertsConfig {
+  readonly forMs: number
+  readonly keepFiringForMs: number
+  readonly labels: Readonly<Record<string, string>>
+  readonly runbookUrl: string | undefined
+  /** Where people reach the admin listener; undefined where its address will do. */
+  readonly externalUrl: string | undefined
+  readonly alertmanager: ReceiverConfig | undefined
+  readonly webhook: ReceiverConfig | undefined
+}
+
+/** What was read from the token files of the alerts block. */
+export type AlertSecrets = Readonly<Record<Receiver, AuthConfig>>
+
 /** Everything that the program can be told, with every default filled in. */
 export interface Config {
   readonly listen: Address
@@ -70,6 +92,7 @@ export interface Config {
     readonly level: 'debug' | 'info' | 'warn' | 'error'
     readonly format: 'auto' | 'json' | 'logfmt'
   }
+  readonly alerts: AlertsConfig
   readonly heartbeat: HeartbeatConfig
   readonly upstreams: readonly UpstreamConfig[]
 }

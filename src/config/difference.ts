@@ -33,6 +33,7 @@ const settingKeys = {
   maxSessionsPerClient: { key: 'max_sessions_per_client', needsRestart: false },
   streamKeepAliveMs: { key: 'stream_keep_alive_seconds', needsRestart: false },
   log: { key: 'log', needsRestart: false },
+  alerts: { key: 'alerts', needsRestart: false },
   heartbeat: { key: 'heartbeat', needsRestart: false },
 } as const satisfies Record<keyof Omit<Config, 'upstreams'>, { readonly key: string; readonly needsRestart: boolean }>
 

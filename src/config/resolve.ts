@@ -1,17 +1,27 @@
 import { dirname, resolve } from 'node:path'
 import { KnownError } from '../errors.ts'
 import type { Credentials } from '../upstreams/credentials.ts'
+import type { Receiver } from '../telemetry/instruments.ts'
 import type { Command, RequestLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
 import { type Address, parseAddress } from './address.ts'
-import type { AuthConfig, Config, UpstreamConfig } from './config.ts'
+import type { AlertSecrets, AlertsConfig, AuthConfig, Config, ReceiverConfig, UpstreamConfig } from './config.ts'
 import { heartbeatOf } from './heartbeat.ts'
-import { fileDefaults, type FileConfig, type LimitKey, upstreamDefaults, type UpstreamEntry } from './schema.ts'
+import {
+  alertsDefaults,
+  type AlertsEntry,
+  fileDefaults,
+  type FileConfig,
+  type LimitKey,
+  upstreamDefaults,
+  type UpstreamEntry,
+} from './schema.ts'
 import type { Path } from './tree.ts'
 
 /** What was read from the files that the configuration names. */
 export interface ReadSecrets {
   readonly auth: AuthConfig
   readonly adminAuth: AuthConfig
+  readonly alerts: AlertSecrets
   readonly upstreams: ReadonlyMap<string, TargetSecrets>
 }
 
@@ -39,6 +49,7 @@ export function resolveConfig(file: FileConfig, secrets: ReadSecrets, fileOf: (p
     configCheckMs: unlessOff(all.config_check_seconds),
     exposition: all.exposition,
     log: { ...fileDefaults.log, ...file.log },
+    alerts: alertsOf(file.alerts ?? {}, secrets.alerts),
     heartbeat: heartbeatOf([file.heartbeat ?? {}]),
     upstreams: Object.entries(file.mcpServers ?? {}).map(([name, entry]) =>
       upstreamOf(name, entry, secrets.upstreams.get(name) ?? {}, file, fileOf),
@@ -55,6 +66,23 @@ function addressOf(text: string): Address {
   const address = parseAddress(text)
   if (!address) throw new KnownError('internal', 'the schema let a text pass that is not an address')
   return address
+}
+
+function alertsOf(entry: AlertsEntry, secrets: AlertSecrets): AlertsConfig {
+  const all = { ...alertsDefaults, ...entry }
+  const receiverOf = (key: Receiver): ReceiverConfig | undefined => {
+    const url = entry[key]?.url
+    return url === undefined ? undefined : { url, ...secrets[key] }
+  }
+  return {
+    forMs: all.for_seconds * 1000,
+    keepFiringForMs: all.keep_firing_for_seconds * 1000,
+    labels: { ...all.labels },
+    runbookUrl: entry.runbook_url,
+    externalUrl: entry.external_url?.replace(/\/+$/, ''),
+    alertmanager: receiverOf('alertmanager'),
+    webhook: receiverOf('webhook'),
+  }
 }
 
 function upstreamOf(

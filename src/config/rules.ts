@@ -1,5 +1,6 @@
 import { formatAddress, isLoopback, parseAddress } from './address.ts'
 import {
+  type AlertsEntry,
   clientKeys,
   fileDefaults,
   type FileConfig,
@@ -22,6 +23,7 @@ export interface Finding {
 export function findings(file: FileConfig): readonly Finding[] {
   return [
     ...listenerFindings(file),
+    ...receiverFindings(file.alerts ?? {}),
     ...intervalFindings(file.heartbeat ?? {}, ['heartbeat'], [['heartbeat']]),
     ...Object.entries(file.mcpServers ?? {}).flatMap(([name, entry]) => upstreamFindings(name, entry, file)),
   ]
@@ -45,6 +47,11 @@ export function remarks(file: FileConfig): readonly Finding[] {
     found.push(
       remark(['public_url'], 'has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers'),
     )
+  }
+  for (const key of ['alertmanager', 'webhook'] as const) {
+    const { url, bearer_file } = file.alerts?.[key] ?? {}
+    if (url === undefined || bearer_file === undefined || !isOpenToListeners(new URL(url))) continue
+    found.push(remark(['alerts', key], 'has a url that is not https: our token crosses the network in clear text'))
   }
   if (upstreams.every(([, entry]) => entry.disabled === true)) {
     found.push(remark([], 'no server is enabled: there is nothing to watch'))
@@ -89,6 +96,14 @@ function globalOnly({ heartbeat }: UpstreamEntry): Path[] {
 
 function remark(path: Path, message: string): Finding {
   return { path, message, reads: [] }
+}
+
+function receiverFindings(alerts: AlertsEntry): readonly Finding[] {
+  return (['alertmanager', 'webhook'] as const).flatMap((key) => {
+    const path = ['alerts', key]
+    const receiver = alerts[key]
+    return receiver && receiver.url === undefined ? [{ path, message: 'has no url', reads: [path] }] : []
+  })
 }
 
 function listenerFindings(file: FileConfig): readonly Finding[] {

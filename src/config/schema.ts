@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ownLabels } from '../alerts/messages.ts'
 import { defaults } from '../defaults.ts'
 import { probeMethods, probeModes } from '../heartbeat/probe.ts'
 import { restartPolicies } from '../upstreams/upstream.ts'
@@ -44,6 +45,13 @@ export const fileDefaults = {
   config_check_seconds: defaults.configCheckMs / 1000,
   exposition: 'own',
   log: { level: 'info', format: 'auto' },
+} as const
+
+/** What the alerts block says where a file says nothing. */
+export const alertsDefaults = {
+  for_seconds: defaults.alerts.forSeconds,
+  keep_firing_for_seconds: defaults.alerts.keepFiringForSeconds,
+  labels: {} as Readonly<Record<string, string>>,
 } as const
 
 export const upstreamDefaults = {
@@ -116,17 +124,19 @@ const origin = text((value) =>
     ? undefined
     : 'is not an origin: write scheme://host or scheme://host:port, without a path (there is no wildcard)',
 )
-const url = text(urlFault)
+const url = text((value) => urlFault(value))
+/** Of somebody whom we tell of alerts. */
+const receiverUrl = text((value) => urlFault(value, 'bearer_file'))
 
 const publicUrl = text(
   (value) => urlFault(value) ?? (value.includes('?') ? 'has a ?query, which no path can follow' : undefined),
 )
 
-function urlFault(value: string): string | undefined {
+function urlFault(value: string, place = 'headers instead (Authorization)'): string | undefined {
   const parsed = URL.canParse(value) ? new URL(value) : undefined
   if (parsed?.protocol !== 'http:' && parsed?.protocol !== 'https:') return 'is not an http:// or https:// URL'
   if (parsed.username !== '' || parsed.password !== '') {
-    return 'holds a user name or password: send credentials with headers instead (Authorization)'
+    return `holds a user name or password: send credentials with ${place}`
   }
   return value.includes('#') ? 'has a #fragment, which is never sent to a server' : undefined
 }
@@ -160,6 +170,14 @@ const headerValue = text((value) =>
 const variableName = text((value) =>
   /^[^=\0]+$/.test(value) ? undefined : 'holds a variable whose name is empty or has "=" or NUL in it',
 )
+
+// Prometheus, "Metric names and labels"; names that begin with __ are its own.
+const alertLabel = text((value) => {
+  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(value) || value.startsWith('__')) {
+    return 'is not a name for a label: a letter or "_", then letters, digits and "_"'
+  }
+  return ownLabels.some((label) => label === value) ? 'sets a label that every alert has already' : undefined
+})
 
 const upstreamName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
   error: 'is not a name for an upstream: a letter or digit, then up to 62 of letters, digits, ".", "_" and "-"',
@@ -427,6 +445,32 @@ const upstream = z.strictObject({
   description: clientSetting,
 })
 
+const receiver = z.strictObject({
+  url: setting(receiverUrl, 'Where it is: the base URL of Alertmanager, the whole one of a webhook.'),
+  bearer_file: setting(nonEmpty, 'A file that holds the token to send, and nothing else, relative to this file.'),
+})
+
+const alerts = z.strictObject({
+  for_seconds: setting(
+    z.number().min(0).max(3600),
+    'How long something must be wrong before anybody is told.',
+    alertsDefaults.for_seconds,
+  ),
+  keep_firing_for_seconds: setting(
+    z.number().min(0).max(3600),
+    'How long it must be well again before the alert is over; what comes back sooner is the same alert.',
+    alertsDefaults.keep_firing_for_seconds,
+  ),
+  labels: setting(z.record(alertLabel, nonEmpty), 'Labels to add to every alert.', alertsDefaults.labels),
+  runbook_url: setting(url, 'Where the runbooks are; "/<alert name>.md" is added. Without it alerts name none.'),
+  external_url: setting(
+    publicUrl,
+    'The URL under which people reach the admin listener, for links in alerts. Unless given, its address.',
+  ),
+  alertmanager: setting(receiver, 'The Alertmanager to tell, by its API (v2).'),
+  webhook: setting(receiver, 'A webhook to tell as Alertmanager would.'),
+})
+
 /** One configuration file, or several merged. */
 export const fileSchema = z
   .strictObject({
@@ -510,6 +554,7 @@ export const fileSchema = z
       }),
       'Our own log.',
     ),
+    alerts: setting(alerts, 'Whom to tell when servers fail, without Prometheus.'),
     heartbeat: setting(z.strictObject(heartbeatShape), 'How servers are heartbeated.'),
     ...heartbeatShape,
     mcpServers: setting(z.record(upstreamName, upstream), 'The servers, as in the configuration of any MCP client.'),
@@ -519,6 +564,7 @@ export const fileSchema = z
 export type FileConfig = z.output<typeof fileSchema>
 export type UpstreamEntry = z.output<typeof upstream>
 export type OauthEntry = z.output<typeof oauth>
+export type AlertsEntry = z.output<typeof alerts>
 export type HeartbeatBlock = NonNullable<FileConfig['heartbeat']>
 
 /** The keys of an upstream that bound what its server is asked at a time, and for how long. */

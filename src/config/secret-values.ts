@@ -1,6 +1,6 @@
 import { shortestSecret } from '../redaction.ts'
 import type { Command, UrlTarget } from '../upstreams/upstream.ts'
-import type { Config } from './config.ts'
+import type { Config, ReceiverConfig } from './config.ts'
 
 /** Variables that are secret by their name; servers inherit our environment, so they know ours too. */
 const secretName = /token|secret|passw|api_?key|private_?key|credential|authorization|otlp.*headers/i
@@ -16,7 +16,14 @@ export function secretValues(config: Config, env: Readonly<Record<string, string
     ...(target.transport === 'stdio' ? [] : secretsOfUrlTarget(target)),
   ])
   const tokens = [config.auth.bearerToken, config.adminAuth.bearerToken].filter((token) => token !== undefined)
-  return [...named, ...tokens, ...ofTargets].filter((value) => value.length >= shortestSecret && !isPath(value))
+  const { alertmanager, webhook } = config.alerts
+  const ofReceivers = [
+    ...(alertmanager ? secretsOfReceiver(alertmanager) : []),
+    ...(webhook ? secretsOfWebhook(webhook) : []),
+  ]
+  return [...named, ...tokens, ...ofReceivers, ...ofTargets].filter(
+    (value) => value.length >= shortestSecret && !isPath(value),
+  )
 }
 
 function secretsOfCommand({ args, env }: Command): string[] {
@@ -35,6 +42,15 @@ function secretsOfUrlTarget({ url, headers, credentials }: UrlTarget): string[] 
   if (!credentials) return [...ofHeaders, ...ofUrl]
   if (credentials.kind === 'bearer_file') return [...ofHeaders, ...ofUrl, credentials.token]
   return [...ofHeaders, ...ofUrl, ...(credentials.proof.kind === 'secret' ? [credentials.proof.secret] : [])]
+}
+
+function secretsOfReceiver({ url, bearerToken }: ReceiverConfig): string[] {
+  return [...secretsOfUrl(new URL(url)), ...(bearerToken === undefined ? [] : [bearerToken])]
+}
+
+/** Chat services know their callers by the path of a webhook alone. */
+function secretsOfWebhook(webhook: ReceiverConfig): string[] {
+  return [...secretsOfReceiver(webhook), ...new URL(webhook.url).pathname.split('/').filter(looksSecret)]
 }
 
 /** A variable may hold a URL with a password in it, which is then secret in part, too. */

@@ -2,10 +2,10 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { errorMessage } from '../errors.ts'
 import { type Credentials, type PrivateKey, type SigningAlgorithm, isToken } from '../upstreams/credentials.ts'
 import type { TlsSettings } from '../upstreams/upstream.ts'
-import type { AuthConfig } from './config.ts'
+import type { AlertSecrets, AuthConfig } from './config.ts'
 import type { Problem } from './problem.ts'
 import { besideFile } from './resolve.ts'
-import type { FileConfig, UpstreamEntry } from './schema.ts'
+import type { AlertsEntry, FileConfig, UpstreamEntry } from './schema.ts'
 import { type Path, placeOf, type Tree } from './tree.ts'
 
 export type ReadFile = (path: string) => string
@@ -14,6 +14,7 @@ export type ReadFile = (path: string) => string
 export interface Secrets {
   readonly auth: AuthConfig
   readonly adminAuth: AuthConfig
+  readonly alerts: AlertSecrets
   /** By the name of the upstream. */
   readonly upstreams: ReadonlyMap<string, UpstreamSecrets>
   readonly problems: readonly Problem[]
@@ -30,10 +31,17 @@ export function readSecrets(file: FileConfig, tree: Tree, readFile: ReadFile): S
   const reader = new SecretReader(tree, readFile)
   const auth = authOf(reader.read(['auth', 'bearer_file'], file.auth?.bearer_file, token))
   const adminAuth = authOf(reader.read(['admin_auth', 'bearer_file'], file.admin_auth?.bearer_file, token))
+  const alerts = alertSecrets(reader, file.alerts ?? {})
   const upstreams = new Map(
     Object.entries(file.mcpServers ?? {}).map(([name, entry]) => [name, upstreamSecrets(reader, name, entry)]),
   )
-  return { auth, adminAuth, upstreams, problems: reader.problems, files: reader.files }
+  return { auth, adminAuth, alerts, upstreams, problems: reader.problems, files: reader.files }
+}
+
+function alertSecrets(reader: SecretReader, alerts: AlertsEntry): AlertSecrets {
+  const of = (key: 'alertmanager' | 'webhook') =>
+    authOf(reader.read(['alerts', key, 'bearer_file'], alerts[key]?.bearer_file, token))
+  return { alertmanager: of('alertmanager'), webhook: of('webhook') }
 }
 
 function authOf(bearerToken: string | undefined): AuthConfig {

@@ -3,7 +3,7 @@ import type { Path, Tree } from './tree.ts'
 const secret = '<secret>'
 const secretKeys = new Set(['env', 'headers', 'args'])
 const secretFiles = new Set(['bearer_file', 'client_secret_file', 'private_key_file'])
-const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url', 'issuer'])
+const urlKeys = new Set(['url', 'httpUrl', 'serverUrl', 'public_url', 'external_url', 'runbook_url', 'issuer'])
 
 /**
  * How a value appears in a message. Environment, headers, arguments and what was read from a variable are never shown,

@@ -45,6 +45,12 @@ export interface StreamGauge {
   readonly open: number
 }
 
+/** What waits for a receiver of alerts. */
+export interface NotificationGauge {
+  readonly receiver: string
+  readonly waiting: number
+}
+
 /** Where gauges are read from at each collection. */
 export interface GaugeSources {
   /** The closed list of states: each has a series, 1 for the current one. */
@@ -52,6 +58,8 @@ export interface GaugeSources {
   upstreams(): Iterable<UpstreamGauges>
   sessions(): Iterable<SessionGauges>
   streams(): Iterable<StreamGauge>
+  /** Absent where nobody is ever told. */
+  notifications?(): Iterable<NotificationGauge>
   configReload(): { readonly successful: boolean; readonly lastSuccessTimestampSeconds: number }
   /** Whether more than half of the servers fell silent together. */
   isFailureCorrelated(): boolean
@@ -72,6 +80,7 @@ export function observeGauges(options: {
     upstreamGauges(meter, sources, sets),
     sessionGauges(meter, sources, sets),
     streamGauges(meter, sources, sets),
+    notificationGauges(meter, sources, sets),
   ]
   meter.addBatchObservableCallback(
     (result) => {
@@ -200,6 +209,19 @@ function streamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets):
     observe: (result) => {
       for (const reading of sources.streams()) {
         result.observe(open, reading.open, ofUpstream(sets, reading.upstream, reading.transport).key)
+      }
+    },
+  }
+}
+
+function notificationGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets): Observer {
+  const queueLength = gauge(meter, metrics.notificationQueueLength)
+  return {
+    observables: [queueLength],
+    observe: (result) => {
+      for (const { receiver, waiting } of sources.notifications?.() ?? []) {
+        const { key } = sets.of(`receiver\0${receiver}`, () => ({ [label.receiver]: receiver }))
+        result.observe(queueLength, waiting, key)
       }
     },
   }

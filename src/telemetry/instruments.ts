@@ -77,6 +77,14 @@ export const dropReasons = [
 ] as const
 export type DropReason = (typeof dropReasons)[number]
 
+/** Who is told of alerts. */
+export const receivers = ['alertmanager', 'webhook'] as const
+export type Receiver = (typeof receivers)[number]
+
+/** What becomes of an alert that is sent: `rejected` by the receiver for good, `dropped` by us. */
+export const notificationOutcomes = ['sent', 'failed', 'rejected', 'dropped'] as const
+export type NotificationOutcome = (typeof notificationOutcomes)[number]
+
 /** What the rest of the program records through. */
 export interface Instruments {
   recordOperation(operation: Operation): void
@@ -93,10 +101,14 @@ export interface Instruments {
   countShed(what: Sheddable): void
   countCircuitOpened(upstream: string): void
   countDroppedSpans(reason: SpanDropReason, spans: number): void
+  countNotifications(receiver: Receiver, outcome: NotificationOutcome, notifications: number): void
+  recordNotification(receiver: Receiver, durationSeconds: number): void
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
   initUpstream(upstream: string, transport: Transport): void
+  /** The same for a receiver of alerts. */
+  initReceiver(receiver: Receiver): void
 }
 
 /** Attribute sets of operations per upstream, as a multiple of its tool names: each has some errors and revisions. */
@@ -145,6 +157,9 @@ export function instruments(options: {
   const shed = countedBy(meters, metrics.shed, label.what)
   const circuitsOpened = countedBy(meters, metrics.upstreamCircuitOpened, label.upstream)
   const droppedSpans = countedBy(meters, metrics.droppedSpans, label.reason)
+  const notifications = countedBy(meters, metrics.notifications, label.receiver, label.outcome)
+  const notificationDurations = timed(meter, exemplars, metrics.notificationDuration)
+  const receiverSets = new AttributeSets(keys)
   for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
   for (const what of sheddable) shed.init(what)
@@ -165,6 +180,15 @@ export function instruments(options: {
     countShed: shed.count,
     countCircuitOpened: circuitsOpened.count,
     countDroppedSpans: (reason, spans) => droppedSpans.add(spans, reason),
+    countNotifications: (receiver, outcome, count) => notifications.add(count, receiver, outcome),
+    recordNotification: (receiver, durationSeconds) =>
+      notificationDurations.record(
+        receiverSets.of(receiver, () => ({ [label.receiver]: receiver })),
+        { durationSeconds },
+      ),
+    initReceiver: (receiver) => {
+      for (const outcome of notificationOutcomes) notifications.init(receiver, outcome)
+    },
     initUpstream: (upstream, transport) => {
       heartbeats.init(upstream, transport)
       // The client's transport: a stdio server is reached by Streamable HTTP.

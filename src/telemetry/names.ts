@@ -35,6 +35,7 @@ export const label = {
   what: 'what',
   version: 'version',
   nodeVersion: 'node_version',
+  receiver: 'receiver',
 } as const
 
 /** Attribute keys of the OpenTelemetry semantic conventions (MCP, GenAI, RPC, network, errors). */
@@ -470,6 +471,34 @@ export const metrics = {
     labels: [label.upstream, label.reason],
     live: true,
     help: 'Messages that could not be delivered because a limit was reached.',
+  },
+  notifications: {
+    instrument: 'mcp_vitals.notifications',
+    family: 'mcp_vitals_notifications_total',
+    kind: 'counter',
+    unit: '{notification}',
+    labels: [label.receiver, label.outcome],
+    live: true,
+    help: 'Alerts sent to a receiver, by what came of it: sent, failed (tried again), rejected (given up), or dropped (no room, or no time).',
+  },
+  notificationDuration: {
+    instrument: 'mcp_vitals.notification.duration',
+    family: 'mcp_vitals_notification_duration_seconds',
+    kind: 'histogram',
+    unit: 's',
+    labels: [label.receiver],
+    bounds: operationBounds,
+    live: true,
+    help: 'Time that a receiver of alerts took to answer a request, or was waited for.',
+  },
+  notificationQueueLength: {
+    instrument: 'mcp_vitals.notification.queue_length',
+    family: 'mcp_vitals_notification_queue_length',
+    kind: 'gauge',
+    unit: '{notification}',
+    labels: [label.receiver],
+    live: true,
+    help: 'Alerts that wait to be sent to a receiver, those under way included; absent where there is no such receiver.',
   },
 } as const satisfies Record<string, Metric>
 

@@ -40,6 +40,9 @@ const instruments: Instruments = {
   countShed: nothing,
   countCircuitOpened: nothing,
   countDroppedSpans: nothing,
+  countNotifications: nothing,
+  recordNotification: nothing,
+  initReceiver: nothing,
   labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
   initUpstream: nothing,
 }

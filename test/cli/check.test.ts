@@ -28,6 +28,8 @@ describe('check', () => {
       stdout: [
         'data listener: [::1]:7081, token needed',
         'admin listener: :9465, token needed',
+        'alerts go to Alertmanager at http://127.0.0.1:9093/am',
+        'alerts go to a webhook at http://hooks.example.com',
         'files: stdio npx, disabled',
         'web: http https://mcp.example.com/mcp?<secret>, judged by what its clients meet',
         'search: http https://search.example.com/mcp, judged by what its clients meet',

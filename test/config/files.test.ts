@@ -54,6 +54,15 @@ describe('a good file', () => {
       configCheckMs: Infinity,
       exposition: 'stock',
       log: { level: 'debug', format: 'json' },
+      alerts: {
+        forMs: 30_000,
+        keepFiringForMs: 0,
+        labels: { cluster: 'prod' },
+        runbookUrl: 'https://wiki.example.com/runbooks',
+        externalUrl: 'https://vitals.example.com',
+        alertmanager: { url: 'http://127.0.0.1:9093/am', bearerToken: 'canary-good-token' },
+        webhook: { url: 'http://hooks.example.com/T0001', bearerToken: 'canary-good-token' },
+      },
       heartbeat,
       upstreams: [
         {
@@ -178,9 +187,10 @@ describe('a good file', () => {
     })
     expect(notices.map((notice) => notice.replace(/.*good\.yaml:\d+: /, ''))).toEqual([
       `public_url: has no effect: auth.bearer_file is set, so clients cannot show tokens to the servers`,
+      `alerts.webhook: has a url that is not https: our token crosses the network in clear text`,
       `mcpServers.signed.auth: has an issuer that is not https: our secret crosses the network in clear text`,
     ])
-    const first = ['good.token', 'good.token', 'good.token', 'client.pem', 'client.pem', 'client.key']
+    const first = [...Array<string>(5).fill('good.token'), 'client.pem', 'client.pem', 'client.key']
     const read = [...first, 'good.token', 'client.key']
     expect(files).toEqual([join(folder, 'good.yaml'), ...read.map((name) => join(folder, 'secrets', name))])
   })

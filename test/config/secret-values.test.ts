@@ -53,3 +53,15 @@ describe('the secrets of a configuration', () => {
     expect(secretsOf({ command: 'x' }, env)).toEqual(['token-of-github', 'key=abcdef'])
   })
 })
+
+it('are also the tokens of receivers of alerts, and what looks like one in their URLs', () => {
+  const alerts = {
+    alertmanager: { url: 'https://127.0.0.1:1/team-platform-1?key=query-value', bearer_file: 'token' },
+    webhook: { url: 'https://127.0.0.1:2/services/T0001-canary', bearer_file: 'secret' },
+  }
+  const readFile = (path: string) => files[path.split('/').at(-1) ?? ''] ?? JSON.stringify({ alerts })
+  const { config } = loadConfig({ files: ['a.json'], env: {}, readFile })
+  expect(new Set(secretValues(config, {}))).toEqual(
+    new Set(['key=query-value', 'query-value', 'bearer-token', 'oauth-secret', 'T0001-canary']),
+  )
+})

@@ -1,10 +1,20 @@
 import type { Clock, Timer } from '../../src/clock.ts'
 
-interface Entry {
+class Entry implements Timer {
   readonly dueMs: number
   readonly order: number
   /** Undefined once it was cancelled. */
   run: (() => void) | undefined
+
+  constructor(dueMs: number, order: number, run: () => void) {
+    this.dueMs = dueMs
+    this.order = order
+    this.run = run
+  }
+
+  cancel(): void {
+    this.run = undefined
+  }
 }
 
 /**
@@ -32,8 +42,7 @@ export class VirtualTime implements Clock {
 
   /** Like Node's: whole milliseconds, cut off, at least one. */
   after(delayMs: number, run: () => void): Timer {
-    const entry = this.#enter(this.#timers, this.#nowMs + Math.max(1, Math.trunc(delayMs)), run)
-    return { cancel: () => (entry.run = undefined) }
+    return this.#enter(this.#timers, this.#nowMs + Math.max(1, Math.trunc(delayMs)), run)
   }
 
   /** The world does something. */
@@ -56,20 +65,44 @@ export class VirtualTime implements Clock {
     this.#streamsMoved = true
   }
 
-  /** Lets everything happen that is due until then, each with all that follows from it before the next. */
-  async run(untilMs: number): Promise<void> {
-    await this.#settle()
+  /**
+   * Lets everything happen that is due until then, each with all that follows from it before the next: one tick comes
+   * after all microtasks, and streams need whole turns of the event loop.
+   */
+  run(untilMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const afterAll = () => process.nextTick(step)
+      const step = () => {
+        if (this.#streamsMoved) {
+          this.#streamsMoved = false
+          setImmediate(step)
+          return
+        }
+        try {
+          if (this.#runNext(untilMs)) queueMicrotask(afterAll)
+          else resolve()
+        } catch (error) {
+          reject(error)
+        }
+      }
+      queueMicrotask(afterAll)
+    })
+  }
+
+  /** False when nothing is due any more. */
+  #runNext(untilMs: number): boolean {
     for (let next = this.#next(untilMs); next; next = this.#next(untilMs)) {
       if (!next.run) continue
       this.#nowMs = Math.max(this.#nowMs, next.dueMs)
       next.run()
-      await this.#settle()
+      return true
     }
     this.#nowMs = Math.max(this.#nowMs, untilMs)
+    return false
   }
 
   #enter(heap: Heap, dueMs: number, run: () => void): Entry {
-    const entry: Entry = { dueMs, order: this.#order++, run }
+    const entry = new Entry(dueMs, this.#order++, run)
     heap.push(entry)
     return entry
   }
@@ -81,15 +114,6 @@ export class VirtualTime implements Clock {
     const due = isTimersTurn ? timer : arrival
     if (!due || due.dueMs > untilMs) return undefined
     return (isTimersTurn ? this.#timers : this.#arrivals).shift()
-  }
-
-  /** One tick comes after all microtasks, and streams need whole turns of the event loop. */
-  async #settle(): Promise<void> {
-    await new Promise<void>((resolve) => process.nextTick(resolve))
-    while (this.#streamsMoved) {
-      this.#streamsMoved = false
-      await new Promise<void>((resolve) => setImmediate(resolve))
-    }
   }
 }
 

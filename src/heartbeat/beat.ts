@@ -101,10 +101,13 @@ export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSig
   })
 }
 
-/** What comes after the time-out is late when it is a sign of life, and else no more than the time-out. */
+/**
+ * What comes after the time-out is late when it is a sign of life, and else no more than the time-out; unless our own
+ * event loop stood still, which is then what was late.
+ */
 export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled, busy }: Beat): ProbeResult {
   const { outcome, reason, durationMs } = result
-  if (outcome === 'ok' && (isTimeUp || durationMs > timeoutMs)) {
+  if (outcome === 'ok' && !wasStalled && (isTimeUp || durationMs > timeoutMs)) {
     return { ...result, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
   }
   if (!isTimeUp || isAnswered(outcome) || outcome === 'unauthorized') return result
@@ -115,7 +118,8 @@ export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled
 }
 
 /** What the checks say together once the time is up, or all are over: some hang, all do, or none. */
-export function evidenceOfChecks({ started, alive, settled, busy, timeoutMs, startedMs }: Beat): Evidence | undefined {
+export function evidenceOfChecks(beat: Beat): Evidence | undefined {
+  const { started, alive, settled, busy, timeoutMs, startedMs, isTimeUp } = beat
   const failing = started - busy.size - settled.filter(({ outcome }) => !isFailure(outcome)).length
   const answering = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
   const living = answering + busy.size
@@ -125,7 +129,7 @@ export function evidenceOfChecks({ started, alive, settled, busy, timeoutMs, sta
   }
   if (failing > 0) {
     const reason = started === 1 ? silence(timeoutMs) : `all ${started} processes: ${silence(timeoutMs)}`
-    return { kind: 'missed', atMs: startedMs, reason }
+    return { kind: isTimeUp ? 'silent' : 'missed', atMs: startedMs, reason }
   }
   const [work] = busy.values()
   if (answering === 0 && work !== undefined) return { kind: 'busy', reason: work }

@@ -23,18 +23,19 @@ export const outcomes = [
 export type Outcome = (typeof outcomes)[number]
 
 /** What an outcome says about the upstream. */
-export type Meaning = 'answered' | 'missed' | 'gone' | 'unauthorized' | 'inconclusive'
+export type Meaning = 'answered' | 'silent' | 'missed' | 'gone' | 'unauthorized' | 'inconclusive'
 
 /**
  * Any JSON-RPC answer is a sign of life, an error included: `unsupported` is a server that answers −32601 to our probe.
  * `gone` needs no second look. A 401 or 403 proves a server, not a service; a 404 for a session and a probe that our own
- * stalled event loop spoiled prove nothing.
+ * stalled event loop spoiled prove nothing. Silence is a miss like others, but it may be anybody's fault; whoever answers
+ * something wrong, or breaks the connection, is at fault itself.
  */
 const meanings: Readonly<Record<Outcome, Meaning>> = {
   ok: 'answered',
   late: 'answered',
   unsupported: 'answered',
-  timeout: 'missed',
+  timeout: 'silent',
   reset: 'missed',
   closed: 'missed',
   http_error: 'missed',
@@ -97,7 +98,7 @@ export function isAnswered(outcome: Outcome): boolean {
 
 /** Whether an answer failed to come; one alone makes an upstream suspect, three in a row take it down. */
 export function isMiss(outcome: Outcome): boolean {
-  return meanings[outcome] === 'missed'
+  return meanings[outcome] === 'missed' || meanings[outcome] === 'silent'
 }
 
 /** Whether nobody is there to answer, which takes the upstream down at once. */

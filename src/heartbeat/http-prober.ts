@@ -217,7 +217,7 @@ export class HttpProber implements Prober {
     const result = { leg: 'upstream', method, outcome: 'ok', durationMs, opening: true } as const
     if (refusal !== undefined) {
       void hangUp(connection)
-      return { ...result, reason: refusal }
+      return { ...result, reason: refusal, turnedAway: true }
     }
     this.#connection = connection
     this.#era = era

@@ -263,11 +263,11 @@ export class Heartbeat {
   }
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
-  trafficFailed(kind: 'missed' | 'gone', reason: string, traceId?: string): void {
+  trafficFailed(kind: 'silent' | 'missed' | 'gone', reason: string, traceId?: string): void {
     // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
     // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
-    const isOnlyEvidence = this.#settings.probe === 'passive' && kind === 'missed'
-    const isNews = kind === 'missed' ? this.#verdict.misses === 0 : isUp(this.#verdict.state) === true
+    const isOnlyEvidence = this.#settings.probe === 'passive' && kind !== 'gone'
+    const isNews = kind === 'gone' ? isUp(this.#verdict.state) === true : this.#verdict.misses === 0
     if (!isNews && !isOnlyEvidence) return
     const before = this.#verdict
     this.#weigh({ kind, reason: `a client's request failed: ${reason}` }, traceId)
@@ -291,7 +291,7 @@ export class Heartbeat {
     if (others > 0) this.#weigh({ kind: 'sessions', hung: 1, alive: others, reason })
     else {
       this.#options.prober.forget()
-      this.#weigh({ kind: 'gone', reason })
+      this.#weigh({ kind: 'gone', reason, isExit: true })
       this.#adaptAtOnce()
     }
     const { clock } = this.#options
@@ -558,7 +558,8 @@ export class Heartbeat {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
     if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
     const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
-    this.#weigh(evidenceOf(result.outcome, by, result.reason, startedMs), traceId)
+    const { outcome, reason, turnedAway } = result
+    this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway }), traceId)
   }
 
   async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {

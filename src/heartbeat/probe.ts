@@ -17,6 +17,8 @@ export interface ProbeResult {
   readonly session?: string | undefined
   /** Set when this probe was the opening exchange: its duration includes a start, so it says nothing about latency. */
   readonly opening?: boolean | undefined
+  /** It answers our opening exchange with a JSON-RPC error, which the reason tells: somebody is there who lets nobody in. */
+  readonly turnedAway?: boolean | undefined
   /** The tools, as soon as they are read, which no verdict waits for; undefined when they were not told. Never rejects. */
   readonly inventory?: Promise<Inventory | undefined> | undefined
   /** The server itself announced that its inventory changed, so another one is no loss. */

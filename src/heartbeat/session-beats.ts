@@ -181,6 +181,7 @@ export function pingMeaning(outcome: Outcome): SessionPing['meaning'] {
   switch (meaningOf(outcome)) {
     case 'answered':
       return 'answered'
+    case 'silent':
     case 'missed':
     case 'gone':
       return 'missed'

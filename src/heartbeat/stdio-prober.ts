@@ -130,7 +130,11 @@ export class StdioProber implements Prober {
     const isPingless = method === 'ping' && outcome === 'unsupported'
     // Asked only where a `ping` stayed unanswered, or where that is known.
     if (isPingless || (method === 'tools/list' && isAnswered(outcome))) this.#rung = 'tools/list'
-    if (line.role !== 'resident' || !isAnswered(outcome) || !(wantsInventory || this.#toolsChanged)) return result
+    if (line.role !== 'resident' || !isAnswered(outcome)) return result
+    // Some answer a `ping` all the same: it changes nothing for clients.
+    const refusal = this.#opening?.refusal
+    if (refusal !== undefined) return { ...result, reason: `${result.reason}, but ${refusal}`, turnedAway: true }
+    if (!wantsInventory && !this.#toolsChanged) return result
     const announced = this.#toolsChanged
     this.#toolsChanged = false
     const inventory = this.#readTools(line, leftMs).then((tools) => {
@@ -161,7 +165,8 @@ export class StdioProber implements Prober {
       const reason = refusal ?? `${method} answered (${protocolVersion})`
       const inventory = this.#readTools(line, leftMs)
       const durationMs = clock.now() - startedMs
-      return { leg: 'upstream', method, outcome: 'ok', reason, durationMs, opening: true, inventory }
+      const result = { leg: 'upstream', method, outcome: 'ok', reason, durationMs, opening: true, inventory } as const
+      return refusal === undefined ? result : { ...result, turnedAway: true }
     } catch (error) {
       const code = errorCode(error)
       const exit = code === 'cancelled' ? undefined : line.process.exit() // Cancelled is what we ended ourselves.

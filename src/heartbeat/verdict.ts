@@ -53,6 +53,12 @@ export interface Verdict {
   readonly missed: string | undefined
   /** Why suspicion is high; undefined while it is not. */
   readonly suspected: string | undefined
+  /** What the last answer came after that was late; undefined once enough of them were in time again, in a row. */
+  readonly late: string | undefined
+  /** What it answers to our opening exchange in place of a result; undefined while it lets us in. */
+  readonly turnedAway: string | undefined
+  /** The end of a process is what took it down: that explains all that may have been noticed of it before. */
+  readonly exited: boolean
   /** Heartbeats in a row that told nothing, up to the number that makes it suspect. */
   readonly inconclusives: number
   /** Suspicion left over from an outage that is over does not count until it has died down once. */
@@ -63,13 +69,20 @@ export interface Verdict {
 export type Evidence =
   /**
    * Any JSON-RPC answer, an error or a late one included. One to a probe speaks for the whole upstream (all that were
-   * probed answered, so no session hangs), one to a client's request for the process that gave it.
+   * probed answered, so no session hangs), one to a client's request for the process that gave it. `isLate`: after its
+   * time-out; `isTurnedAway`: an error in place of an opening exchange.
    */
-  | { readonly kind: 'answered'; readonly by: 'probe' | 'traffic'; readonly reason: string }
-  /** One failure that may be a blip. */
-  | { readonly kind: 'missed'; readonly reason: string; readonly atMs?: number }
-  /** Process exit, refused connection, spawn failure. */
-  | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number }
+  | {
+      readonly kind: 'answered'
+      readonly by: 'probe' | 'traffic'
+      readonly reason: string
+      readonly isLate?: boolean
+      readonly isTurnedAway?: boolean
+    }
+  /** One failure that may be a blip: nothing came at all, or what came was no answer. */
+  | { readonly kind: 'silent' | 'missed'; readonly reason: string; readonly atMs?: number }
+  /** Process exit (`isExit`), refused connection, spawn failure. */
+  | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number; readonly isExit?: boolean }
   /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
   | { readonly kind: 'unauthorized'; readonly reason: string; readonly atMs?: number }
   | { readonly kind: 'inconclusive' }
@@ -98,6 +111,8 @@ export interface Limits {
   readonly goodsToHealthy: number
 }
 
+type EvidenceOf<Kind extends Evidence['kind']> = Extract<Evidence, { readonly kind: Kind }>
+
 interface Context {
   readonly nowMs: number
   readonly limits: Limits
@@ -105,6 +120,9 @@ interface Context {
 
 /** How long a recovery waits for an inventory that may never come. */
 const inventoryPatienceMs = 60_000
+
+/** What a process leaves behind (a closed port, a broken pipe) may be noticed so long before its end is heard of. */
+const exitLagMs = 5000
 
 const ups: Readonly<Record<State, boolean | undefined>> = {
   healthy: true,
@@ -141,6 +159,9 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
     hung: undefined,
     missed: undefined,
     suspected: undefined,
+    late: undefined,
+    turnedAway: undefined,
+    exited: false,
     inconclusives: 0,
     excused: false,
   }
@@ -158,11 +179,12 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
   const reason = 'reason' in evidence ? evidence.reason.trim() || evidence.kind : evidence.kind
   switch (evidence.kind) {
     case 'answered':
-      return answer(current, evidence.by, reason, context)
+      return answer(current, evidence, reason, context)
+    case 'silent':
     case 'missed':
-      return miss(current, reason, startOf(current, evidence.atMs, nowMs), context)
+      return miss(current, evidence, reason, context)
     case 'gone':
-      return lose(current, reason, startOf(current, evidence.atMs, nowMs), context)
+      return lose(current, evidence, reason, context)
     case 'unauthorized':
       return lock(current, reason, startOf(current, evidence.atMs, nowMs), context)
     case 'suspicion':
@@ -192,21 +214,30 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
   return current
 }
 
+/** One heartbeat that is over: what it came to, and whom it speaks for. */
+export interface Heard {
+  readonly outcome: Outcome
+  readonly by: 'probe' | 'traffic'
+  readonly reason: string
+  readonly atMs: number
+  readonly turnedAway?: boolean | undefined
+}
+
 /** The evidence that the outcome of one heartbeat is. */
-export function evidenceOf(outcome: Outcome, by: 'probe' | 'traffic', reason: string, atMs?: number): Evidence {
-  const since = atMs === undefined ? {} : { atMs }
+export function evidenceOf({ outcome, by, reason, atMs, turnedAway = false }: Heard): Evidence {
   const kind = meaningOf(outcome)
   switch (kind) {
     case 'answered':
-      return { kind, by, reason }
+      return { kind, by, reason, isLate: outcome === 'late', isTurnedAway: turnedAway }
     case 'inconclusive':
       return { kind }
+    case 'silent':
     case 'missed':
     case 'gone':
     case 'unauthorized':
       break
   }
-  return { kind, reason, ...since }
+  return { kind, reason, atMs }
 }
 
 /** Whether `mcp_upstream_up` is 1; undefined: there is no such series, because nothing is expected to be up. */
@@ -232,10 +263,14 @@ function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verd
   return change(current, { state: 'disabled', reason: evidence.reason.trim() || 'disabled' }, nowMs)
 }
 
-function answer(current: Verdict, by: 'probe' | 'traffic', reason: string, context: Context): Verdict {
-  const goods = Math.min(current.goods + 1, context.limits.goodsToHealthy)
+function answer(current: Verdict, evidence: EvidenceOf<'answered'>, reason: string, context: Context): Verdict {
+  const { by, isLate = false, isTurnedAway = false } = evidence
+  // To end an outage a late answer is as good as any.
+  const goods = isLate && !current.outage ? 0 : Math.min(current.goods + 1, context.limits.goodsToHealthy)
+  const late = isLate ? reason : goods < context.limits.goodsToHealthy ? current.late : undefined
   const facts = {
-    ...(by === 'probe' && { hung: undefined }),
+    // How soon clients are answered, and who is let in, says nothing about a probe of ours.
+    ...(by === 'probe' && { hung: undefined, late, turnedAway: isTurnedAway ? reason : undefined }),
     misses: 0,
     missed: undefined,
     inconclusives: 0,
@@ -249,17 +284,17 @@ function answer(current: Verdict, by: 'probe' | 'traffic', reason: string, conte
 
 /**
  * Two answers in a row end an outage, and the comparison of inventories when there is one to compare. Where nobody
- * can look (only clients' own processes run), the wait ends; a difference found later still degrades.
+ * can look (only clients' own processes run, or it turns us away), the wait ends; a difference found later still degrades.
  */
 function recover(current: Verdict, facts: Partial<Verdict>, reason: string, context: Context): Verdict {
-  const { goods, inventoryDue } = { ...current, ...facts }
+  const { goods, inventoryDue, turnedAway } = { ...current, ...facts }
   const { nowMs, limits } = context
   if (goods < limits.goodsToHealthy) {
     const progress = `answers again (${goods} of ${limits.goodsToHealthy}): ${reason}`
     return change(current, { ...facts, state: 'recovering', reason: progress }, nowMs)
   }
   const waitedMs = current.state === 'recovering' ? nowMs - current.sinceMs : 0
-  if (inventoryDue && waitedMs < inventoryPatienceMs) {
+  if (inventoryDue && turnedAway === undefined && waitedMs < inventoryPatienceMs) {
     const waiting = 'answers again; its inventory is not compared yet'
     return change(current, { ...facts, state: 'recovering', reason: waiting }, nowMs)
   }
@@ -269,21 +304,26 @@ function recover(current: Verdict, facts: Partial<Verdict>, reason: string, cont
 /** The state of an upstream that answers: the gravest thing known about it, which is the reason too. */
 function settle(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs, limits }: Context): Verdict {
   const known = { ...current, ...facts }
-  const impaired = known.different ?? known.hung
+  const impaired = known.turnedAway ?? known.different ?? known.hung
   if (impaired) return change(current, { ...facts, state: 'degraded', reason: impaired }, nowMs)
   const missed = known.missed === undefined ? undefined : missText(known.misses, limits, known.missed)
   const isUnknown = known.inconclusives >= defaults.heartbeat.inconclusiveToDoubt
-  const doubt = missed ?? known.suspected ?? (isUnknown ? unknownText : undefined)
+  const doubt = missed ?? known.late ?? known.suspected ?? (isUnknown ? unknownText : undefined)
   if (doubt) return change(current, { ...facts, state: 'suspect', reason: doubt }, nowMs)
   const why = current.state === 'healthy' ? current.reason : reason
   return change(current, { ...facts, state: 'healthy', reason: why }, nowMs)
 }
 
-function miss(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
+function miss(
+  current: Verdict,
+  { kind, atMs }: EvidenceOf<'silent' | 'missed'>,
+  reason: string,
+  context: Context,
+): Verdict {
   const { nowMs, limits } = context
   const misses = current.misses + 1
-  const isSilent = current.failingSinceMs === undefined || current.silentSinceMs !== undefined
-  const silentSinceMs = isSilent ? failingSinceMs : undefined
+  const failingSinceMs = startOf(current, atMs, nowMs)
+  const silentSinceMs = kind === 'silent' ? (current.silentSinceMs ?? atMs ?? nowMs) : undefined
   const facts = { misses, missed: reason, goods: 0, inconclusives: 0, failingSinceMs, silentSinceMs, excused: false }
   // Nothing runs that could have answered: a straggler.
   if (current.state === 'idle' || current.state === 'crash_loop') return current
@@ -296,12 +336,19 @@ function miss(current: Verdict, reason: string, failingSinceMs: number, context:
   return settle(current, facts, reason, context)
 }
 
-function lose(current: Verdict, reason: string, failingSinceMs: number, context: Context): Verdict {
+function lose(
+  current: Verdict,
+  { atMs, isExit = false }: EvidenceOf<'gone'>,
+  reason: string,
+  context: Context,
+): Verdict {
   if (current.state === 'crash_loop') return current
+  const failingSinceMs = startOf(current, atMs, context.nowMs)
   const facts = { misses: current.misses + 1, missed: reason, failingSinceMs, silentSinceMs: undefined }
-  // The first cause of an outage says more than what follows from it.
-  if (current.state === 'down') return change(current, { ...facts, goods: 0 }, context.nowMs)
-  return fall(current, facts, reason, context)
+  if (current.state !== 'down') return fall(current, { ...facts, exited: isExit }, reason, context)
+  // The first cause of an outage says more than what follows from it, and the end of a process more than what showed it.
+  const explains = isExit && !current.exited && context.nowMs - current.sinceMs <= exitLagMs
+  return change(current, { ...facts, goods: 0, ...(explains && { reason, exited: true }) }, context.nowMs)
 }
 
 function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs }: Context): Verdict {
@@ -425,6 +472,9 @@ const blank = {
   silentSinceMs: undefined,
   hung: undefined,
   suspected: undefined,
+  late: undefined,
+  turnedAway: undefined,
+  exited: false,
   inconclusives: 0,
 } as const
 
@@ -436,6 +486,9 @@ function outageOf({ inventorySeen }: Verdict) {
     different: undefined,
     hung: undefined,
     suspected: undefined,
+    late: undefined,
+    turnedAway: undefined,
+    exited: false,
     inconclusives: 0,
   } as const
 }

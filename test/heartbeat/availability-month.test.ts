@@ -64,7 +64,8 @@ function month(seed: number) {
     if (outage) failed += 1
     else answered += 1
     const before = verdict
-    verdict = judge(before, evidenceOf(outage?.outcome ?? 'ok', 'probe', 'as simulated', startMs), nowMs, settings)
+    const heard = { outcome: outage?.outcome ?? 'ok', by: 'probe', reason: 'as simulated', atMs: startMs } as const
+    verdict = judge(before, evidenceOf(heard), nowMs, settings)
     const since = verdict.failingSinceMs ?? before.failingSinceMs
     availability = observeAvailability(availability, isUnavailable(verdict), nowMs, since)
     const diff = {

@@ -15,7 +15,7 @@ describe('outcomes', () => {
     ['ok', 'answered', 'a JSON-RPC answer'],
     ['late', 'answered', 'slow, not missed'],
     ['unsupported', 'answered', 'a JSON-RPC error is an answer'],
-    ['timeout', 'missed', 'no answer in time'],
+    ['timeout', 'silent', 'no answer in time'],
     ['reset', 'missed', 'may be one connection only'],
     ['closed', 'missed', 'may be one connection only'],
     ['http_error', 'missed', '5xx without a JSON-RPC body'],
@@ -30,9 +30,9 @@ describe('outcomes', () => {
   it.each(table)('%s means %s: %s', (outcome, meaning) => {
     expect(meaningOf(outcome)).toBe(meaning)
     expect(isAnswered(outcome)).toBe(meaning === 'answered')
-    expect(isMiss(outcome)).toBe(meaning === 'missed')
+    expect(isMiss(outcome)).toBe(meaning === 'missed' || meaning === 'silent')
     expect(isGone(outcome)).toBe(meaning === 'gone')
-    expect(isFailure(outcome)).toBe(meaning === 'missed' || meaning === 'gone')
+    expect(isFailure(outcome)).toBe(isMiss(outcome) || meaning === 'gone')
   })
 
   it('are all in the table above', () => {

@@ -231,10 +231,12 @@ describe('the opening exchange', () => {
     })
     const { start, prober } = proberOf(mcp.url)
     const reason = 'initialize answered with JSON-RPC error -32603: database is down'
-    expect(await start()).toMatchObject({ outcome: 'ok', reason })
+    expect(await start()).toMatchObject({ outcome: 'ok', reason, turnedAway: true })
     expect(prober.describe()).toMatchObject({ era: undefined, protocolVersion: undefined })
     mcp.reactions.delete('initialize')
-    expect(await start()).toMatchObject({ method: 'initialize', outcome: 'ok', opening: true })
+    const opened = await start()
+    expect(opened).toMatchObject({ method: 'initialize', outcome: 'ok', opening: true })
+    expect(opened.turnedAway).toBeUndefined()
   })
 
   it('never runs twice at once', async () => {

@@ -179,8 +179,12 @@ describe('the opening exchange of a resident process', () => {
     const refuse: Script = ({ id }) => [{ jsonrpc: '2.0', id, error: { code: -32_603, message: 'no licence' } }]
     const { beat, prober } = await proberOf({ script: () => legacyScript({ instead: { initialize: refuse } }) })
     const reason = 'initialize answered with JSON-RPC error -32603: no licence'
-    expect(await beat()).toMatchObject({ outcome: 'ok', reason })
+    expect(await beat()).toMatchObject({ outcome: 'ok', reason, turnedAway: true })
     expect(prober.describe().era).toBeUndefined()
+    // It answers other requests all the same, but has let nobody in.
+    const again = await beat()
+    expect(again).toMatchObject({ outcome: 'ok', turnedAway: true })
+    expect(again.reason).toContain(`, but ${reason}`)
   })
 
   it('says nothing about the server when the process makes way for a session', async () => {

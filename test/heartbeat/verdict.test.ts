@@ -1,13 +1,17 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { outcomes } from '../../src/heartbeat/classify.ts'
+import { meaningOf, outcomes } from '../../src/heartbeat/classify.ts'
 import type { Evidence, State, Verdict } from '../../src/heartbeat/verdict.ts'
 import { evidenceOf, flapPenalty, isUnavailable, isUp, judge, newVerdict, states } from '../../src/heartbeat/verdict.ts'
 
 const limits = { missesToDown: 3, goodsToHealthy: 2 }
 const answered: Evidence = { kind: 'answered', by: 'probe', reason: 'ping answered' }
 const traffic: Evidence = { kind: 'answered', by: 'traffic', reason: 'it answered a client' }
+const late: Evidence = { kind: 'answered', by: 'probe', reason: 'ping answered, after its time-out', isLate: true }
+const turnedAway: Evidence = { kind: 'answered', by: 'probe', reason: 'initialize: no licence', isTurnedAway: true }
 const missed: Evidence = { kind: 'missed', reason: 'no answer within 2 s' }
+const silent: Evidence = { kind: 'silent', reason: 'no answer within 2 s' }
+const exited: Evidence = { kind: 'gone', reason: 'process 42 exited with code 1', isExit: true }
 const gone: Evidence = { kind: 'gone', reason: 'exit code 1' }
 const unauthorized: Evidence = { kind: 'unauthorized', reason: 'HTTP 401' }
 const inconclusive: Evidence = { kind: 'inconclusive' }
@@ -54,7 +58,10 @@ describe('judge', () => {
                  starting    healthy     suspect     busy        degraded    recovering  down        crash_loop  needs_auth  idle        paused      disabled
     answered     healthy     =           healthy     healthy     =           healthy     recovering  recovering  recovering  healthy     -           -
     traffic      healthy     =           healthy     healthy     =           healthy     recovering  recovering  recovering  healthy     -           -
+    late         suspect     suspect     =           suspect     =           suspect     recovering  recovering  recovering  suspect     -           -
+    turnedAway   degraded    degraded    degraded    degraded    =           degraded    recovering  recovering  recovering  degraded    -           -
     missed       =           suspect     =           suspect     =           =           =           -           =           -           -           -
+    silent       =           suspect     =           suspect     =           =           =           -           =           -           -           -
     gone         down        down        down        down        down        down        =           -           down        down        -           -
     unauthorized needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  -           needs_auth  -           -
     inconclusive =           =           =           =           =           =           =           =           =           =           -           -
@@ -77,7 +84,10 @@ describe('judge', () => {
   const evidences: Readonly<Record<string, Evidence>> = {
     answered,
     traffic,
+    late,
+    turnedAway,
     missed,
+    silent,
     gone,
     unauthorized,
     inconclusive,
@@ -341,19 +351,94 @@ describe('flap penalty', () => {
   })
 })
 
+describe('answers that come too late, time and again', () => {
+  it('are one steady state, whatever comes in between, until two in a row are in time', () => {
+    const states = (...evidence: readonly Evidence[]) => evidence.map((_, at) => all(evidence.slice(0, at + 1)).state)
+    expect(states(answered, silent, late, silent, late, silent, late).slice(1)).toEqual(Array(6).fill('suspect'))
+    expect(all([answered, silent, late]).reason).toBe('ping answered, after its time-out')
+    expect(states(answered, silent, late, answered, late, answered, answered)).toEqual([
+      'healthy',
+      'suspect',
+      'suspect',
+      'suspect',
+      'suspect',
+      'suspect',
+      'healthy',
+    ])
+  })
+
+  it('are as good as any to end an outage, and what a client hears says nothing about them', () => {
+    expect([gone, late, late].map((_, at, list) => all(list.slice(0, at + 1)).state)).toEqual([
+      'down',
+      'recovering',
+      'suspect',
+    ])
+    expect(all([answered, silent, late, traffic, traffic, traffic]).state).toBe('suspect')
+  })
+})
+
+describe('a server that turns us away', () => {
+  it('is degraded with its words, however often it is asked, and healthy when it lets us in', () => {
+    const verdict = all([turnedAway, traffic, turnedAway])
+    expect([verdict.state, verdict.reason]).toEqual(['degraded', 'initialize: no licence'])
+    expect(all([turnedAway, answered]).state).toBe('healthy')
+  })
+
+  it('does not wait for its tools after an outage', () => {
+    const verdict = all([answered, sameTools, gone, turnedAway, turnedAway])
+    expect([verdict.state, verdict.reason]).toEqual(['degraded', 'initialize: no licence'])
+  })
+})
+
+describe('who fell silent', () => {
+  it('is whoever says nothing at all, from when on; not who says something wrong', () => {
+    const since = (...evidence: readonly Evidence[]) => all(evidence).silentSinceMs
+    expect(since(answered, silent, silent)).toBe(2000)
+    expect(since(answered, missed, silent, silent)).toBe(3000)
+    expect(since(answered, silent, missed)).toBeUndefined()
+    expect(since(answered, missed)).toBeUndefined()
+    expect(since(answered, silent, answered)).toBeUndefined()
+    expect(all([answered, missed, silent]).failingSinceMs).toBe(2000)
+  })
+})
+
+describe('the reason of an outage', () => {
+  const refused: Evidence = { kind: 'gone', reason: 'connect ECONNREFUSED' }
+  const down = judge(all([answered]), refused, 10_000, limits)
+
+  it('is the end of the process, if that is heard of right after', () => {
+    expect(judge(down, exited, 15_000, limits)).toMatchObject({
+      reason: 'process 42 exited with code 1',
+      sinceMs: 10_000,
+    })
+    expect(judge(down, exited, 15_001, limits).reason).toBe('connect ECONNREFUSED')
+  })
+
+  it('is the first end of several, and no weaker one comes after it', () => {
+    const after = judge(down, exited, 11_000, limits)
+    expect(judge(after, { ...exited, reason: 'process 43 exited with code 2' }, 12_000, limits).reason).toBe(
+      after.reason,
+    )
+    expect(judge(after, refused, 12_000, limits).reason).toBe(after.reason)
+    expect(judge(all([answered, exited]), { ...exited, reason: 'again' }, 3000, limits).reason).toBe(
+      'process 42 exited with code 1',
+    )
+  })
+})
+
 describe('evidenceOf', () => {
   it.each(outcomes)('%s', (outcome) => {
-    const evidence = evidenceOf(outcome, 'probe', 'because', 7)
+    const evidence = evidenceOf({ outcome, by: 'probe', reason: 'because', atMs: 7 })
     const withReason = { reason: 'because', atMs: 7 }
     const expected = {
-      answered: { kind: 'answered', by: 'probe', reason: 'because' },
+      answered: { kind: 'answered', by: 'probe', reason: 'because', isLate: outcome === 'late', isTurnedAway: false },
+      silent: { kind: 'silent', ...withReason },
       missed: { kind: 'missed', ...withReason },
       gone: { kind: 'gone', ...withReason },
       unauthorized: { kind: 'unauthorized', ...withReason },
       inconclusive: { kind: 'inconclusive' },
     }
-    expect(Object.values(expected)).toContainEqual(evidence)
-    expect(evidenceOf('timeout', 'probe', 'x')).toEqual({ kind: 'missed', reason: 'x' })
+    expect(evidence).toEqual(expected[meaningOf(outcome)])
   })
 })
 
@@ -390,9 +475,12 @@ const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
       kind: fc.constant('answered' as const),
       by: fc.constantFrom('probe' as const, 'traffic' as const),
       reason,
+      isLate: fc.boolean(),
+      isTurnedAway: fc.boolean(),
     }),
   },
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('missed' as const), reason }) },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom('silent' as const, 'missed' as const), reason }) },
+  fc.constant(exited),
   fc.record({
     kind: fc.constantFrom(
       ...([
@@ -452,8 +540,9 @@ describe('any history', () => {
         let row = 0
         replay(steps, (before, evidence, after) => {
           if (evidence.kind === 'answered' || evidence.kind === 'unauthorized') row = 0
-          if (evidence.kind === 'missed' || evidence.kind === 'gone') row++
-          if (evidence.kind === 'missed' && before.state !== 'down' && after.state === 'down') {
+          const isMiss = evidence.kind === 'missed' || evidence.kind === 'silent'
+          if (isMiss || evidence.kind === 'gone') row++
+          if (isMiss && before.state !== 'down' && after.state === 'down') {
             expect(row).toBeGreaterThanOrEqual(3)
           }
         })

@@ -13,6 +13,7 @@ export interface Check {
   readonly method?: string
   readonly session?: string
   readonly opening?: boolean
+  readonly turnedAway?: boolean
   readonly tools?: readonly string[] | Promise<readonly string[]>
   readonly announced?: boolean
   /** Keeps no deadline, as a prober with a bug would. */
@@ -88,12 +89,24 @@ export class ScriptedProber implements Prober {
   }
 
   #done(check: Check, deadlineMs: number): Promise<ProbeResult> {
-    const { leg = 'upstream', method = 'ping', session, outcome = 'ok', opening, tools, announced } = check
+    const { leg = 'upstream', method = 'ping', session, outcome = 'ok', opening, turnedAway, tools, announced } = check
     const afterMs = outcome === 'silence' ? deadlineMs : (check.afterMs ?? 0)
     const known = outcome === 'silence' ? 'timeout' : outcome
     const reason = check.reason ?? `${method}: ${known}`
     const inventory = tools && Promise.resolve(tools).then(inventoryOf)
-    const result = { leg, method, session, outcome: known, durationMs: afterMs, reason, opening, inventory, announced }
+    const durationMs = afterMs
+    const result = {
+      leg,
+      method,
+      session,
+      outcome: known,
+      durationMs,
+      reason,
+      opening,
+      turnedAway,
+      inventory,
+      announced,
+    }
     return new Promise((resolve, reject) => {
       const { neverSettles, rejects } = check
       if (neverSettles) return

@@ -159,7 +159,7 @@ export const defaults = {
     startGraceMs: 10_000,
   },
   /** What mcp-vitals tells others about upstreams by itself (src/alerts/). */
-  alerts: {
+  notifications: {
     /** A cause that lasts shorter wakes nobody, and one that is gone for shorter is not over. */
     forSeconds: 15,
     keepFiringForSeconds: 60,
@@ -176,6 +176,42 @@ export const defaults = {
     flushMs: 1000,
     /** One line of the log in this time about a receiver that takes nothing. */
     logEveryMs: 60_000,
+  },
+  /**
+   * What only the alert rules know (dashboards/src/); the response time, the failure rate and our own load that they
+   * alert on are those above. Their windows and delays stand with the rules.
+   */
+  alerts: {
+    /** Of 30 days, for each server: 3.6 hours may be missing. Shorter outages than that of 99.9 % are within the error. */
+    availabilityObjectivePercent: 99.5,
+    /** How many times too fast the budget is used up, over a long and a short window (Google's SRE workbook, ch. 5). */
+    burnRates: {
+      page: [
+        { rate: 14.4, long: '1h', short: '5m' },
+        { rate: 6, long: '6h', short: '30m' },
+      ],
+      ticket: [
+        { rate: 3, long: '1d', short: '2h' },
+        { rate: 1, long: '3d', short: '6h' },
+      ],
+    },
+    /** One miss among ten calm heartbeats is 10 %: a share alone is not enough. */
+    heartbeatMisses: 3,
+    /** A server that was unavailable for more of the last ten minutes than this has an alert of its own. */
+    outageShare: 0.1,
+    /** Outages within half an hour. */
+    flaps: 4,
+    /** Processes started again within a quarter of an hour: the fourth comes four to seven seconds after the first. */
+    crashes: 4,
+    /** Resident bytes of one process that it should not reach within the next hours, and how far it must have grown. */
+    memoryBytes: 1024 * 1024 * 1024,
+    memoryHorizonSeconds: 4 * 3600,
+    memoryGrowth: 1.05,
+    /** Tools fail by nature, a file that is not there is an answer too: only a tool that fails often is news. */
+    toolErrorRatio: 0.25,
+    toolErrors: 5,
+    /** Measurements in an hour; a request makes two. Models misspell names of tools now and then. */
+    labelOverflows: 20,
   },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,

@@ -7,11 +7,12 @@ import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { format, resolveConfig } from 'prettier'
 import type { GeneratedFile } from './generated-file.ts'
+import { generatedRules } from './rules.ts'
 
 const root = join(import.meta.dirname, '../..')
 
 /** All of them; each part of dashboards/src/ adds its own. */
-export const generatedFiles: readonly GeneratedFile[] = []
+export const generatedFiles: readonly GeneratedFile[] = [...generatedRules]
 
 /** What the file should hold, formatted as the repository is. */
 export async function formatted({ path, text }: GeneratedFile): Promise<string> {

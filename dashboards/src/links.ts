@@ -23,6 +23,12 @@ export const dashboardUids = {
 
 export type DashboardName = keyof typeof dashboardUids
 
+/** A dashboard, its variables set to the labels of the same names of the alert that links there. */
+export function dashboardUrl(dashboard: DashboardName, variables: readonly string[]): string {
+  const query = variables.map((name) => `var-${name}={{ $labels.${name} | urlquery }}`).join('&')
+  return `${grafanaBase}/d/${dashboardUids[dashboard]}${query === '' ? '' : `?${query}`}`
+}
+
 export function runbookUrl(alert: AlertName): string {
   return `${runbookBase}/${alert}.md`
 }

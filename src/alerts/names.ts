@@ -1,6 +1,7 @@
 /** Every alert there is: the rules for Prometheus and what mcp-vitals sends by itself bear the same names. */
 export const alertNames = [
   'McpUpstreamDown',
+  'McpUpstreamsSilentTogether',
   'McpHeartbeatErrorRateHigh',
   'McpHeartbeatSlow',
   'McpUpstreamFlapping',

@@ -83,7 +83,7 @@ export class Notifier {
     this.#timer?.cancel()
     await Promise.all(
       [...this.#told.values()].map(async (told) => {
-        await told.messenger.stop(defaults.alerts.flushMs)
+        await told.messenger.stop(defaults.notifications.flushMs)
         await told.poster.close()
       }),
     )
@@ -98,7 +98,7 @@ export class Notifier {
 
   #look(): void {
     const { clock, settings, upstreams, log } = this.#options
-    this.#timer = clock.after(defaults.alerts.lookMs, () => this.#look())
+    this.#timer = clock.after(defaults.notifications.lookMs, () => this.#look())
     const moment = { nowMs: clock.now(), wallMs: clock.wallTime() }
     const { alerts, notices } = track(this.#alerts, upstreams(), moment, settings().holds)
     this.#alerts = alerts
@@ -108,7 +108,7 @@ export class Notifier {
       else log.info({ upstream, alert: name }, 'alert is resolved')
     }
     const isRepeat = moment.nowMs >= this.#nextRepeatMs
-    if (isRepeat) this.#nextRepeatMs = moment.nowMs + defaults.alerts.repeatMs
+    if (isRepeat) this.#nextRepeatMs = moment.nowMs + defaults.notifications.repeatMs
     for (const [name, { messenger }] of this.#told) {
       // Alertmanager forgets what it does not hear of again; a webhook wants each change once.
       messenger.tell(isRepeat && name === 'alertmanager' ? [...notices.filter(isEnd), ...this.#firing()] : notices)
@@ -121,7 +121,7 @@ export class Notifier {
 
   #begin(name: Receiver, address: ReceiverAddress): void {
     const { clock, random, instruments } = this.#options
-    const { maxWaiting, backoff, alertmanagerBatch } = defaults.alerts
+    const { maxWaiting, backoff, alertmanagerBatch } = defaults.notifications
     instruments.initReceiver(name)
     const messenger = new Messenger({
       clock,
@@ -162,7 +162,7 @@ export class Notifier {
     const wording = { ...settings().wording, redact }
     const [first] = batch
     if (name === 'webhook' && first) return webhookMessage(first, wording)
-    const expiresAtWallMs = clock.wallTime() + defaults.alerts.expireMs
+    const expiresAtWallMs = clock.wallTime() + defaults.notifications.expireMs
     return batch.map((notice) => alertmanagerAlert(notice, wording, expiresAtWallMs))
   }
 
@@ -182,7 +182,7 @@ export class Notifier {
   #mayLog(name: Receiver): boolean {
     const nowMs = this.#options.clock.now()
     const lastMs = this.#lastLoggedMs.get(name) ?? Number.NEGATIVE_INFINITY
-    if (nowMs - lastMs < defaults.alerts.logEveryMs) return false
+    if (nowMs - lastMs < defaults.notifications.logEveryMs) return false
     this.#lastLoggedMs.set(name, nowMs)
     return true
   }

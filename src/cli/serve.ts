@@ -266,7 +266,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
         clock,
         address,
         proxyFor: (url) => proxyFor(url, env),
-        timeoutMs: defaults.alerts.timeoutMs,
+        timeoutMs: defaults.notifications.timeoutMs,
         redact: parts.redact,
       }),
     redact: parts.redact,

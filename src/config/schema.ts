@@ -49,8 +49,8 @@ export const fileDefaults = {
 
 /** What the alerts block says where a file says nothing. */
 export const alertsDefaults = {
-  for_seconds: defaults.alerts.forSeconds,
-  keep_firing_for_seconds: defaults.alerts.keepFiringForSeconds,
+  for_seconds: defaults.notifications.forSeconds,
+  keep_firing_for_seconds: defaults.notifications.keepFiringForSeconds,
   labels: {} as Readonly<Record<string, string>>,
 } as const
 

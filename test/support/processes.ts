@@ -9,18 +9,29 @@ export function isRunning(pid: number): boolean {
 
 /** Every running process whose group this is. Linux only. */
 export function groupMembers(groupId: number): number[] {
+  return pids().filter((pid) => statOf(pid)?.group === groupId)
+}
+
+/** Every running process that this one started, and that those started. Linux only. */
+export function descendants(pid: number): number[] {
+  const parents = new Map(pids().map((one) => [one, statOf(one)?.parent]))
+  const childrenOf = (parent: number): number[] =>
+    [...parents].flatMap(([child, its]) => (its === parent ? [child, ...childrenOf(child)] : []))
+  return childrenOf(pid)
+}
+
+function pids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => statOf(pid)?.group === groupId)
 }
 
 // Behind the command, which is in parentheses and may hold anything: state, parent and group (proc_pid_stat(5)).
-function statOf(pid: number): { readonly group: number } | undefined {
+function statOf(pid: number): { readonly parent: number; readonly group: number } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    const [state, , group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return state === 'Z' || state === 'X' ? undefined : { group: Number(group) }
+    const [state, parent, group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' || state === 'X' ? undefined : { parent: Number(parent), group: Number(group) }
   } catch {
     return undefined // It has gone.
   }

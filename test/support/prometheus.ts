@@ -8,7 +8,7 @@ import { findExecutable } from '../../src/upstreams/executable.ts'
 import { eventually } from './eventually.ts'
 import { freePort } from './processes.ts'
 
-/** The Debian package of each program that tests run. */
+/** The Debian package that has each program. */
 const packages = {
   prometheus: 'prometheus',
   promtool: 'prometheus',

@@ -1,0 +1,81 @@
+/** Alerts on mcp-vitals itself: while one of these fires, the others may say nothing. */
+import { defaults } from '../../src/defaults.ts'
+import { label, metrics } from '../../src/telemetry/names.ts'
+import { grouped, onInstance, oneOf, select, sumKeeping } from './promql.ts'
+import type { Alert } from './rule.ts'
+
+const { alerts, shedding } = defaults
+
+const buildInfo = select(metrics.buildInfo)
+const reload = {
+  successful: select(metrics.configReloadSuccessful),
+  timestamp: select(metrics.configReloadTimestamp),
+}
+
+/** What clients feel; traces are given up before. */
+const refused = select(metrics.shed, { [label.what]: oneOf(['session', 'tool_call']) })
+
+export const vitalsAlerts: readonly Alert[] = [
+  {
+    alert: 'McpVitalsDown',
+    when: 'an mcp-vitals that Prometheus knows cannot be scraped for 2 minutes, or there is none at all',
+    expr: `${grouped(`up == 0\nand ${onInstance}\nlast_over_time(${buildInfo}[1d])`)}\nor on ()\nabsent(${buildInfo})`,
+    for: '2m',
+    severity: 'critical',
+    summary: 'An mcp-vitals is down, and nobody watches its MCP servers.',
+    description:
+      '{{ with $labels.instance }}{{ . }} cannot be scraped{{ else }}Prometheus scrapes no mcp-vitals at all{{ end }}. ' +
+      'Clients that reach their servers through it get no answer, no server is restarted, and all other alerts on it are ' +
+      'silent, whatever happens.',
+    dashboard: 'sidecar',
+  },
+  {
+    alert: 'McpVitalsOverloaded',
+    when: `our own load is above ${shedding.loadFrom * 100} % on average over 5 minutes, for 5 minutes`,
+    expr: `avg_over_time(${select(metrics.loadRatio)}[5m]) > ${shedding.loadFrom}`,
+    for: '5m',
+    severity: 'warning',
+    summary: 'An mcp-vitals is overloaded.',
+    description:
+      '{{ $labels.instance }} works at {{ $value | humanizePercentage }} of what it can ' +
+      `(threshold ${shedding.loadFrom * 100} %). It delays what passes through it, and will begin to refuse.`,
+    dashboard: 'sidecar',
+  },
+  {
+    alert: 'McpVitalsOverloaded',
+    when: 'it refuses new sessions or tool calls because of that, in every 2 minutes for 5 minutes',
+    expr: `${sumKeeping(metrics.shed, [], `increase(${refused}[2m])`)} > 0`,
+    for: '5m',
+    severity: 'critical',
+    summary: 'An mcp-vitals refuses requests because it is overloaded.',
+    description:
+      '{{ $labels.instance }} is overloaded and refused {{ $value | humanize }} new sessions and tool calls in the last ' +
+      '2 minutes. Their clients get 503 overloaded.',
+    dashboard: 'sidecar',
+  },
+  {
+    alert: 'McpVitalsConfigReloadFailed',
+    when: 'the last attempt to load the configuration failed, for 5 minutes',
+    expr: `(time() - ${reload.timestamp})\nand ${onInstance}\n${reload.successful} == 0`,
+    // Whoever edits the file may be about to mend it.
+    for: '5m',
+    severity: 'warning',
+    summary: 'An mcp-vitals could not load its changed configuration.',
+    description:
+      '{{ $labels.instance }} runs with the configuration of {{ $value | humanizeDuration }} ago: the files have changed ' +
+      'since, and what they hold now is wrong, so at the next start it will not come up. The problems: ' +
+      "curl 'http://{{ $labels.instance }}/debug/heartbeat' (config.last_reload)",
+    dashboard: 'sidecar',
+  },
+  {
+    alert: 'McpVitalsLabelOverflow',
+    when: `more than ${alerts.labelOverflows} measurements in an hour were recorded as \`_overflow\`, two for each request`,
+    expr: `increase(${select(metrics.labelOverflow)}[1h]) > ${alerts.labelOverflows}`,
+    severity: 'info',
+    summary: 'Tools or prompts of an MCP server are measured without their names.',
+    description:
+      '{{ $value | humanize }} measurements of {{ $labels.upstream }} behind {{ $labels.instance }} in the last hour have ' +
+      'no name of their own: it has too many tools, or clients ask for some that it never announced. All of these are ' +
+      'one line, `_overflow`, on the dashboards.',
+  },
+]

@@ -1,0 +1,105 @@
+/** The example configurations for Prometheus and Alertmanager: valid, and about alerts that exist. */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { z } from 'zod'
+import { alertNames } from '../../dashboards/src/links.ts'
+import { alertmanagerConfig, prometheusConfig } from '../../deploy/stack/shipped-config.ts'
+import { defaults } from '../../src/defaults.ts'
+import { repoRoot } from '../peers/spawn.ts'
+import { needed } from '../support/prometheus.ts'
+
+const prometheusFile = join(repoRoot, 'deploy/prometheus/prometheus.yml')
+const alertmanagerFile = join(repoRoot, 'deploy/alertmanager/alertmanager.yml')
+
+const folder = mkdtempSync(join(tmpdir(), 'mcp-vitals-monitoring-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+function written(name: string, text: string): string {
+  const file = join(folder, name)
+  writeFileSync(file, text)
+  return file
+}
+
+function run(program: string, args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' })
+  return { status, stdout, stderr }
+}
+
+const places = {
+  admin: '127.0.0.1:1464',
+  alertmanager: '127.0.0.1:1093',
+  rules: join(repoRoot, 'dashboards/rules/*.yaml'),
+  wrappers: '/nowhere/*.json',
+}
+
+describe("Prometheus' configuration", () => {
+  it('is accepted by promtool, as it ships and as the stack runs it', (context) => {
+    const promtool = needed(context, 'promtool')
+    const adapted = written('prometheus.yml', prometheusConfig(readFileSync(prometheusFile, 'utf8'), places))
+    for (const file of [prometheusFile, adapted]) {
+      expect(run(promtool, ['check', 'config', file])).toMatchObject({ status: 0 })
+    }
+  })
+
+  it('finds mcp-vitals where it listens by default', () => {
+    expect(readFileSync(prometheusFile, 'utf8')).toContain(`targets: ['${defaults.adminListen}']`)
+  })
+
+  it('has nothing but addresses, times and paths changed by the stack', () => {
+    const shipped = readFileSync(prometheusFile, 'utf8')
+    const alone = prometheusConfig(shipped, { ...places, alertmanager: undefined })
+    const config = prometheusConfig(shipped, places)
+    expect(addressless(parse(config))).toEqual(addressless(parse(shipped)))
+    expect(config).toContain(places.admin)
+    expect(config).toContain(places.alertmanager)
+    expect(alone).not.toContain(places.alertmanager)
+  })
+})
+
+/** Keys alone where addresses, times and paths may stand. */
+function addressless(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(addressless)
+  if (typeof value !== 'object' || value === null) return value
+  const isPlace = (key: string) => /^(targets|files|rule_files|.*_interval)$/.test(key)
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => [key, isPlace(key) ? 'somewhere' : addressless(one)]),
+  )
+}
+
+describe("Alertmanager's configuration", () => {
+  const shipped = readFileSync(alertmanagerFile, 'utf8')
+  const rule = z.object({
+    source_matchers: z.array(z.string()),
+    target_matchers: z.array(z.string()),
+    equal: z.array(z.string()),
+  })
+  const config = z.object({ inhibit_rules: z.array(rule) }).parse(parse(shipped))
+
+  it('is accepted by amtool, as it ships and as the stack runs it', (context) => {
+    const amtool = needed(context, 'amtool')
+    const adapted = written('alertmanager.yml', alertmanagerConfig(shipped, 'http://127.0.0.1:1'))
+    for (const file of [alertmanagerFile, adapted]) {
+      expect(run(amtool, ['check-config', file])).toMatchObject({ status: 0 })
+    }
+  })
+
+  it.for([
+    ['critical', 'pages'],
+    ['warning', 'tickets'],
+    ['info', 'notes'],
+  ])('tells of %s alerts as %s', ([severity, receiver], context) => {
+    const test = ['config', 'routes', 'test', `--config.file=${alertmanagerFile}`, `severity=${severity}`]
+    expect(run(needed(context, 'amtool'), test)).toMatchObject({ status: 0, stdout: `${receiver}\n` })
+  })
+
+  it('names only alerts that exist', () => {
+    const matchers = config.inhibit_rules.flatMap((one) => [...one.source_matchers, ...one.target_matchers])
+    const named = matchers.flatMap((matcher) => matcher.match(/\bMcp[A-Z]\w+/g) ?? [])
+    expect(named.length).toBeGreaterThan(5)
+    expect(named.filter((name) => !alertNames.some((alert) => alert === name))).toEqual([])
+  })
+})

@@ -6,13 +6,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { format, resolveConfig } from 'prettier'
+import { dashboardFiles } from './dashboards.ts'
 import type { GeneratedFile } from './generated-file.ts'
 import { generatedRules } from './rules.ts'
 
 const root = join(import.meta.dirname, '../..')
 
 /** All of them; each part of dashboards/src/ adds its own. */
-export const generatedFiles: readonly GeneratedFile[] = [...generatedRules]
+export const generatedFiles: readonly GeneratedFile[] = [...generatedRules, ...dashboardFiles]
 
 /** What the file should hold, formatted as the repository is. */
 export async function formatted({ path, text }: GeneratedFile): Promise<string> {

@@ -33,14 +33,18 @@ export function noneOf(values: readonly string[]): Match {
 
 type Part = '' | '_bucket' | '_count' | '_sum'
 
-/** The series of a metric that match, by attribute key. */
-export function select(metric: Metric, matches: Readonly<Record<string, Match>> = {}, part: Part = ''): string {
+/** Conditions by attribute key. */
+export type Matches = Readonly<Record<string, Match>>
+
+/** The series of a metric that match, and that meet conditions on labels which Prometheus adds: `job=~"a|b"`. */
+export function select(metric: Metric, matches: Matches = {}, part: Part = '', others: readonly string[] = []): string {
   if ((part === '') === (metric.kind === 'histogram')) throw new Error(`${metric.family} has no series ${part}`)
   const conditions = Object.entries(matches).map(([key, match]) => {
     if (!metric.labels.includes(key)) throw new Error(`${metric.family} has no label ${key}`)
     return `${labelName(key)}${match}`
   })
-  const braces = conditions.length === 0 ? '' : `{${conditions.join(', ')}}`
+  const all = [...others, ...conditions]
+  const braces = all.length === 0 ? '' : `{${all.join(', ')}}`
   return `${metric.family}${part}${braces}`
 }
 

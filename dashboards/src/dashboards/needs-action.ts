@@ -1,0 +1,236 @@
+/** What somebody has to see to now: the first thing on the first dashboard. */
+import { defaults } from '../../../src/defaults.ts'
+import { isMiss, outcomes } from '../../../src/heartbeat/classify.ts'
+import { type State, isUp, states } from '../../../src/heartbeat/verdict.ts'
+import { label, labelName, metrics, semconv } from '../../../src/telemetry/names.ts'
+import { type AlertName, dashboardUids, runbookBase } from '../links.ts'
+import { onInstance, onServer, oneOf, targetLabels } from '../promql.ts'
+import { type Severity, severities } from '../rule.ts'
+import { increase, names, sumBy } from './expressions.ts'
+import {
+  type Over,
+  failedOperations,
+  heartbeatErrorShare,
+  heartbeatQuantile,
+  heartbeatsWith,
+  requestErrorShare,
+  toolCalls,
+} from './heartbeat-queries.ts'
+import { errorShareLimit, mapping, responseTimeLimit } from './look.ts'
+import type { PanelPlan } from './plan.ts'
+import { foreign, ofSidecars, sidecars, upstreams } from './scope.ts'
+import { table } from './table.ts'
+
+/** One thing that may be wrong. Its alert says the same to whoever is on call, and has the runbook. */
+interface Problem {
+  readonly alert: AlertName
+  readonly severity: Severity
+  /** Has a series for each server or sidecar that has the problem, and the figure that proves it. */
+  readonly expr: string
+  /** How the figure reads, `$1` standing for it. */
+  readonly evidence: string
+  readonly labels: readonly string[]
+}
+
+const { alerts, shedding } = defaults
+const server = [...targetLabels, label.upstream]
+const sidecar = [...targetLabels]
+
+const over =
+  (window: string): Over =>
+  (series) =>
+    increase(series, window)
+
+function inState(...wanted: readonly State[]): string {
+  return `(${upstreams.series(metrics.upstreamState, { [label.state]: oneOf(wanted) })} == 1)`
+}
+
+const isNotUp = `(${upstreams.series(metrics.upstreamUp)} == 0)`
+const unavailable = sumBy(server, increase(upstreams.series(metrics.upstreamUnavailable), '1h'))
+const restarts = sumBy(server, increase(upstreams.series(metrics.upstreamRestarts), '15m'))
+const misses = heartbeatsWith(upstreams, outcomes.filter(isMiss), server, over('10m'))
+const tool = [...server, semconv.toolName]
+const toolErrors = sumBy(
+  tool,
+  increase(upstreams.counts(metrics.serverOperationDuration, { ...toolCalls, ...failedOperations }), '10m'),
+)
+const toolErrorShare = requestErrorShare(upstreams, tool, over('10m'), toolCalls)
+const tools = upstreams.series(metrics.upstreamTools)
+const outages = upstreams.series(metrics.upstreamStateChanges, {
+  [label.from]: oneOf(states.filter((state) => isUp(state) === true)),
+  [label.to]: oneOf(states.filter((state) => isUp(state) === false && state !== 'starting')),
+})
+const lastLoad = sumBy(sidecar, sidecars.series(metrics.configReloadTimestamp))
+
+const problems: readonly Problem[] = [
+  {
+    alert: 'McpVitalsDown',
+    severity: 'critical',
+    expr: ofSidecars(`(${foreign('up')} == 0)`, '1d'),
+    evidence: 'Prometheus cannot scrape this mcp-vitals',
+    labels: sidecar,
+  },
+  {
+    alert: 'McpUpstreamsSilentTogether',
+    severity: 'critical',
+    expr: `${sidecars.series(metrics.correlatedFailure)} == 1`,
+    evidence: 'more than half of the servers fell silent together',
+    labels: sidecar,
+  },
+  {
+    alert: 'McpUpstreamDown',
+    severity: 'critical',
+    expr: `${unavailable} and ${onServer} ${inState('down')}`,
+    evidence: 'down: $1 s unavailable in the last hour',
+    labels: server,
+  },
+  {
+    alert: 'McpProcessCrashLooping',
+    severity: 'critical',
+    expr: `${restarts} >= ${alerts.crashes} or ${onServer} (${restarts} and ${onServer} ${inState('crash_loop')})`,
+    evidence: '$1 restarts in 15 minutes',
+    labels: server,
+  },
+  {
+    alert: 'McpUpstreamNeedsAuth',
+    severity: 'warning',
+    expr: `${unavailable} and ${onServer} ${inState('needs_auth')}`,
+    evidence: 'our credentials are refused: $1 s unavailable in the last hour',
+    labels: server,
+  },
+  {
+    alert: 'McpUpstreamFlapping',
+    severity: 'warning',
+    expr: `${sumBy(server, increase(outages, '30m'))} >= ${alerts.flaps}`,
+    evidence: '$1 outages in 30 minutes',
+    labels: server,
+  },
+  {
+    alert: 'McpHeartbeatErrorRateHigh',
+    severity: 'warning',
+    expr: `100 * (${heartbeatErrorShare(upstreams, server, over('10m'))} > ${errorShareLimit}) and (${misses} >= ${alerts.heartbeatMisses}) unless ${onServer} ${isNotUp}`,
+    evidence: '$1 % of the heartbeats failed in 10 minutes',
+    labels: server,
+  },
+  {
+    alert: 'McpHeartbeatSlow',
+    severity: 'warning',
+    expr: `${heartbeatQuantile(upstreams, 0.5, server, over('5m'))} > ${responseTimeLimit} unless ${onServer} ${isNotUp}`,
+    evidence: 'half of the heartbeats in 5 minutes took longer than $1 s',
+    labels: server,
+  },
+  {
+    alert: 'McpSessionsWithIssues',
+    severity: 'warning',
+    expr: `${sumBy(server, upstreams.series(metrics.sessionsWithIssues))} > 0 unless ${onServer} ${isNotUp}`,
+    evidence: '$1 client sessions with issues',
+    labels: server,
+  },
+  {
+    alert: 'McpInventoryShrank',
+    severity: 'warning',
+    expr: `max_over_time(${tools}[1d]) - ${tools} > 0 and ${onServer} ${inState('degraded')}`,
+    evidence: '$1 tools fewer than in the last day',
+    labels: server,
+  },
+  {
+    alert: 'McpToolErrorRateHigh',
+    severity: 'warning',
+    expr: `100 * (${toolErrorShare} > ${alerts.toolErrorRatio}) and (${toolErrors} >= ${alerts.toolErrors})`,
+    evidence: '$1 % of the calls failed in 10 minutes',
+    labels: tool,
+  },
+  {
+    alert: 'McpConnectionPoolExhausted',
+    severity: 'warning',
+    expr: `${upstreams.series(metrics.upstreamQueueLength)} > 0 unless ${onServer} ${isNotUp}`,
+    evidence: '$1 requests wait for their turn',
+    labels: server,
+  },
+  {
+    alert: 'McpVitalsOverloaded',
+    severity: 'warning',
+    expr: `100 * (avg_over_time(${sidecars.series(metrics.loadRatio)}[5m]) > ${shedding.loadFrom})`,
+    evidence: 'mcp-vitals itself is at $1 % of its load',
+    labels: sidecar,
+  },
+  {
+    alert: 'McpVitalsConfigReloadFailed',
+    severity: 'warning',
+    expr: `time() - ${lastLoad} and ${onInstance} (${sidecars.series(metrics.configReloadSuccessful)} == 0)`,
+    evidence: 'the last reload failed: the configuration is $1 s old',
+    labels: sidecar,
+  },
+  {
+    alert: 'McpVitalsLabelOverflow',
+    severity: 'info',
+    expr: `${sumBy(server, increase(upstreams.series(metrics.labelOverflow), '1h'))} > ${alerts.labelOverflows}`,
+    evidence: '$1 measurements without the name of their tool in the last hour',
+    labels: server,
+  },
+]
+
+/** Bigger is worse. */
+const weights: Readonly<Record<Severity, number>> = { critical: 3, warning: 2, info: 1 }
+
+const colors: Readonly<Record<Severity, string>> = { critical: 'red', warning: 'orange', info: 'blue' }
+
+/** The problem's series with its name and its figure as labels, and its severity as value: rows of the table. */
+function rowsOf({ alert, severity, expr, evidence, labels }: Problem): string {
+  const figures = `count_values by (${names(labels)}) ("evidence", round(${expr}, 0.1))`
+  const readable = `label_replace(${figures}, "evidence", "${evidence}", "evidence", "(.+)")`
+  return `${weights[severity]} * label_replace(${readable}, "alert", "${alert}", "", "")`
+}
+
+/** A row's field in a link. */
+function rowsField(name: string): string {
+  return `\${__data.fields.${name}}`
+}
+
+/** The Upstream dashboard of a row's server, for the time that is looked at now. */
+export const upstreamOfRow = {
+  title: 'Show ${__value.text}',
+  url: `/d/${dashboardUids.upstream}?${[
+    '${datasource:queryparam}',
+    '${job:queryparam}',
+    `var-instance=${rowsField('instance')}`,
+    `var-upstream=${rowsField(label.upstream)}`,
+    '${__url_time_range}',
+  ].join('&')}`,
+}
+
+export const needsAction: PanelPlan = table({
+  title: 'Needs action',
+  description:
+    'What somebody has to see to now, the worst first. The server leads to its dashboard, the alert to its runbook. The conditions are those of the alerts without their patience, so a row comes before its alert fires, and whether or not the rules are loaded. Growing memory and the error budget are left to the alerts.',
+  emptyWhenHealthy: 'nothing needs action.',
+  empty: 'Nothing needs action',
+  width: 24,
+  labels: [
+    { label: label.upstream, title: 'Upstream', link: upstreamOfRow },
+    { label: 'instance', title: 'Instance' },
+    {
+      label: 'alert',
+      title: 'Alert',
+      link: { title: 'Runbook of ${__value.text}', url: `${runbookBase}/\${__value.raw}.md` },
+    },
+    { label: 'evidence', title: 'Evidence' },
+    { label: labelName(semconv.toolName), title: 'Tool' },
+  ],
+  values: [
+    {
+      title: 'Severity',
+      expr: problems.map(rowsOf).join('\nor '),
+      unit: 'none',
+      mappings: [
+        mapping(
+          Object.fromEntries(
+            severities.map((severity) => [weights[severity], { text: severity, color: colors[severity] }]),
+          ),
+        ),
+      ],
+      width: 110,
+    },
+  ],
+  sortBy: { title: 'Severity', descending: true },
+})

@@ -1,4 +1,7 @@
-/** Stands for the people whom Alertmanager tells: prints what they would get. */
+/**
+ * Stands for the people whom Alertmanager tells: prints what they would get. `node deploy/stack/notifications.ts 9095`
+ * does so at the loopback port that deploy/alertmanager/alertmanager.yml names.
+ */
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
@@ -32,11 +35,11 @@ export function notificationLines(receiver: string, body: unknown): string[] {
 export interface Receiver {
   /** Where Alertmanager posts; the path behind it is the receiver's name. */
   readonly url: string
-  close(): void
+  readonly close: () => void
 }
 
-/** Receives Alertmanager's notifications on a free loopback port. */
-export function notificationReceiver(print: (line: string) => void): Promise<Receiver> {
+/** Receives Alertmanager's notifications on that loopback port; 0 takes a free one. */
+export function notificationReceiver(port: number, print: (line: string) => void): Promise<Receiver> {
   const server = createServer((request, response) => {
     void answered(request, response)
   })
@@ -47,11 +50,11 @@ export function notificationReceiver(print: (line: string) => void): Promise<Rec
   }
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(port, '127.0.0.1', () => {
       const address = server.address()
-      const port = typeof address === 'object' && address !== null ? address.port : 0
+      const bound = typeof address === 'object' && address !== null ? address.port : port
       resolve({
-        url: `http://127.0.0.1:${port}`,
+        url: `http://127.0.0.1:${bound}`,
         close: () => {
           server.close()
           server.closeAllConnections()
@@ -67,4 +70,12 @@ async function jsonOf(request: IncomingMessage): Promise<unknown> {
   } catch {
     return undefined // Not Alertmanager; told as such.
   }
+}
+
+if (import.meta.main) {
+  const { url, close } = await notificationReceiver(Number(process.argv[2]), (line) =>
+    process.stdout.write(`${line}\n`),
+  )
+  process.stdout.write(`notifications are printed at ${url}\n`)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, close)
 }

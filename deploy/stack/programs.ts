@@ -76,8 +76,8 @@ function ownNodeFirst(): string {
 /** Resolves with its address; what it notifies of is printed. */
 export async function startAlertmanager(context: Context, command: string): Promise<string> {
   const { parts, folder, print, signal } = context
-  const receiver = await notificationReceiver((line) => print(`alertmanager → ${line}`))
-  signal.addEventListener('abort', () => receiver.close())
+  const receiver = await notificationReceiver(0, (line) => print(`alertmanager → ${line}`))
+  signal.addEventListener('abort', receiver.close)
   const file = join(folder, 'alertmanager.yml')
   const shipped = await readFile(join(root, 'deploy/alertmanager/alertmanager.yml'), 'utf8')
   await writeFile(file, alertmanagerConfig(shipped, receiver.url))

@@ -23,6 +23,8 @@ export interface SpawnOptions<Ready> {
   readonly args: readonly string[]
   /** Added to our environment. */
   readonly env?: Readonly<Record<string, string>>
+  /** Where it runs; the top of the repository unless given. */
+  readonly cwd?: string
   /** Called with every whole line of output until it returns something. */
   readonly ready: (line: string) => Ready | undefined
   /** Called with every whole line of output. */
@@ -40,9 +42,17 @@ export function endWithSignals(): void {
 
 /** Starts a node process and waits until one of its lines says that it is ready; fails with its output otherwise. */
 export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise<RunningProcess<Ready>> {
-  const { args, env = {}, ready, onLine: hear, startDeadlineMs = 20_000, termGraceMs = 20_000 } = options
+  const {
+    args,
+    env = {},
+    cwd = repoRoot,
+    ready,
+    onLine: hear,
+    startDeadlineMs = 20_000,
+    termGraceMs = 20_000,
+  } = options
   const child = spawn(process.execPath, args, {
-    cwd: repoRoot,
+    cwd,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -194,6 +194,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
       isWanted: (name) => reloader.upstream(name)?.heartbeat.pingForwardedSessions ?? false,
     }),
     onRequest,
+    injectsTraceparent: (name) => reloader.upstream(name)?.injectsTraceparent ?? false,
     // Looked up at each request: a reload may change them.
     get maxBodyBytes() {
       return reloader.config().maxBodyBytes

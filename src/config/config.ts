@@ -38,6 +38,8 @@ export interface UpstreamConfig {
   readonly target: Target
   readonly heartbeat: HeartbeatConfig
   readonly supervision: Supervision
+  /** Whether requests name our span in their `_meta`. */
+  readonly injectsTraceparent: boolean
   readonly maxSessions: number
   /** `Infinity` where sessions last as long as they are used. */
   readonly maxSessionMs: number

@@ -101,6 +101,7 @@ function upstreamOf(
       restart: entry.restart ?? upstreamDefaults.restart,
       maxMemoryBytes: unlessNone(entry.max_memory_mb ?? upstreamDefaults.max_memory_mb),
     },
+    injectsTraceparent: entry.inject_traceparent ?? upstreamDefaults.inject_traceparent,
     maxSessions: entry.max_sessions ?? file.max_sessions ?? fileDefaults.max_sessions,
     maxSessionMs: unlessOff(entry.max_session_seconds ?? file.max_session_seconds ?? fileDefaults.max_session_seconds),
   }

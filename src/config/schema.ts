@@ -67,6 +67,7 @@ export const upstreamDefaults = {
   max_queue: defaults.requests.maxQueue,
   queue_timeout_seconds: defaults.requests.queueTimeoutMs / 1000,
   circuit_breaker: defaults.requests.hasBreaker,
+  inject_traceparent: false,
   disabled: false,
 } as const
 
@@ -410,6 +411,11 @@ const upstream = z.strictObject({
     z.boolean(),
     'Whether requests are refused at once for a while after several before them failed.',
     upstreamDefaults.circuit_breaker,
+  ),
+  inject_traceparent: setting(
+    z.boolean(),
+    'Whether requests name our span in their `_meta`, so that what the server traces belongs to it. Changes the body.',
+    upstreamDefaults.inject_traceparent,
   ),
   auth: setting(
     z.strictObject({

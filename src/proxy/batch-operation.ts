@@ -26,6 +26,11 @@ export class BatchOperation implements Operation {
     return this.#waiting.size === 0
   }
 
+  /** A batch goes as it is. */
+  traced(message: Buffer): Buffer {
+    return message
+  }
+
   hear(answer: Envelope): void {
     const id = answer.id ?? 'null'
     this.#waiting.get(id)?.end({ kind: 'answer', envelope: answer })

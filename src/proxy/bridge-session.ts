@@ -217,7 +217,8 @@ export class BridgeSession implements GuestListener {
     if (!this.#isLinked) await this.open(headers)
     if (!this.#open.has(waiting)) return
     waiting.isSent = true
-    await this.#link.send(message, envelope, headers)
+    const sent = measured(waiting).traced(message)
+    await this.#link.send(sent, sent === message ? envelope : (readEnvelope(sent) ?? envelope), headers)
   }
 
   #undelivered(waiting: Waiting, error: KnownError): void {

@@ -61,6 +61,11 @@ export function forwardedHeaders(deps: ForwardDeps, exchange: Exchange, endpoint
   return headers
 }
 
+/** For a body that is not the client's; undici knows its length. */
+export function withoutLength(headers: readonly string[]): string[] {
+  return headers.filter((_part, index) => headers[index - (index % 2)]?.toLowerCase() !== 'content-length')
+}
+
 /** The endpoint's path and query with the client's query behind them. */
 export function forwardedPath(exchange: Exchange, { url }: Endpoint): string {
   const query = searchOf(exchange)
@@ -225,12 +230,15 @@ class Passage {
         this.#fail(error, 'stalled')
       },
     })
+    const sent = Buffer.isBuffer(body) ? (this.#operation?.traced(body) ?? body) : body
+    const passed = forwardedHeaders(this.#deps, this.#exchange, this.#endpoint)
+    const headers = sent === body ? passed : withoutLength(passed)
     this.#upstream = this.#endpoint.send(
       {
         method: incoming.method ?? 'POST',
         path: forwardedPath(this.#exchange, this.#endpoint),
-        headers: forwardedHeaders(this.#deps, this.#exchange, this.#endpoint),
-        body,
+        headers,
+        body: sent,
       },
       {
         onStart: (head) => this.#responseStart(head),

@@ -174,7 +174,10 @@ export class ModernBridge {
     waiting.id = id
     this.#waiting.set(id, waiting)
     const edits = [edit(envelope.ranges.id, id), edit(envelope.ranges.progressToken, id)].flat()
-    line.channel.send(splice(body, edits), {}).catch((error: unknown) => this.#fail(waiting, known(error), false))
+    const message = splice(body, edits)
+    line.channel
+      .send(waiting.operation?.traced(message) ?? message, {})
+      .catch((error: unknown) => this.#fail(waiting, known(error), false))
   }
 
   /** `delivered` says whether the server got the request. */

@@ -8,6 +8,7 @@ import type { Endpoint } from '../upstreams/endpoint.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { EnvelopeReader } from '../wire/envelope.ts'
 import { SseReader } from '../wire/sse.ts'
+import { withTraceparent } from '../wire/trace-context.ts'
 
 /** Where a server is, as client-side metrics name it. */
 export interface Peering {
@@ -56,11 +57,15 @@ export interface ObserveDeps {
   readonly instruments: Instruments
   readonly tracing: Tracing
   readonly traffic: TrafficEvents
+  /** Whether requests to this upstream are to name our span as their parent, in their `_meta`; none unless given. */
+  readonly injectsTraceparent?: (upstream: string) => boolean
 }
 
 /** One JSON-RPC request and its answer, measured on both our sides. Ending it twice does nothing. */
 export interface Operation {
   readonly envelope: Envelope
+  /** The request as the server gets it: with our span as its parent, where that is wanted. */
+  traced(message: Buffer): Buffer
   end(end: OperationEnd): void
 }
 
@@ -78,9 +83,11 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
   const server = tracing.startServer(start)
   const startedMs = clock.now()
   const client = tracing.startClient(server, start)
+  const traceparent = deps.injectsTraceparent?.(upstream) === true ? tracing.traceparentOf(client) : undefined
   let over = false
   return {
     envelope,
+    traced: (message) => (traceparent === undefined ? message : withTraceparent(message, traceparent)),
     end: (end) => {
       if (over) return
       over = true

@@ -9,7 +9,7 @@ import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Admission, claimOf } from './admission.ts'
 import { unreadIn } from './batch-operation.ts'
 import { type Exchange, requestHeader } from './exchange.ts'
-import { type ForwardDeps, forwardedHeaders } from './forward.ts'
+import { type ForwardDeps, forwardedHeaders, withoutLength } from './forward.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import { type Operation, type OperationEnd, beginOperation, peeringOf, tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
@@ -117,8 +117,11 @@ export class SsePost {
       isExcused: () => relay.isPaused || stream.isPaused() || stream.questions.isOpen,
       onOverdue: (error) => this.#overdue(error),
     })
+    const sent = this.#waiting.get(this.#envelope?.id ?? '')?.traced(body) ?? body
+    const passed = forwardedHeaders(deps, exchange, endpoint)
+    const headers = sent === body ? passed : withoutLength(passed)
     this.#posted = endpoint.send(
-      { method: 'POST', path: this.#path(), headers: forwardedHeaders(deps, exchange, endpoint), body },
+      { method: 'POST', path: this.#path(), headers, body: sent },
       {
         onStart: (answered) => {
           const head = deps.protectedResources?.asPublic(answered, exchange.upstream, 'sse', endpoint) ?? answered
@@ -258,8 +261,4 @@ export class SsePost {
     this.#admission.over()
     this.#options.stream.posts.delete(this)
   }
-}
-
-function withoutLength(headers: readonly string[]): string[] {
-  return headers.filter((_part, index) => headers[index - (index % 2)]?.toLowerCase() !== 'content-length')
 }

@@ -94,6 +94,11 @@ export interface Tracing {
    * nothing is exported every id counts, because it still finds the log line.
    */
   readonly exemplarOf: (place: TracePlace) => { readonly traceId: string; readonly spanId: string } | undefined
+  /**
+   * What tells the next one on the way of its parent (W3C Trace Context §3.2). Undefined while nothing is exported: a
+   * parent that nobody ever sees would tear the trace.
+   */
+  readonly traceparentOf: (place: TracePlace) => string | undefined
   /** Sends what is left. Rejects if that fails. */
   readonly shutdown: () => Promise<void>
 }
@@ -228,6 +233,7 @@ function tracesOf({ ids, recorder, exportsTo, sheds, shutdown }: TracingParts): 
       if (sampled) recordHeartbeat(recorder.tracer, heartbeat)
       return { ...made, sampled }
     },
+    traceparentOf: ({ traceId, spanId, sampled }) => recorder && `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`,
     exemplarOf: ({ traceId, spanId, sampled }) => (recorder && !sampled ? undefined : { traceId, spanId }),
   }
 }

@@ -47,7 +47,11 @@ export interface Envelope {
     readonly progressToken?: ByteRange | undefined
     readonly subscriptionId?: ByteRange | undefined
     readonly requestId?: ByteRange | undefined
+    /** Of a request: `traceparent` in the `_meta` of its parameters, whatever it is. */
+    readonly traceparent?: ByteRange | undefined
   }
+  /** Where a request's parameters and their `_meta` begin, whatever they are. */
+  readonly starts?: { readonly params?: number | undefined; readonly meta?: number | undefined } | undefined
 }
 
 const maxErrorChars = 200
@@ -203,7 +207,9 @@ function callOf(found: Found): Envelope | undefined {
       progressToken: rangeOf(progressToken),
       subscriptionId: rangeOf(subscriptionId),
       requestId: rangeOf(requestId),
+      traceparent: id && rangeOf(found[inParamsMeta.traceparent.slot]),
     },
+    starts: id && { params: found[inMessage.params.slot]?.start, meta: found[inParams.meta.slot]?.start },
   }
 }
 

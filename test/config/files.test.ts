@@ -70,6 +70,7 @@ describe('a good file', () => {
           disabled: true,
           heartbeat,
           supervision: { restart: 'on_failure', maxMemoryBytes: 536_870_912 },
+          injectsTraceparent: false,
           maxSessions: 5,
           maxSessionMs: Infinity,
           target: {
@@ -90,6 +91,7 @@ describe('a good file', () => {
           name: 'web',
           disabled: false,
           supervision: { restart: 'always', maxMemoryBytes: Infinity },
+          injectsTraceparent: true,
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           heartbeat: {
@@ -119,6 +121,7 @@ describe('a good file', () => {
           disabled: false,
           heartbeat,
           supervision: { restart: 'always', maxMemoryBytes: Infinity },
+          injectsTraceparent: false,
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -145,6 +148,7 @@ describe('a good file', () => {
           disabled: false,
           heartbeat,
           supervision: { restart: 'always', maxMemoryBytes: Infinity },
+          injectsTraceparent: false,
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {
@@ -167,6 +171,7 @@ describe('a good file', () => {
           disabled: false,
           heartbeat,
           supervision: { restart: 'always', maxMemoryBytes: Infinity },
+          injectsTraceparent: false,
           maxSessions: 25,
           maxSessionMs: 3_600_000,
           target: {

@@ -39,6 +39,7 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
   let tiny: TinyServer
   let vitals: RunningVitals
   let forwarded = ''
+  let told = ''
 
   beforeAll(async () => {
     sink = await collector()
@@ -49,6 +50,7 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
         mcpServers: {
           tiny: { url: tiny.url },
           files: { command: process.execPath, args: [`${repoRoot}/src/cli/selftest-server.ts`] },
+          told: { url: tiny.url, inject_traceparent: true },
           dead: { url: `http://127.0.0.1:${await freePort()}/mcp` },
         },
       },
@@ -67,6 +69,8 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
       await post(mcp, { jsonrpc: '2.0', ...call }, headers)
       if (key === 'meta') forwarded = tiny.last('tools/call')?.body ?? ''
     }
+    await post(`${vitals.dataUrl}/told/mcp`, { jsonrpc: '2.0', ...calls.meta, id: 12 })
+    told = tiny.last('tools/call')?.body ?? ''
     const { id, method, params } = { ...calls.root, id: 11 }
     await modernPost(mcp, { id, method, params }).done
     const client = await connectV1(`${vitals.dataUrl}/files/mcp`)
@@ -163,6 +167,16 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
     expect(client?.parentId).toBe(server?.spanId)
     expect(server?.attributes['mcp.session.id']).toMatch(/^[0-9a-f]{8}$/)
     expect(sink.spans.filter(({ name, kind }) => name === 'initialize' && kind === 'server')).toHaveLength(1)
+  })
+
+  it('are the parent of what the server makes of a request, where that is wanted', () => {
+    const [span, ...more] = sink.spans.filter(
+      ({ attributes, kind }) => attributes['jsonrpc.request.id'] === '12' && kind === 'client',
+    )
+    expect(more).toEqual([])
+    expect(span).toMatchObject({ traceId: ofMeta.traceId, attributes: { upstream: 'told' } })
+    const parent = traceparent({ traceId: ofMeta.traceId, spanId: span?.spanId ?? '' })
+    expect(told).toBe(JSON.stringify({ jsonrpc: '2.0', ...calls.meta, id: 12 }).replace(traceparent(ofMeta), parent))
   })
 
   it('have the traceparent in params._meta as parent, which the server receives as it was (SEP-414)', () => {

@@ -58,6 +58,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly shedder?: ForwardDeps['shedder']
   readonly publicUrl?: string | undefined
   readonly pingForwardedSessions?: boolean
+  readonly injectsTraceparent?: boolean
 }
 
 export interface EndedSpan {
@@ -142,6 +143,7 @@ export async function startProxy(options: ProxyOptions) {
     maxBodyBytes,
     ownsAuthorization,
     onRequest,
+    injectsTraceparent: () => options.injectsTraceparent ?? false,
     shedder: options.shedder ?? { refusal: () => undefined },
     protectedResources:
       options.publicUrl === undefined
@@ -320,8 +322,12 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
   }
 }
 
+const ids = { traceId: '0'.repeat(31) + '1', spanId: '0'.repeat(15) + '1', sampled: false }
+
+/** What names every span here. */
+export const traceparent = `00-${ids.traceId}-${ids.spanId}-01`
+
 function recordingTracing(told: Told): Tracing {
-  const ids = { traceId: '0'.repeat(31) + '1', spanId: '0'.repeat(15) + '1', sampled: false }
   const span = (side: 'server' | 'client', start: ServerSpanStart) => ({
     ...ids,
     end: (result: OperationResult) => {
@@ -335,6 +341,7 @@ function recordingTracing(told: Told): Tracing {
     startClient: (_parent, start) => span('client', start),
     heartbeat: () => ids,
     exemplarOf: () => ids,
+    traceparentOf: () => traceparent,
     shutdown: () => Promise.resolve(),
   }
 }

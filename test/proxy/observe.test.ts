@@ -57,6 +57,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         startServer: (start) => span('server', start),
         startClient: (_parent, start) => span('client', start),
         heartbeat: () => ({ traceId: '', spanId: '', sampled: false }),
+        traceparentOf: () => undefined,
         exemplarOf: ({ traceId, spanId, sampled }) => (sampled ? { traceId, spanId } : undefined),
         shutdown: () => Promise.resolve(),
       },

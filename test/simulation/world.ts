@@ -187,7 +187,8 @@ function simulatedDeps({
 }
 
 function configOf(name: string, target: Target, heartbeat: HeartbeatConfig): UpstreamConfig {
-  return { name, disabled: false, target, heartbeat, maxSessions: 0, maxSessionMs: Infinity, supervision }
+  const sessions = { injectsTraceparent: false, maxSessions: 0, maxSessionMs: Infinity }
+  return { name, disabled: false, target, heartbeat, supervision, ...sessions }
 }
 
 function stdioUpstream(deps: MonitorDeps, name: string, heartbeat: HeartbeatConfig): Live {

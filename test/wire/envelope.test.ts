@@ -22,10 +22,12 @@ function readInChunks(message: Buffer, sizes: readonly number[]): Envelope | und
   return reader.end()
 }
 
-/** What was read, without the ranges and the fields that are absent. */
+/** What was read, without where it stands and the fields that are absent. */
 function fieldsOf(envelope: Envelope | undefined): Record<string, unknown> | undefined {
   if (!envelope) return undefined
-  return Object.fromEntries(Object.entries(envelope).filter(([key, value]) => key !== 'ranges' && value !== undefined))
+  return Object.fromEntries(
+    Object.entries(envelope).filter(([key, value]) => key !== 'ranges' && key !== 'starts' && value !== undefined),
+  )
 }
 
 /** The member at a path of plain objects, as JSON.parse sees it. */
@@ -318,8 +320,8 @@ describe('what is read', () => {
   })
 
   it('gives the bytes of ids, tokens and subscriptions', () => {
-    const text = `{"é":1,"id" : "ab","method":"x","params":{"_meta":{"progressToken":7,"${prefix}subscriptionId":"s"},"requestId":12}}`
-    const ranges = read(text)?.ranges
+    const text = `{"é":1,"id" : "ab","method":"x","params":{"_meta":{"progressToken":7,"traceparent":null,"${prefix}subscriptionId":"s"},"requestId":12}}`
+    const { ranges, starts } = read(text) ?? {}
     const slices = Object.entries(ranges ?? {}).map(([field, range]) => [
       field,
       range && Buffer.from(text).subarray(range.start, range.end).toString(),
@@ -329,7 +331,10 @@ describe('what is read', () => {
       progressToken: '7',
       subscriptionId: '"s"',
       requestId: '12',
+      traceparent: 'null',
     })
+    const bytes = Buffer.from(text)
+    expect(starts).toEqual({ params: bytes.indexOf('{"_meta"'), meta: bytes.indexOf('{"progressToken"') })
   })
 })
 

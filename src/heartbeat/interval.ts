@@ -141,10 +141,33 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
   return { state: { intervalMs, failureRatio, rtt, goods }, intervalMs, suspicion, why, inputs }
 }
 
-/** From the start of one probe to the start of the next: the interval ± 10 %, within its bounds. `random` is 0…1. */
-export function nextDelayMs(intervalMs: number, random: number, settings: IntervalSettings): number {
-  const share = Number.isNaN(random) ? 0.5 : Math.min(1, Math.max(0, random))
-  return clamp(intervalMs * (1 + jitter * (2 * share - 1)), boundsOf(settings))
+export interface Draw {
+  readonly intervalMs: number
+  /** A probe was missed, and the next ones tell whether that was a blip. */
+  readonly isConfirming: boolean
+  /** 0…1 */
+  readonly random: number
+}
+
+/**
+ * From the start of one probe to the start of the next: the interval ± 10 %, within its bounds.
+ *
+ * Two things differ from control-law.md. What jitter takes beyond a bound is reflected, not cut off: else half of the
+ * calm probes would be exactly the longest interval apart, without any jitter, and outages found a third of a second
+ * later on average. And what missed is asked again after the interval to the millisecond: at the shortest interval jitter
+ * could only delay the verdict (by half a second on average), and probes that missed at moments of their own need none
+ * to stay apart.
+ */
+export function nextDelayMs({ intervalMs, isConfirming, random }: Draw, settings: IntervalSettings): number {
+  const bounds = boundsOf(settings)
+  const share = isConfirming || Number.isNaN(random) ? 0.5 : Math.min(1, Math.max(0, random))
+  const drawnMs = clamp(intervalMs, bounds) * (1 + jitter * (2 * share - 1))
+  return clamp(reflected(drawnMs, bounds), bounds)
+}
+
+function reflected(valueMs: number, { minMs, maxMs }: Bounds): number {
+  if (valueMs > maxMs) return 2 * maxMs - valueMs
+  return valueMs < minMs ? 2 * minMs - valueMs : valueMs
 }
 
 /**

@@ -426,9 +426,12 @@ export class Heartbeat {
 
   #delayMs(): number {
     const { upstream, instance, random } = this.#options
-    if (!this.#isFirst) return nextDelayMs(this.#interval.intervalMs, random(), this.#settings)
+    const { intervalMs } = this.#interval
+    const { misses } = this.#verdict
+    const isConfirming = misses > 0 && misses < this.#settings.missesToDown
+    if (!this.#isFirst) return nextDelayMs({ intervalMs, isConfirming, random: random() }, this.#settings)
     this.#isFirst = false
-    return firstOffsetMs(upstream, instance, this.#interval.intervalMs)
+    return firstOffsetMs(upstream, instance, intervalMs)
   }
 
   /** The readings, without round trips that may be those of an opening exchange: a start says nothing about latency. */

@@ -37,7 +37,7 @@ export interface TimeoutInput {
  * nothing was measured.
  *
  * It doubles, once, after the third miss: the upstream is down by then, so patience no longer delays the verdict
- * (≤ 43 s from calm at 2 s, ≤ 46 s at 5 s). The local health score stretches it because a slow answer may be our own
+ * (≤ 42 s from calm at 2 s, ≤ 45 s at 5 s). The local health score stretches it because a slow answer may be our own
  * fault (Lifeguard, §III-B). `maxMs` bounds the estimate, not these two, or they could do nothing for a slow upstream;
  * together they end at 2·`maxMs`: with the defaults the 10 s after which an answer is not even `late`.
  */

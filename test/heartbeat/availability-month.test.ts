@@ -80,7 +80,9 @@ function month(seed: number) {
       settings,
     )
     lastMs = nowMs
-    startMs = Math.max(nowMs, startMs + nextDelayMs(decision.intervalMs, next(), settings))
+    const isConfirming = verdict.misses > 0 && verdict.state !== 'down'
+    const draw = { intervalMs: decision.intervalMs, isConfirming, random: next() }
+    startMs = Math.max(nowMs, startMs + nextDelayMs(draw, settings))
   }
   return scraped
 }

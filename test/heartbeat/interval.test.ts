@@ -183,7 +183,8 @@ describe('switches', () => {
     expect(decision.intervalMs).toBe(60_000)
     expect(decision.suspicion).toBe(1)
     expect(decision.why).toMatch(/^60 s: fixed, adaptive heartbeats are off/)
-    expect([0, 0.3, 1].map((random) => nextDelayMs(60_000, random, fixed))).toEqual([60_000, 60_000, 60_000])
+    const delays = [0, 0.3, 1].map((random) => nextDelayMs({ intervalMs: 60_000, isConfirming: false, random }, fixed))
+    expect(delays).toEqual([60_000, 60_000, 60_000])
   })
 
   it('error-based off: failures raise suspicion, but do not shorten', () => {
@@ -305,7 +306,10 @@ describe('the law', () => {
         for (const input of inputs) {
           const decision = adapt(state, input, settings)
           state = decision.state
-          for (const ms of [decision.intervalMs, nextDelayMs(decision.intervalMs, random, settings)]) {
+          for (const ms of [
+            decision.intervalMs,
+            nextDelayMs({ intervalMs: decision.intervalMs, isConfirming: false, random }, settings),
+          ]) {
             expect(ms >= settings.minMs && ms <= settings.maxMs).toBe(true)
           }
           expect(decision.suspicion >= 0 && decision.suspicion <= 1).toBe(true)
@@ -389,18 +393,22 @@ describe('the law', () => {
   })
 
   it.each([
-    [2000, 43_000],
-    [5000, 46_000],
+    [2000, 42_000],
+    [5000, 45_000],
   ])('detects an outage from calm within its bound, at a time-out of %d ms within %d ms', (timeoutMs, boundMs) => {
     const jitters = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 3, maxLength: 3 })
     const detectionMs = (randoms: readonly number[]) => {
       // The worst moment: just after a probe began that was still answered.
-      let [startMs, state, verdictMs] = [nextDelayMs(30_000, randoms[0] ?? 0, settings), stateOf(30_000), 0]
+      const first = { intervalMs: 30_000, isConfirming: false, random: randoms[0] ?? 0 }
+      let [startMs, state, verdictMs] = [nextDelayMs(first, settings), stateOf(30_000), 0]
       for (let misses = 1; misses <= heartbeat.missesToDown; misses++) {
         verdictMs = startMs + timeoutMs
         const { intervalMs, state: next } = adapt(state, inputOf({ heartbeats: 0 }, { misses }), settings)
         state = next
-        startMs = Math.max(verdictMs, startMs + nextDelayMs(intervalMs, randoms[misses] ?? 0, settings))
+        startMs = Math.max(
+          verdictMs,
+          startMs + nextDelayMs({ intervalMs, isConfirming: true, random: randoms[misses] ?? 0 }, settings),
+        )
       }
       return verdictMs
     }
@@ -409,7 +417,7 @@ describe('the law', () => {
         expect(detectionMs(randoms)).toBeLessThanOrEqual(boundMs)
       }),
     )
-    expect(detectionMs([1, 1, 1])).toBe(boundMs)
+    expect(detectionMs([0.5, 1, 1])).toBe(boundMs)
   })
 })
 
@@ -418,14 +426,32 @@ describe('nextDelayMs', () => {
     [10_000, 0, 9000],
     [10_000, 0.5, 10_000],
     [10_000, 1, 11_000],
-    [5000, 0, 5000],
-    [30_000, 1, 30_000],
+    [5000, 0, 5500],
+    [30_000, 0.5, 30_000],
+    [30_000, 1, 27_000],
+    [29_000, 1, 28_100],
     [10_000, NaN, 10_000],
     [10_000, 7, 11_000],
     [NaN, 0.5, 10_000],
   ])('of %d ms with random %d is %d ms', (intervalMs, random, expected) => {
-    expect(nextDelayMs(intervalMs, random, settings)).toBeCloseTo(expected, 9)
+    expect(nextDelayMs({ intervalMs, isConfirming: false, random }, settings)).toBeCloseTo(expected, 9)
   })
+})
+
+it('asks again to the millisecond what missed, whatever is drawn', () => {
+  for (const random of [0, 0.5, 1, NaN]) {
+    expect(nextDelayMs({ intervalMs: 5000, isConfirming: true, random }, settings)).toBe(5000)
+  }
+})
+
+it('spreads calm probes evenly over the last tenth of the longest interval', () => {
+  const randoms = Array.from({ length: 1000 }, (_, at) => at / 1000)
+  const delays = randoms.map((random) => nextDelayMs({ intervalMs: 30_000, isConfirming: false, random }, settings))
+  const tenths = Array.from({ length: 10 }, (_, at) => {
+    const fromMs = 27_000 + at * 300
+    return delays.filter((delayMs) => delayMs >= fromMs && delayMs < fromMs + 300).length
+  })
+  expect(Math.min(...tenths)).toBeGreaterThanOrEqual(98)
 })
 
 describe('firstOffsetMs', () => {

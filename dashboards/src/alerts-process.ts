@@ -1,7 +1,7 @@
 /** Alerts on the processes that mcp-vitals starts. */
 import { defaults } from '../../src/defaults.ts'
 import { recorded } from './recording-rules.ts'
-import { type Alert, debugPage } from './rule.ts'
+import { type Alert, debugPage, reasonPage, theServer, wholeValue } from './rule.ts'
 
 const { crashes, memoryBytes, memoryGrowth, memoryHorizonSeconds } = defaults.alerts
 
@@ -15,10 +15,9 @@ export const processAlerts: readonly Alert[] = [
     severity: 'critical',
     summary: 'The process of an MCP server ends again and again.',
     description:
-      'The process of {{ $labels.upstream }} behind {{ $labels.instance }} was started again ' +
-      '{{ $value | printf "%.0f" }} times in the last 15 minutes' +
-      '{{ if lt $value 1.0 }}, since it cannot be started at all{{ end }}. Its clients lose their sessions each time. ' +
-      `How it ended, and the end of its stderr: ${debugPage}`,
+      `The process of ${theServer} was started again ${wholeValue} times in the last 15 minutes` +
+      '{{ if lt $value 1.0 }}: it cannot be started at all{{ end }}. Its clients lose their sessions each time. ' +
+      `Why: ${reasonPage}`,
   },
   {
     alert: 'McpProcessMemoryGrowing',
@@ -33,7 +32,7 @@ ${memory} offset 30m > ${memoryGrowth} * ${memory} offset 1h`,
     severity: 'warning',
     summary: 'The processes of an MCP server use more and more memory.',
     description:
-      'At the pace of the last hour each process of {{ $labels.upstream }} behind {{ $labels.instance }} will use ' +
-      `{{ $value | humanize1024 }}B in ${memoryHorizonSeconds / 3600} hours. Each of them, with what it uses now: ${debugPage}`,
+      `At the pace of the last hour each process of ${theServer} will use ` +
+      `{{ $value | humanize1024 }}B in ${memoryHorizonSeconds / 3600} hours. What each uses now: "process" of ${debugPage}`,
   },
 ]

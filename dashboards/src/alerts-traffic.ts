@@ -4,7 +4,7 @@ import { label, labelName, metrics, semconv } from '../../src/telemetry/names.ts
 import { hadOutage, isNotUp } from './alerts-upstream.ts'
 import { is, onServer, select, sumKeeping } from './promql.ts'
 import { recorded } from './recording-rules.ts'
-import { type Alert, debugPage } from './rule.ts'
+import { type Alert, debugPage, reasonPage, theServer, wholeValue } from './rule.ts'
 
 const { toolErrorRatio, toolErrors } = defaults.alerts
 
@@ -14,7 +14,7 @@ const tools = select(metrics.upstreamTools)
 export const trafficAlerts: readonly Alert[] = [
   {
     alert: 'McpToolErrorRateHigh',
-    when: `more than ${toolErrorRatio * 100} % and at least ${toolErrors} of the calls of a tool failed in 10 minutes, for 5 minutes, though its server was up`,
+    when: `more than ${toolErrorRatio * 100} % and at least ${toolErrors} of the calls of a tool failed in 10 minutes, for 5 minutes, and no outage explains it`,
     expr: `${recorded.toolCallsFailedRatio} > ${toolErrorRatio}
 and
 ${recorded.toolCallsFailed} >= ${toolErrors}
@@ -24,33 +24,36 @@ ${hadOutage}`,
     severity: 'warning',
     summary: 'A tool of an MCP server fails often.',
     description:
-      `{{ $value | humanizePercentage }} of the calls of the tool {{ $labels.${tool} }} of {{ $labels.upstream }} behind ` +
-      '{{ $labels.instance }} failed in the last 10 minutes, mistakes of callers aside, while the server answered its ' +
-      'heartbeats. With what, says error_type on the dashboard.',
+      `The tool {{ $labels.${tool} }} of ${theServer} failed in {{ $value | humanizePercentage }} of its calls in the ` +
+      'last 10 minutes (threshold ' +
+      `${toolErrorRatio * 100} %), mistakes of callers aside, while the server itself answers.`,
   },
   {
     alert: 'McpSessionsWithIssues',
-    when: 'at least one client session has an end that does not answer heartbeats, for 5 minutes, though its server is up',
-    expr: `${sumKeeping(metrics.sessionsWithIssues, [label.upstream], select(metrics.sessionsWithIssues))} > 0\nunless ${onServer} ${isNotUp}`,
+    when: 'at least one client session has an end that answers no heartbeats, for 5 minutes, while the server is up',
+    expr: `${sumKeeping(metrics.sessionsWithIssues, [label.upstream], select(metrics.sessionsWithIssues))} > 0
+unless ${onServer}
+${isNotUp}`,
     for: '5m',
     severity: 'warning',
-    summary: 'Sessions with an MCP server hang.',
+    summary: 'Client sessions with an MCP server hang.',
     description:
-      '{{ $value | humanize }} client sessions with {{ $labels.upstream }} behind {{ $labels.instance }} have an end ' +
-      'that answers no heartbeats, while the server as a whole does. Which, and for how long: "sessions" with the ' +
-      `state "hung" in ${debugPage}`,
+      `Sessions with ${theServer} in which one end answers no heartbeats, though the server as a whole does: ` +
+      `${wholeValue}. Which ones: "hung" in "sessions" of ${debugPage}`,
   },
   {
     alert: 'McpConnectionPoolExhausted',
-    when: 'requests to a server wait for their turn without a pause for 2 minutes, though it is up: all of `max_in_flight` is taken',
-    expr: `${select(metrics.upstreamQueueLength)} > 0\nunless ${onServer} ${isNotUp}`,
+    when: 'requests to a server wait for their turn at any time for 2 minutes, while it is up: all of `max_in_flight` is taken',
+    expr: `${select(metrics.upstreamQueueLength)} > 0
+unless ${onServer}
+${isNotUp}`,
     for: '2m',
     severity: 'warning',
     summary: 'Requests to an MCP server wait for their turn.',
     description:
-      '{{ $value | humanize }} requests to {{ $labels.upstream }} behind {{ $labels.instance }} wait, because ' +
-      'max_in_flight others are under way, and have done so for 2 minutes. Those that wait longer than ' +
-      `queue_timeout_seconds get 503 queue_full. ${debugPage}`,
+      `For 2 minutes as many requests to ${theServer} have been under way as may be (max_in_flight), and ${wholeValue} ` +
+      'more wait. Those that wait for too long get 503 queue_full. What it does: ' +
+      debugPage,
   },
   {
     alert: 'McpInventoryShrank',
@@ -63,7 +66,7 @@ ${select(metrics.upstreamState, { [label.state]: is('degraded') })} == 1`,
     severity: 'warning',
     summary: 'An MCP server lost tools.',
     description:
-      '{{ $labels.upstream }} behind {{ $labels.instance }} lists {{ $value | humanize }} tools less than before, ' +
-      `without having announced it. Their names are in "reason" of ${debugPage}`,
+      `${theServer} lists fewer tools than before, without having announced that. Missing: ${wholeValue}. ` +
+      `Their names: ${reasonPage}`,
   },
 ]

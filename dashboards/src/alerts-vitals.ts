@@ -2,7 +2,7 @@
 import { defaults } from '../../src/defaults.ts'
 import { label, metrics } from '../../src/telemetry/names.ts'
 import { grouped, onInstance, oneOf, select, sumKeeping } from './promql.ts'
-import type { Alert } from './rule.ts'
+import { type Alert, theServer, wholeValue } from './rule.ts'
 
 const { alerts, shedding } = defaults
 
@@ -25,8 +25,7 @@ export const vitalsAlerts: readonly Alert[] = [
     summary: 'An mcp-vitals is down, and nobody watches its MCP servers.',
     description:
       '{{ with $labels.instance }}{{ . }} cannot be scraped{{ else }}Prometheus scrapes no mcp-vitals at all{{ end }}. ' +
-      'Clients that reach their servers through it get no answer, no server is restarted, and all other alerts on it are ' +
-      'silent, whatever happens.',
+      'Clients that reach their servers through it get no answer, and the other alerts cannot see those servers.',
     dashboard: 'sidecar',
   },
   {
@@ -37,8 +36,8 @@ export const vitalsAlerts: readonly Alert[] = [
     severity: 'warning',
     summary: 'An mcp-vitals is overloaded.',
     description:
-      '{{ $labels.instance }} works at {{ $value | humanizePercentage }} of what it can ' +
-      `(threshold ${shedding.loadFrom * 100} %). It delays what passes through it, and will begin to refuse.`,
+      'The load of {{ $labels.instance }} was {{ $value | humanizePercentage }} of what it can bear, over 5 minutes ' +
+      `(threshold ${shedding.loadFrom * 100} %). What passes through it may be delayed, and will be refused if that grows.`,
     dashboard: 'sidecar',
   },
   {
@@ -49,7 +48,7 @@ export const vitalsAlerts: readonly Alert[] = [
     severity: 'critical',
     summary: 'An mcp-vitals refuses requests because it is overloaded.',
     description:
-      '{{ $labels.instance }} is overloaded and refused {{ $value | humanize }} new sessions and tool calls in the last ' +
+      `{{ $labels.instance }} is overloaded and refused ${wholeValue} new sessions and tool calls in the last ` +
       '2 minutes. Their clients get 503 overloaded.',
     dashboard: 'sidecar',
   },
@@ -63,7 +62,7 @@ export const vitalsAlerts: readonly Alert[] = [
     summary: 'An mcp-vitals could not load its changed configuration.',
     description:
       '{{ $labels.instance }} runs with the configuration of {{ $value | humanizeDuration }} ago: the files have changed ' +
-      'since, and what they hold now is wrong, so at the next start it will not come up. The problems: ' +
+      'since, and what they hold now is wrong, so it could not start again. What: ' +
       "curl 'http://{{ $labels.instance }}/debug/heartbeat' (config.last_reload)",
     dashboard: 'sidecar',
   },
@@ -74,8 +73,7 @@ export const vitalsAlerts: readonly Alert[] = [
     severity: 'info',
     summary: 'Tools or prompts of an MCP server are measured without their names.',
     description:
-      '{{ $value | humanize }} measurements of {{ $labels.upstream }} behind {{ $labels.instance }} in the last hour have ' +
-      'no name of their own: it has too many tools, or clients ask for some that it never announced. All of these are ' +
-      'one line, `_overflow`, on the dashboards.',
+      `${wholeValue} measurements of ${theServer} in the last hour have no name of their own, but count as _overflow: it ` +
+      'has too many tools or prompts, or clients ask for some that it does not list.',
   },
 ]

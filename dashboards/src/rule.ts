@@ -74,5 +74,14 @@ export function alertingRule(alert: Alert): AlertingRule {
   }
 }
 
-/** Where everything that is known about the server of an alert can be read. */
+/** Which server it is about. */
+export const theServer = '{{ $labels.upstream }} behind {{ $labels.instance }}'
+
+/** A count out of `increase`, which is seldom a whole number. */
+export const wholeValue = '{{ $value | printf "%.0f" }}'
+
+/** Prints state and reason of the server of an alert. */
+export const reasonPage = "curl 'http://{{ $labels.instance }}/-/ready/{{ $labels.upstream }}'"
+
+/** Prints all that is known about it. */
 export const debugPage = "curl 'http://{{ $labels.instance }}/debug/heartbeat?upstream={{ $labels.upstream }}'"

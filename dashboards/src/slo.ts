@@ -7,7 +7,7 @@ import { defaults } from '../../src/defaults.ts'
 import { metrics } from '../../src/telemetry/names.ts'
 import type { AlertName } from './links.ts'
 import { is, onServer, oneOf, select } from './promql.ts'
-import { type Alert, type RuleGroup, debugPage } from './rule.ts'
+import { type Alert, type RuleGroup, debugPage, theServer } from './rule.ts'
 
 const { availabilityObjectivePercent, burnRates } = defaults.alerts
 
@@ -62,11 +62,12 @@ function burning({ rate, long, short }: Tier): string {
   return `${unavailableRatio(long)} > ${limit}\nand\n${unavailableRatio(short)} > ${limit}`
 }
 
+const times = (rate: number) => (rate === 1 ? 'what ' : `${rate} times what `)
+
 function described({ rate, long }: Tier): string {
   return (
-    `{{ $labels.upstream }} behind {{ $labels.instance }} was unavailable for {{ $value | humanizePercentage }} of ` +
-    `the last ${long}: more than ${rate} times what ${availabilityObjectivePercent} % in ${objectiveWindow} allow. ` +
-    `What happened, and when: ${debugPage}`
+    `${theServer} was unavailable for {{ $value | humanizePercentage }} of the last ${long}, more than ${times(rate)}` +
+    `${availabilityObjectivePercent} % in ${objectiveWindow} allow. Why: "failures" and "patterns" of ${debugPage}`
   )
 }
 

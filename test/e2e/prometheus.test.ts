@@ -321,8 +321,8 @@ describe('two real Prometheus servers', { timeout: 90_000 }, () => {
     const config = { heartbeat: quick, mcpServers: { tiny: { url: tiny.url } } }
     const vitals = await startVitals({ config })
     const [often, seldom] = await Promise.all([
-      startPrometheus(program, vitals.adminUrl, 1),
-      startPrometheus(program, vitals.adminUrl, 3),
+      startPrometheus(program, vitals.adminUrl),
+      startPrometheus(program, vitals.adminUrl, { everySeconds: 3 }),
     ])
     const ask = async (prometheus: typeof often, query: string) => {
       const answer = (await prometheus.api('query', { query })) as {

@@ -1,9 +1,12 @@
 /** The real Alertmanager. */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { systemClock } from '../../src/clock.ts'
 import { eventually } from './eventually.ts'
+import { listenOn, stopped } from './mcp-server.ts'
 import { freePort } from './processes.ts'
 
 export interface RunningAlertmanager {
@@ -86,5 +89,46 @@ async function startOnce(program: string, config: object): Promise<RunningAlertm
       (await get(`/api/v2/${path}?${new URLSearchParams(parameters).toString()}`)).json(),
     output: () => output,
     stop,
+  }
+}
+
+/** One alert of a notification. */
+export interface Notified {
+  readonly status: 'firing' | 'resolved'
+  readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
+  /** When it came, monotonic. */
+  readonly atMs: number
+}
+
+export interface WebhookReceiver {
+  /** A configuration for `startAlertmanager` that tells it of every alert at once. */
+  readonly config: object
+  /** In the order they came. */
+  readonly notified: readonly Notified[]
+  readonly stop: () => Promise<void>
+}
+
+/** Somebody whom an Alertmanager tells. */
+export async function webhookReceiver(): Promise<WebhookReceiver> {
+  const notified: Notified[] = []
+  const http = createServer((request, response) => {
+    let body = ''
+    request.setEncoding('utf8')
+    request.on('data', (text: string) => (body += text))
+    request.on('end', () => {
+      const { alerts } = JSON.parse(body) as { alerts: Omit<Notified, 'atMs'>[] }
+      notified.push(...alerts.map((alert) => ({ ...alert, atMs: systemClock.now() })))
+      response.end()
+    })
+  })
+  const url = `http://127.0.0.1:${await listenOn(http)}/`
+  return {
+    config: {
+      route: { receiver: 'test', group_by: ['...'], group_wait: '0s', group_interval: '1s', repeat_interval: '1h' },
+      receivers: [{ name: 'test', webhook_configs: [{ url, send_resolved: true }] }],
+    },
+    notified,
+    stop: () => stopped(http),
   }
 }

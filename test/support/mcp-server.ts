@@ -50,6 +50,8 @@ export interface McpServerOptions {
   readonly reactions?: Readonly<Record<string, Reaction>>
   /** A free one unless given. */
   readonly port?: number
+  /** Whoever shows another token than this gets 401; absent lets everybody in. */
+  readonly token?: () => string
 }
 
 /** A JSON-RPC result to this request. */
@@ -99,6 +101,10 @@ export async function mcpServer(options: McpServerOptions = {}): Promise<McpServ
       headers: request.headers,
       atMs: systemClock.now(),
     })
+    const { token } = options
+    if (token && request.headers.authorization !== `Bearer ${token()}`) {
+      return void response.writeHead(401, { 'www-authenticate': 'Bearer' }).end()
+    }
     const reaction = mcp.reactions.get('*') ?? mcp.reactions.get(message.method ?? method)
     if (reaction) reaction(message, response, request)
     else answer(mcp, message, response, request, options.hasSessions ?? true)

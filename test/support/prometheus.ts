@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'vitest'
+import type { RuleGroup } from '../../dashboards/src/rule.ts'
 import { findExecutable } from '../../src/upstreams/executable.ts'
 import { eventually } from './eventually.ts'
 import { freePort } from './processes.ts'
@@ -47,25 +48,48 @@ export interface RunningPrometheus {
   stop(): Promise<void>
 }
 
+export interface PrometheusOptions {
+  /** How often it scrapes, and evaluates rules. */
+  readonly everySeconds?: number
+  readonly groups?: readonly RuleGroup[]
+  /** The URL of the Alertmanager that it tells. */
+  readonly alertmanager?: string
+}
+
 /** Starts a Prometheus that scrapes one target. It cannot choose its own port, so it may need a second try. */
-export async function startPrometheus(program: string, target: string, everySeconds = 1): Promise<RunningPrometheus> {
+export async function startPrometheus(
+  program: string,
+  target: string,
+  options: PrometheusOptions = {},
+): Promise<RunningPrometheus> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await startOnce(program, target, everySeconds)
+      return await startOnce(program, target, options)
     } catch (error) {
       if (attempt === 3) throw error
     }
   }
 }
 
-async function startOnce(program: string, target: string, everySeconds: number): Promise<RunningPrometheus> {
+async function startOnce(
+  program: string,
+  target: string,
+  { everySeconds = 1, groups = [], alertmanager }: PrometheusOptions,
+): Promise<RunningPrometheus> {
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-prometheus-'))
   const config = join(directory, 'prometheus.yml')
-  const job = { job_name: 'mcp-vitals', static_configs: [{ targets: [new URL(target).host] }] }
+  const every = `${everySeconds}s`
+  const staticTarget = (url: string) => [{ targets: [new URL(url).host] }]
   // YAML reads JSON.
+  await writeFile(join(directory, 'rules.yml'), JSON.stringify({ groups }))
   await writeFile(
     config,
-    JSON.stringify({ global: { scrape_interval: `${everySeconds}s`, scrape_timeout: '1s' }, scrape_configs: [job] }),
+    JSON.stringify({
+      global: { scrape_interval: every, scrape_timeout: '1s', evaluation_interval: every },
+      scrape_configs: [{ job_name: 'mcp-vitals', static_configs: staticTarget(target) }],
+      rule_files: ['rules.yml'],
+      alerting: { alertmanagers: alertmanager === undefined ? [] : [{ static_configs: staticTarget(alertmanager) }] },
+    }),
   )
   const address = `127.0.0.1:${await freePort()}`
   const child = spawn(

@@ -41,7 +41,7 @@ export function checkMetrics(promtool: string, scrape: string): Promise<{ code: 
 }
 
 export interface RunningPrometheus {
-  /** The `data` of an answer of its HTTP API: `api('query', { query: 'up' })`. */
+  /** The `data` of an answer of its HTTP API: `api('query', { query: 'up' })`; its error is thrown. */
   api(path: string, parameters?: Readonly<Record<string, string>>): Promise<unknown>
   /** Its own metrics. */
   ownMetrics(): Promise<string>
@@ -123,7 +123,9 @@ async function startOnce(
   return {
     api: async (path, parameters = {}) => {
       const answer = await get(`/api/v1/${path}?${new URLSearchParams(parameters).toString()}`)
-      return ((await answer.json()) as { data: unknown }).data
+      const { data, error } = (await answer.json()) as { data?: unknown; error?: string }
+      if (error !== undefined) throw new Error(`${path}: ${error}`)
+      return data
     },
     ownMetrics: async () => (await get('/metrics')).text(),
     stop,

@@ -6,7 +6,7 @@ import { stepsFrom, thresholds } from './look.ts'
 import { upstreamOfRow } from './needs-action.ts'
 import { events, heatmap, stat, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
-import { oneOf } from '../promql.ts'
+import { is, isNot, oneOf } from '../promql.ts'
 import { rate, recentIncrease, sum, sumBy, quantile, legendOf } from './expressions.ts'
 import { sidecars, upstreams } from './scope.ts'
 import { table } from './table.ts'
@@ -133,11 +133,19 @@ const ended: readonly PanelPlan[] = [
   }),
   events({
     title: 'Ended sessions',
-    description: 'Sessions that ended, by the error that ended them; those without ended as they should.',
+    description:
+      'Sessions that ended, as they should or by an error: upstream_exited is a process that ended under one.',
     queries: [
       {
-        expr: sumBy([semconv.errorType], recentIncrease(upstreams.counts(metrics.serverSessionDuration))),
-        legend: `error: ${legendOf(semconv.errorType)}`,
+        expr: sum(recentIncrease(upstreams.counts(metrics.serverSessionDuration, { [semconv.errorType]: is('') }))),
+        legend: 'without error',
+      },
+      {
+        expr: sumBy(
+          [semconv.errorType],
+          recentIncrease(upstreams.counts(metrics.serverSessionDuration, { [semconv.errorType]: isNot('') })),
+        ),
+        legend: legendOf(semconv.errorType),
       },
     ],
     emptyWhenHealthy: 'no session ended.',

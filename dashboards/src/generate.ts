@@ -8,12 +8,13 @@ import { parseArgs } from 'node:util'
 import { format, resolveConfig } from 'prettier'
 import { dashboardFiles } from './dashboards.ts'
 import type { GeneratedFile } from './generated-file.ts'
+import { kubernetesFiles } from './kubernetes.ts'
 import { generatedRules } from './rules.ts'
 
 const root = join(import.meta.dirname, '../..')
 
 /** All of them; each part of dashboards/src/ adds its own. */
-export const generatedFiles: readonly GeneratedFile[] = [...generatedRules, ...dashboardFiles]
+export const generatedFiles: readonly GeneratedFile[] = [...generatedRules, ...dashboardFiles, ...kubernetesFiles]
 
 /** What the file should hold, formatted as the repository is. */
 export async function formatted({ path, text }: GeneratedFile): Promise<string> {

@@ -30,7 +30,7 @@ const slowSeconds = heartbeat.responseTimeThresholdMs / 1000
 export const upstreamAlerts: readonly Alert[] = [
   {
     alert: 'McpUpstreamDown',
-    when: 'a server is `down`, or `starting`, for 2 minutes',
+    when: 'a server is `down`, or `starting`, for 2 minutes, and no more telling alert fires (silent together, needs auth, crash looping)',
     expr: isDown,
     // Restarts come at once and after 1, 2, 4 … s: what those heal has healed by then.
     for: '2m',

@@ -50,3 +50,11 @@ export const generatedRules: readonly GeneratedFile[] = ruleFiles.map(({ name, g
   // Long lines stay whole: a folded expression or sentence is hard to find again.
   text: header + stringify({ groups }, { lineWidth: 0 }),
 }))
+
+/** The alerts as the table of the README. */
+export function alertsTable(): string {
+  const rows = alerts.map(
+    ({ alert, severity, when }) => `| [\`${alert}\`](dashboards/runbooks/${alert}.md) | ${severity} | ${when} |`,
+  )
+  return ['| alert | severity | fires when |', '| --- | --- | --- |', ...rows].join('\n') + '\n'
+}

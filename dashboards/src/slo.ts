@@ -71,13 +71,18 @@ function described({ rate, long }: Tier): string {
   )
 }
 
-const inWords = ({ rate, long, short }: Tier) => `${rate} times over ${long} and ${short}`
+const budgetPercent = 100 - availabilityObjectivePercent
+
+function inWords({ rate, long, short }: Tier): string {
+  const pace = rate === 1 ? 'faster than it should' : `more than ${rate} times as fast as it should`
+  return `the error budget, ${budgetPercent} % of 30 days, goes ${pace} over ${long}, and still so over ${short}`
+}
 
 const page = burnRates.page.map((tier): Alert => {
   const told = `ALERTS{alertname${oneOf(toldAlready)}, alertstate${is('firing')}}`
   return {
     alert: 'McpAvailabilityBurnRateHigh',
-    when: `the budget of ${availabilityObjectivePercent} % in ${objectiveWindow} goes ${inWords(tier)} too fast, by outages that no other alert told of`,
+    when: `${inWords(tier)}, and no other critical alert told of these outages`,
     expr: `${burning(tier)}\nunless ${onServer}\nmax_over_time(${told}[${tier.short}])`,
     for: '2m',
     severity: 'critical',

@@ -1,14 +1,17 @@
 /** The rule files are what the generator makes, and name nothing that does not exist. */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { format } from 'prettier'
 import { describe, expect, it } from 'vitest'
 import { committed, formatted } from '../../dashboards/src/generate.ts'
-import { alertNames } from '../../dashboards/src/links.ts'
+import { type AlertName, alertNames } from '../../dashboards/src/links.ts'
 import { recorded } from '../../dashboards/src/recording-rules.ts'
-import { alerts, generatedRules, ruleFiles } from '../../dashboards/src/rules.ts'
+import { alerts, alertsTable, generatedRules, ruleFiles } from '../../dashboards/src/rules.ts'
+import { defaults } from '../../src/defaults.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { needed } from '../support/prometheus.ts'
-import { seriesLabels, unknownNames } from '../support/promql.ts'
+import { readQuery, seriesLabels, unknownNames } from '../support/promql.ts'
 
 const rules = ruleFiles.flatMap(({ groups }) => groups.flatMap(({ rules }) => rules))
 
@@ -37,6 +40,69 @@ describe('the rule files', () => {
       expect(unknownNames(expr)).toEqual([])
     },
   )
+})
+
+/**
+ * Every number in the expressions of alerts, and of what is recorded for one alert alone. 0 and 1 are flags and bounds
+ * that nobody would tune.
+ */
+const budget = (100 - defaults.alerts.availabilityObjectivePercent) / 100
+const { page, ticket } = defaults.alerts.burnRates
+const rates = (tiers: readonly { readonly rate: number }[]) => tiers.flatMap(({ rate }) => [rate, budget])
+const limits: Readonly<Record<AlertName, readonly number[]>> = {
+  McpUpstreamDown: [],
+  McpUpstreamsSilentTogether: [],
+  McpHeartbeatErrorRateHigh: [
+    defaults.heartbeat.errorRateThresholdPercent / 100,
+    defaults.alerts.heartbeatMisses,
+    defaults.alerts.outageShare,
+  ],
+  McpHeartbeatSlow: [defaults.heartbeat.responseTimeThresholdMs / 1000],
+  McpUpstreamFlapping: [defaults.alerts.flaps],
+  McpProcessCrashLooping: [],
+  McpProcessMemoryGrowing: [
+    defaults.alerts.memoryHorizonSeconds,
+    defaults.alerts.memoryBytes,
+    defaults.alerts.memoryGrowth,
+  ],
+  McpUpstreamNeedsAuth: [],
+  McpInventoryShrank: [],
+  McpToolErrorRateHigh: [defaults.alerts.toolErrorRatio, defaults.alerts.toolErrors, defaults.alerts.outageShare],
+  McpSessionsWithIssues: [],
+  McpConnectionPoolExhausted: [],
+  McpAvailabilityBurnRateHigh: rates(page),
+  McpAvailabilityBurnRateSlow: rates(ticket),
+  McpVitalsDown: [],
+  McpVitalsOverloaded: [defaults.shedding.loadFrom],
+  McpVitalsConfigReloadFailed: [],
+  McpVitalsLabelOverflow: [defaults.alerts.labelOverflows],
+}
+
+describe('limits', () => {
+  const numbersIn = (expressions: readonly string[]) =>
+    new Set(
+      expressions
+        .flatMap((expr) => readQuery(expr).numbers.map(({ text }) => Number(text)))
+        .filter((number) => number !== 0 && number !== 1),
+    )
+
+  it.each(alertNames)('of %s are those of defaults.ts, and no others', (name) => {
+    const expressions = alerts.filter(({ alert }) => alert === name).map(({ expr }) => expr)
+    expect(numbersIn(expressions)).toEqual(new Set(limits[name].filter((limit) => limit !== 1)))
+  })
+
+  it('of recording rules are quantiles and those of defaults.ts', () => {
+    const recordings = rules.flatMap((rule) => ('record' in rule ? [rule.expr] : []))
+    expect(numbersIn(recordings)).toEqual(new Set([0.5, 0.95, 0.99, defaults.alerts.crashes, budget]))
+  })
+})
+
+describe('the README', () => {
+  const readme = readFileSync(join(repoRoot, 'README.md'), 'utf8')
+
+  it('has the table of alerts that the rules make', async () => {
+    expect(readme).toContain(await format(alertsTable(), { parser: 'markdown' }))
+  })
 })
 
 describe('recording rules', () => {

@@ -12,6 +12,8 @@ import { stat } from '../../dashboards/src/dashboards/panels.ts'
 import { committed, formatted, generatedFiles } from '../../dashboards/src/generate.ts'
 import { alertNames, dashboardUids, runbookBase, runbookUrl } from '../../dashboards/src/links.ts'
 import { is } from '../../dashboards/src/promql.ts'
+import { alertingRule } from '../../dashboards/src/rule.ts'
+import { alerts } from '../../dashboards/src/rules.ts'
 import { defaults } from '../../src/defaults.ts'
 import { metrics } from '../../src/telemetry/names.ts'
 import { runtimeMetrics } from '../../src/telemetry/runtime.ts'
@@ -162,6 +164,10 @@ describe.each(shippedDashboards)('dashboard $name', (dashboard) => {
     for (const panel of shown.filter(({ type }) => type === 'table')) expect(tableProblems(panel)).toEqual([])
   })
 
+  it('links its lines and bars by labels that they have', () => {
+    expect(shown.flatMap(seriesLinkProblems)).toEqual([])
+  })
+
   it('marks restarts, changes of state and starts over its graphs, with labels that their queries have', () => {
     const { list } = dashboard.annotations
     expect(list.map((annotation) => annotation.name)).toEqual([
@@ -187,6 +193,17 @@ describe.each(shippedDashboards)('dashboard $name', (dashboard) => {
     expect(alerts.filter((alert) => !new Set<string>(alertNames).has(alert))).toEqual([])
   })
 })
+
+/** Panels with a link that uses a label which not every series of theirs is told apart by. */
+function seriesLinkProblems({ title, targets, fieldConfig }: ShippedPanel): string[] {
+  const used = [...JSON.stringify(fieldConfig.overrides).matchAll(/__field\.labels\.(\w+)/g)].map(
+    ([, label = '']) => label,
+  )
+  return targets.flatMap(({ expr }) => {
+    const labels = new Set([...expr.matchAll(/ by \(([^)]*)\)/g)].flatMap(([, by = '']) => by.split(', ')))
+    return used.filter((label) => !labels.has(label)).map((label) => `${title}: a link uses ${label}`)
+  })
+}
 
 /** What of a table's columns, links and overrides its queries do not give. */
 function tableProblems({ title, targets, transformations = [], fieldConfig }: ShippedPanel): string[] {
@@ -329,6 +346,20 @@ describe('the table of what needs action', () => {
     const known = new Map(alertNames.map((alert): [string, string] => [alert, runbookUrl(alert)]))
     for (const alert of named ?? []) expect(known.get(alert ?? '')).toBe(`${runbookBase}/${alert}.md`)
   })
+})
+
+describe('the links of alerts', () => {
+  it.each(alerts.map((alert) => ({ alert, url: alertingRule(alert).annotations.dashboard_url })))(
+    '$alert.alert ($alert.severity) leads to a dashboard, and chooses what can be chosen there',
+    ({ url }) => {
+      const [, uid, query = ''] = /\/d\/([\w-]+)\?(.*)$/.exec(url) ?? []
+      const dashboard = shippedDashboards.find((one) => one.uid === uid)
+      const names = dashboard?.templating.list.map((variable) => variable.name)
+      const chosen = [...query.matchAll(/var-(\w+)=/g)].map(([, name]) => name)
+      expect(chosen.length).toBeGreaterThan(1)
+      expect(names).toEqual(expect.arrayContaining(chosen))
+    },
+  )
 })
 
 describe('the generator', () => {

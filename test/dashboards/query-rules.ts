@@ -28,6 +28,11 @@ export function substituted(expr: string, { range, rateInterval }: Windows): str
     .replaceAll('$__range', `${range}s`)
 }
 
+/** The same with all sidecars and servers chosen, where more than one can be. */
+export function allChosen(expr: string, windows: Windows): string {
+  return substituted(expr, windows).replaceAll(/=~"\$(job|instance|upstream)"/g, '=~".+"')
+}
+
 /** The labels that queries use of series that are not ours. */
 const foreignLabels = ['job', 'instance', 'type']
 

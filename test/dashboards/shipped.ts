@@ -26,7 +26,7 @@ const thresholds = z.strictObject({
 })
 
 const override = z.strictObject({
-  matcher: z.strictObject({ id: z.literal('byName'), options: z.string() }),
+  matcher: z.strictObject({ id: z.enum(['byName', 'byType']), options: z.string() }),
   properties: z.array(z.strictObject({ id: z.string(), value: z.unknown() })),
 })
 

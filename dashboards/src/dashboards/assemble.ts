@@ -109,6 +109,9 @@ function placed({ kind, options, builder }: PanelPlan, id: number, position: Gri
     .description(describe(options))
     .datasource(chosenDatasource)
     .unit(options.unit)
+  if (options.link) {
+    panel.overrideByFieldType('number', [{ id: 'links', value: [{ ...options.link, targetBlank: false }] }])
+  }
   for (const [index, query] of options.queries.entries()) panel.withTarget(targetOf(query, kind, refId(index)))
   return panel
 }

@@ -10,12 +10,13 @@ import {
   stepsFrom,
   thresholds,
 } from './look.ts'
-import { needsAction, upstreamOfRow } from './needs-action.ts'
+import { needsAction } from './needs-action.ts'
 import { events, stat, stateTimeline, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
 import { oneOf } from '../promql.ts'
 import { rate, increase, recentIncrease, sum, sumBy, maxBy, quantile, legendOf } from './expressions.ts'
 import { sidecars, upstreams } from './scope.ts'
+import { linkFromRow, linkFromSeries } from './server-link.ts'
 import { table } from './table.ts'
 
 const server = ['instance', label.upstream]
@@ -102,6 +103,7 @@ const timeline = stateTimeline({
   description:
     'What mcp-vitals concluded about each server. Suspect ones still count as up, degraded ones too; see the states in the README.',
   queries: [{ expr: maxBy(server, stateNumber(upstreams)), legend }],
+  link: linkFromSeries,
   width: 24,
   height: 9,
 })
@@ -112,7 +114,7 @@ const everyServer = table({
   width: 24,
   height: 10,
   labels: [
-    { label: label.upstream, title: 'Upstream', link: upstreamOfRow },
+    { label: label.upstream, title: 'Upstream', link: linkFromRow },
     { label: 'instance', title: 'Instance' },
     { label: label.transport, title: 'Transport' },
   ],
@@ -175,6 +177,7 @@ const heartbeats: readonly PanelPlan[] = [
     unit: 'percentunit',
     limits: [[errorShareLimit, 'red']],
     max: 1,
+    link: linkFromSeries,
     width: 12,
   }),
   timeSeries({
@@ -182,6 +185,7 @@ const heartbeats: readonly PanelPlan[] = [
     description: 'Time between two heartbeats as adapted: short under suspicion, long when all is well.',
     queries: [{ expr: maxBy(server, upstreams.series(metrics.heartbeatInterval)), legend }],
     unit: 's',
+    link: linkFromSeries,
     width: 12,
   }),
   ...[0.5, 0.95, 0.99].map((ratio) =>
@@ -191,6 +195,7 @@ const heartbeats: readonly PanelPlan[] = [
       queries: [{ expr: heartbeatQuantile(upstreams, ratio, server, rate), legend }],
       unit: 's',
       limits: [[responseTimeLimit, 'red']],
+      link: linkFromSeries,
       width: 8,
     }),
   ),
@@ -203,6 +208,7 @@ const requests: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, rate(upstreams.counts(metrics.serverOperationDuration))), legend }],
     unit: 'reqps',
     stacked: true,
+    link: linkFromSeries,
     width: 8,
   }),
   timeSeries({
@@ -213,6 +219,7 @@ const requests: readonly PanelPlan[] = [
     unit: 'percentunit',
     limits: [[errorShareLimit, 'red']],
     max: 1,
+    link: linkFromSeries,
     width: 8,
   }),
   timeSeries({
@@ -226,6 +233,7 @@ const requests: readonly PanelPlan[] = [
       },
     ],
     unit: 's',
+    link: linkFromSeries,
     width: 8,
   }),
 ]
@@ -242,6 +250,7 @@ const outages: readonly PanelPlan[] = [
     ],
     emptyWhenHealthy: 'nothing had to be started again.',
     unit: 'short',
+    link: linkFromSeries,
     width: 12,
   }),
   timeSeries({
@@ -250,6 +259,7 @@ const outages: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, rate(upstreams.series(metrics.upstreamUnavailable))), legend }],
     unit: 'percentunit',
     max: 1,
+    link: linkFromSeries,
     width: 12,
   }),
 ]

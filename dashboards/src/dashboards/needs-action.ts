@@ -3,8 +3,8 @@ import { defaults } from '../../../src/defaults.ts'
 import { isMiss, outcomes } from '../../../src/heartbeat/classify.ts'
 import { type State, isUp, states } from '../../../src/heartbeat/verdict.ts'
 import { label, labelName, metrics, semconv } from '../../../src/telemetry/names.ts'
-import { type AlertName, dashboardUids, runbookBase } from '../links.ts'
-import { onInstance, onServer, oneOf, targetLabels } from '../promql.ts'
+import { type AlertName, runbookBase } from '../links.ts'
+import { is, onInstance, onServer, oneOf, targetLabels } from '../promql.ts'
 import { type Severity, severities } from '../rule.ts'
 import { increase, names, sumBy } from './expressions.ts'
 import {
@@ -19,6 +19,7 @@ import {
 import { errorShareLimit, mapping, responseTimeLimit } from './look.ts'
 import type { PanelPlan } from './plan.ts'
 import { foreign, ofSidecars, sidecars, upstreams } from './scope.ts'
+import { linkFromRow } from './server-link.ts'
 import { table } from './table.ts'
 
 /** One thing that may be wrong. Its alert says the same to whoever is on call, and has the runbook. */
@@ -46,7 +47,16 @@ function inState(...wanted: readonly State[]): string {
 }
 
 const isNotUp = `(${upstreams.series(metrics.upstreamUp)} == 0)`
-const unavailable = sumBy(server, increase(upstreams.series(metrics.upstreamUnavailable), '1h'))
+const lastAnswer = upstreams.series(metrics.heartbeatLastSuccess)
+/** These have alerts of their own. */
+const isNotJustDown = inState('needs_auth', 'crash_loop')
+const clientsRefused = sumBy(
+  server,
+  increase(
+    upstreams.counts(metrics.clientOperationDuration, { [semconv.errorType]: is('upstream_unauthorized') }),
+    '10m',
+  ),
+)
 const restarts = sumBy(server, increase(upstreams.series(metrics.upstreamRestarts), '15m'))
 const misses = heartbeatsWith(upstreams, outcomes.filter(isMiss), server, over('10m'))
 const tool = [...server, semconv.toolName]
@@ -60,6 +70,8 @@ const outages = upstreams.series(metrics.upstreamStateChanges, {
   [label.from]: oneOf(states.filter((state) => isUp(state) === true)),
   [label.to]: oneOf(states.filter((state) => isUp(state) === false && state !== 'starting')),
 })
+/** What clients feel; traces are given up before. */
+const refused = sidecars.series(metrics.shed, { [label.what]: oneOf(['session', 'tool_call']) })
 const lastLoad = sumBy(sidecar, sidecars.series(metrics.configReloadTimestamp))
 
 const problems: readonly Problem[] = [
@@ -80,8 +92,15 @@ const problems: readonly Problem[] = [
   {
     alert: 'McpUpstreamDown',
     severity: 'critical',
-    expr: `${unavailable} and ${onServer} ${inState('down')}`,
-    evidence: 'down: $1 s unavailable in the last hour',
+    expr: `time() - ${lastAnswer} and ${onServer} ${isNotUp} unless ${onServer} ${isNotJustDown}`,
+    evidence: 'not up: the last answer was $1 s ago',
+    labels: server,
+  },
+  {
+    alert: 'McpUpstreamDown',
+    severity: 'critical',
+    expr: `${isNotUp} unless ${onServer} ${lastAnswer} unless ${onServer} ${isNotJustDown}`,
+    evidence: 'not up: it never answered',
     labels: server,
   },
   {
@@ -93,9 +112,16 @@ const problems: readonly Problem[] = [
   },
   {
     alert: 'McpUpstreamNeedsAuth',
+    severity: 'critical',
+    expr: `${clientsRefused} > 0 and ${onServer} ${inState('needs_auth')}`,
+    evidence: 'refuses our credentials, and $1 requests of clients in 10 minutes',
+    labels: server,
+  },
+  {
+    alert: 'McpUpstreamNeedsAuth',
     severity: 'warning',
-    expr: `${unavailable} and ${onServer} ${inState('needs_auth')}`,
-    evidence: 'our credentials are refused: $1 s unavailable in the last hour',
+    expr: `${inState('needs_auth')} unless ${onServer} (${clientsRefused} > 0)`,
+    evidence: 'refuses our credentials',
     labels: server,
   },
   {
@@ -155,6 +181,13 @@ const problems: readonly Problem[] = [
     labels: sidecar,
   },
   {
+    alert: 'McpVitalsOverloaded',
+    severity: 'critical',
+    expr: `${sumBy(sidecar, increase(refused, '2m'))} > 0`,
+    evidence: 'mcp-vitals is overloaded: $1 sessions and calls refused in 2 minutes',
+    labels: sidecar,
+  },
+  {
     alert: 'McpVitalsConfigReloadFailed',
     severity: 'warning',
     expr: `time() - ${lastLoad} and ${onInstance} (${sidecars.series(metrics.configReloadSuccessful)} == 0)`,
@@ -182,23 +215,6 @@ function rowsOf({ alert, severity, expr, evidence, labels }: Problem): string {
   return `${weights[severity]} * label_replace(${readable}, "alert", "${alert}", "", "")`
 }
 
-/** A row's field in a link. */
-function rowsField(name: string): string {
-  return `\${__data.fields.${name}}`
-}
-
-/** The Upstream dashboard of a row's server, for the time that is looked at now. */
-export const upstreamOfRow = {
-  title: 'Show ${__value.text}',
-  url: `/d/${dashboardUids.upstream}?${[
-    '${datasource:queryparam}',
-    '${job:queryparam}',
-    `var-instance=${rowsField('instance')}`,
-    `var-upstream=${rowsField(label.upstream)}`,
-    '${__url_time_range}',
-  ].join('&')}`,
-}
-
 export const needsAction: PanelPlan = table({
   title: 'Needs action',
   description:
@@ -207,7 +223,7 @@ export const needsAction: PanelPlan = table({
   empty: 'Nothing needs action',
   width: 24,
   labels: [
-    { label: label.upstream, title: 'Upstream', link: upstreamOfRow },
+    { label: label.upstream, title: 'Upstream', link: linkFromRow },
     { label: 'instance', title: 'Instance' },
     {
       label: 'alert',

@@ -1,9 +1,10 @@
 /** What a dashboard is before Grafana's JSON is made of it. */
 import type { Builder } from '@grafana/grafana-foundation-sdk/cog'
 import type { DataSourceRef } from '@grafana/grafana-foundation-sdk/common'
-import type { GridPos, Panel } from '@grafana/grafana-foundation-sdk/dashboard'
+import type { DynamicConfigValue, GridPos, Panel } from '@grafana/grafana-foundation-sdk/dashboard'
 import type { DataqueryBuilder } from '@grafana/grafana-foundation-sdk/prometheus'
 import type { DashboardName } from '../links.ts'
+import type { DataLink } from './server-link.ts'
 
 /** One query of a panel. */
 export interface Query {
@@ -25,6 +26,8 @@ export interface PanelOptions {
   /** Of 24 columns. */
   readonly width: number
   readonly height?: number
+  /** Where each of its series leads to. */
+  readonly link?: DataLink
   /** Set where a healthy fleet has nothing to show: why, as the end of "Empty when healthy: …". */
   readonly emptyWhenHealthy?: string
 }
@@ -55,6 +58,7 @@ export interface PanelBuilder extends Builder<Panel> {
   gridPos(position: GridPos): this
   withTarget(target: DataqueryBuilder): this
   unit(unit: string): this
+  overrideByFieldType(type: string, properties: DynamicConfigValue[]): this
 }
 
 /** A row of panels with its headline. */

@@ -3,12 +3,12 @@ import { errorCodes } from '../../../src/errors.ts'
 import { label, metrics, semconv } from '../../../src/telemetry/names.ts'
 import { answeredOutcomes } from './heartbeat-queries.ts'
 import { stepsFrom, thresholds } from './look.ts'
-import { upstreamOfRow } from './needs-action.ts'
 import { events, heatmap, stat, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
 import { is, isNot, oneOf } from '../promql.ts'
 import { rate, recentIncrease, sum, sumBy, quantile, legendOf } from './expressions.ts'
 import { sidecars, upstreams } from './scope.ts'
+import { linkFromRow, linkFromSeries } from './server-link.ts'
 import { table } from './table.ts'
 
 const server = ['instance', label.upstream]
@@ -54,7 +54,7 @@ const now: readonly PanelPlan[] = [
     width: 24,
     height: 8,
     labels: [
-      { label: label.upstream, title: 'Upstream', link: upstreamOfRow },
+      { label: label.upstream, title: 'Upstream', link: linkFromRow },
       { label: 'instance', title: 'Instance' },
       { label: label.transport, title: 'Client’s transport' },
     ],
@@ -79,6 +79,7 @@ const open: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, upstreams.series(metrics.sessionsActive)), legend }],
     unit: 'short',
     stacked: true,
+    link: linkFromSeries,
     width: 12,
   }),
   timeSeries({
@@ -97,6 +98,7 @@ const open: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, upstreams.series(metrics.sessionsWithIssues)), legend }],
     unit: 'short',
     limits: [[1, 'red']],
+    link: linkFromSeries,
     width: 12,
   }),
   timeSeries({
@@ -105,6 +107,7 @@ const open: readonly PanelPlan[] = [
       'Messages of all sessions that wait to be delivered or answered. What only grows is a server that hangs or a client that does not read.',
     queries: [{ expr: sumBy(server, upstreams.series(metrics.sessionMessagesPending)), legend }],
     unit: 'short',
+    link: linkFromSeries,
     width: 12,
   }),
 ]
@@ -216,6 +219,7 @@ const streams: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, upstreams.series(metrics.streamsOpen)), legend }],
     unit: 'short',
     stacked: true,
+    link: linkFromSeries,
     width: 8,
   }),
   timeSeries({
@@ -223,6 +227,7 @@ const streams: readonly PanelPlan[] = [
     description: 'Events per second that passed on these streams.',
     queries: [{ expr: sumBy(server, rate(upstreams.series(metrics.streamEvents))), legend }],
     unit: 'eps',
+    link: linkFromSeries,
     width: 8,
   }),
   events({

@@ -4,7 +4,7 @@ import { label, metrics } from '../../../src/telemetry/names.ts'
 import { mapping, stepsFrom, thresholds } from './look.ts'
 import { events, stat, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
-import { rate, recentIncrease, sumBy, maxBy, legendOf } from './expressions.ts'
+import { rate, recentIncrease, sumBy, maxBy, legendOf, quantile } from './expressions.ts'
 import { foreign, ofSidecars, sidecars } from './scope.ts'
 
 const instance = ['instance']
@@ -209,6 +209,51 @@ const bites: readonly PanelPlan[] = [
   }),
 ]
 
+const noReceiver = 'mcp-vitals itself notifies nobody.'
+
+const notifications: readonly PanelPlan[] = [
+  events({
+    title: 'Notifications',
+    description:
+      'Alerts that mcp-vitals itself sent, by what came of it: failed ones are tried again, rejected and dropped ones given up.',
+    queries: [
+      {
+        expr: sumBy([label.receiver, label.outcome], recentIncrease(sidecars.series(metrics.notifications))),
+        legend: `${legendOf(label.receiver)}: ${legendOf(label.outcome)}`,
+      },
+    ],
+    emptyWhenHealthy: noReceiver,
+    unit: 'short',
+    width: 8,
+  }),
+  timeSeries({
+    title: 'Notifications that wait',
+    description: 'Alerts that wait to be sent, those under way included.',
+    queries: [
+      {
+        expr: sumBy([label.receiver], sidecars.series(metrics.notificationQueueLength)),
+        legend: legendOf(label.receiver),
+      },
+    ],
+    emptyWhenHealthy: noReceiver,
+    unit: 'short',
+    width: 8,
+  }),
+  timeSeries({
+    title: 'Answers of receivers, p95',
+    description: 'The time within which 95 % of the notifications were answered.',
+    queries: [
+      {
+        expr: quantile(0.95, [label.receiver], rate(sidecars.buckets(metrics.notificationDuration))),
+        legend: legendOf(label.receiver),
+      },
+    ],
+    emptyWhenHealthy: 'there was nothing to notify anybody of.',
+    unit: 's',
+    width: 8,
+  }),
+]
+
 const scrapes: readonly PanelPlan[] = [
   timeSeries({
     title: 'Scrape duration',
@@ -306,6 +351,7 @@ export const sidecar: DashboardPlan = {
   sections: [
     { title: 'Load', panels: load },
     { title: 'Limits that bite', panels: bites },
+    { title: 'Notifications', panels: notifications },
     { title: 'Scrapes', panels: scrapes },
     { title: 'Process', panels: runtime },
   ],

@@ -4,10 +4,10 @@ import { label, metrics } from '../../../src/telemetry/names.ts'
 import { budgetRemaining, errorBudgetRatio, objectiveWindow, unavailableRatio } from '../slo.ts'
 import { legendOf, maxBy, rate, sumBy } from './expressions.ts'
 import { stateNumber, stepsFrom, thresholds } from './look.ts'
-import { upstreamOfRow } from './needs-action.ts'
 import { stat, stateTimeline, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
 import { upstreams } from './scope.ts'
+import { linkFromRow, linkFromSeries } from './server-link.ts'
 import { table } from './table.ts'
 
 const { availabilityObjectivePercent, burnRates } = defaults.alerts
@@ -79,7 +79,7 @@ const now: readonly PanelPlan[] = [
     width: 24,
     height: 9,
     labels: [
-      { label: label.upstream, title: 'Upstream', link: upstreamOfRow },
+      { label: label.upstream, title: 'Upstream', link: linkFromRow },
       { label: 'instance', title: 'Instance' },
     ],
     values: [
@@ -116,6 +116,7 @@ const budgets: readonly PanelPlan[] = [
     unit: 'percentunit',
     limits: [[0, 'red']],
     belowZero: true,
+    link: linkFromSeries,
     width: 24,
   }),
 ]
@@ -130,6 +131,7 @@ const burning: readonly PanelPlan[] = tiers.map(({ rate, long, short }) =>
     ],
     unit: 'short',
     limits: [[rate, 'red']],
+    link: linkFromSeries,
     width: 12,
   }),
 )
@@ -141,6 +143,7 @@ const outages: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(server, rate(upstreams.series(metrics.upstreamUnavailable))), legend }],
     unit: 'percentunit',
     max: 1,
+    link: linkFromSeries,
     width: 24,
   }),
   stateTimeline({
@@ -148,6 +151,7 @@ const outages: readonly PanelPlan[] = [
     description:
       'What mcp-vitals concluded about each server. The time of down, crash_loop and needs_auth is unavailable.',
     queries: [{ expr: maxBy(server, stateNumber(upstreams)), legend }],
+    link: linkFromSeries,
     width: 24,
     height: 9,
   }),

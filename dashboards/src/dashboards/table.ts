@@ -4,10 +4,11 @@ import type { DynamicConfigValue, Threshold, ValueMapping } from '@grafana/grafa
 import { PanelBuilder as TableBuilder } from '@grafana/grafana-foundation-sdk/table'
 import { labelName } from '../../../src/telemetry/names.ts'
 import { type PanelOptions, type PanelPlan, refId } from './plan.ts'
+import type { DataLink } from './server-link.ts'
 
 interface Column {
   readonly title: string
-  readonly link?: { readonly title: string; readonly url: string }
+  readonly link?: DataLink
   readonly width?: number
 }
 
@@ -27,7 +28,7 @@ export interface ValueColumn extends Column {
   readonly thresholds?: readonly Threshold[]
 }
 
-export interface TableOptions extends Omit<PanelOptions, 'queries' | 'unit'> {
+export interface TableOptions extends Omit<PanelOptions, 'queries' | 'unit' | 'link'> {
   readonly labels: readonly LabelColumn[]
   readonly values: readonly ValueColumn[]
   readonly sortBy: { readonly title: string; readonly descending: boolean }

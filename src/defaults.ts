@@ -177,6 +177,14 @@ export const defaults = {
     /** One line of the log in this time about a receiver that takes nothing. */
     logEveryMs: 60_000,
   },
+  /** What alerts may ask for (POST /alerts). */
+  recoveries: {
+    minIntervalSeconds: 60,
+    drainSeconds: 300,
+    maxBodyBytes: 1024 * 1024,
+    /** Occurrences of alerts for which something was done. */
+    maxRemembered: 1000,
+  },
   /**
    * What only the alert rules know (dashboards/src/); the response time, the failure rate and our own load that they
    * alert on are those above. Their windows and delays stand with the rules.

@@ -19,6 +19,7 @@ export const errorCodes = [
   'too_many_client_sessions',
   'queue_full',
   'circuit_open',
+  'draining',
   'overloaded',
   'shutting_down',
   'cancelled',
@@ -44,6 +45,17 @@ export class KnownError extends Error {
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.code = code
+  }
+}
+
+/** A refusal that does not last. */
+export class RetryLater extends KnownError {
+  /** A whole number, as `Retry-After` takes it (RFC 9110 §10.2.3). */
+  readonly retryAfterSeconds: number
+
+  constructor(code: ErrorCode, message: string, retryAfterSeconds: number) {
+    super(code, message)
+    this.retryAfterSeconds = retryAfterSeconds
   }
 }
 

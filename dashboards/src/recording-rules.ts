@@ -108,7 +108,7 @@ function orNone(part: string, whole: string): string {
 }
 
 /** Ended, or had to be ended; `manual` and `config` are somebody's wish. */
-const crashReasons = restartReasons.filter((reason) => reason !== 'manual' && reason !== 'config')
+const crashReasons = restartReasons.filter((reason) => !['manual', 'config', 'alert'].includes(reason))
 
 function crashesIn(window: string): string {
   const restarts = select(upstreamRestarts, { [label.reason]: oneOf(crashReasons) })

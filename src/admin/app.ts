@@ -2,9 +2,13 @@ import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { type ReceivedAlert, receivedAlerts } from '../alerts/received.ts'
+import type { AlertResult } from '../alerts/recoveries.ts'
+import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 import { type Clock, sleep } from '../clock.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { isUp } from '../heartbeat/verdict.ts'
 import type { Guard } from '../proxy/guard.ts'
 import { statusOf } from '../proxy/replies.ts'
@@ -17,7 +21,12 @@ export interface AdminOptions {
   readonly clock: Clock
   readonly version: string
   /** What everything needs, and what all but the open paths need besides. */
-  readonly guards: { readonly open: Guard; readonly closed: Guard }
+  readonly guards: {
+    readonly open: Guard
+    readonly closed: Guard
+    /** For `/alerts`, which has a token of its own. */
+    readonly alerts?: Guard
+  }
   readonly exposition: Exposition
   readonly upstreams: () => readonly Monitored[]
   readonly report: () => Promise<DebugReport>
@@ -25,8 +34,13 @@ export interface AdminOptions {
   readonly isReady: () => boolean
   /** Loads the configuration again; resolves once it is in force, or refused. Absent where nothing can be reloaded. */
   readonly reload?: (() => Promise<ReloadOutcome>) | undefined
+  /** Takes alerts that come in, while the configuration wants any. */
+  readonly alerts?: (() => ReceiveAlerts | undefined) | undefined
   readonly onRejected: (error: KnownError) => void
 }
+
+/** `from` is the address of whoever sent them. */
+export type ReceiveAlerts = (alerts: readonly ReceivedAlert[], from: string) => readonly AlertResult[]
 
 /** What came of a reload: what changed, by name, or why nothing did. */
 export type ReloadOutcome =
@@ -45,7 +59,9 @@ const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
 const postPaths = [
   '/debug/heartbeat/:upstream',
   '/debug/heartbeat/:upstream/pause',
+  '/debug/heartbeat/:upstream/drain',
   '/debug/heartbeat/:upstream/resume',
+  '/alerts',
 ] as const
 
 /** What is there to be read, and nothing else. */
@@ -55,6 +71,7 @@ const getPaths = ['/', '/metrics', '/debug/heartbeat', '/-/healthy', '/-/ready',
 const probePatienceMs = 15_000
 
 const longestPauseMinutes = 7 * 24 * 60
+const longestDrainMinutes = 24 * 60
 
 /** What every answer says to browsers and caches: this is now, and nothing in it may run, load or be framed. */
 const answerHeaders = [
@@ -83,7 +100,8 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     return c.json({ upstream: name, ...report.upstreams[name] }, status)
   }
   app.use(async (c, next) => {
-    const check = openPaths.has(c.req.path) ? options.guards.open : options.guards.closed
+    const { open, closed, alerts = closed } = options.guards
+    const check = openPaths.has(c.req.path) ? open : c.req.path === '/alerts' ? alerts : closed
     const error = check(requestHeaders(c))
     if (!error) await next()
     else {
@@ -122,22 +140,40 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     }),
   )
   app.post('/debug/heartbeat/:upstream/pause', (c) =>
-    withUpstream(c, ({ name, heartbeat }) => {
-      const text = c.req.query('minutes') ?? ''
-      const minutes = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
-      if (!(minutes > 0 && minutes <= longestPauseMinutes)) {
-        const error = `minutes is "${text}": it must be a number above 0 and up to ${longestPauseMinutes}`
-        return Promise.resolve(c.json({ error }, 400))
-      }
-      heartbeat.pause(minutes * 60_000)
+    withUpstream(c, ({ name, heartbeat }) =>
+      withMinutes(c, longestPauseMinutes, (ms) => {
+        heartbeat.pause(ms)
+        return shown(c, name, 200)
+      }),
+    ),
+  )
+  app.post('/debug/heartbeat/:upstream/drain', (c) =>
+    withUpstream(c, ({ name, access }) =>
+      withMinutes(c, longestDrainMinutes, (ms) => {
+        const limited = limitedOf(access)
+        if (!limited) return c.json({ error: `"${name}" belongs to the client that started it` }, 409)
+        limited.drain.begin(ms)
+        return shown(c, name, 200)
+      }),
+    ),
+  )
+  app.post('/debug/heartbeat/:upstream/resume', (c) =>
+    withUpstream(c, ({ name, heartbeat, access }) => {
+      heartbeat.resume('resumed by request')
+      limitedOf(access)?.drain.end()
       return shown(c, name, 200)
     }),
   )
-  app.post('/debug/heartbeat/:upstream/resume', (c) =>
-    withUpstream(c, ({ name, heartbeat }) => {
-      heartbeat.resume('resumed by request')
-      return shown(c, name, 200)
-    }),
+  app.post(
+    '/alerts',
+    bodyLimit({ maxSize: defaults.recoveries.maxBodyBytes, onError: () => refusal(tooLarge) }),
+    async (c) => {
+      const receive = options.alerts?.()
+      if (!receive) return c.json({ error: 'no alerts are wanted here: alerts.receive is not configured' }, 404)
+      const received = receivedAlerts(await c.req.text())
+      if (received.kind === 'invalid') return c.json({ error: received.problem }, 400)
+      return c.json({ results: receive(received.alerts, remoteAddress(c)) })
+    },
   )
   for (const path of postPaths) app.all(path, (c) => notAllowed(c, 'POST'))
   app.get('/-/healthy', (c) => c.text('mcp-vitals is healthy\n'))
@@ -162,6 +198,25 @@ export function adminApp(options: AdminOptions): Hono<Env> {
   for (const path of getPaths) app.all(path, (c) => notAllowed(c, 'GET'))
   app.notFound((c) => c.json({ error: `no such path: ${c.req.path}` }, 404))
   return app
+}
+
+/** Reads `?minutes=`, or says what is wrong with it. */
+function withMinutes(
+  c: Context,
+  most: number,
+  answer: (ms: number) => Promise<Response> | Response,
+): Promise<Response> | Response {
+  const text = c.req.query('minutes') ?? ''
+  const minutes = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
+  if (minutes > 0 && minutes <= most) return answer(minutes * 60_000)
+  return c.json({ error: `minutes is "${text}": it must be a number above 0 and up to ${most}` }, 400)
+}
+
+const tooLarge = new KnownError('body_too_large', `the body is longer than ${defaults.recoveries.maxBodyBytes} bytes`)
+
+function remoteAddress(c: Context<Env>): string {
+  const incoming = (c.env as Partial<HttpBindings> | undefined)?.incoming
+  return incoming?.socket.remoteAddress ?? 'unknown'
 }
 
 /** The raw headers of a real request; those of a `Request` in tests. */

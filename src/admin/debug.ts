@@ -46,6 +46,7 @@ const upstreamSchema = z.strictObject({
   probe: z.string().describe('the request that the next heartbeat asks'),
   probe_mode: z.enum(probeModes),
   paused_until: z.iso.datetime().nullable().describe('when its maintenance ends; null while there is none'),
+  draining_until: z.iso.datetime().nullable().describe('until when it gets nothing new; null while it is not drained'),
   flap_penalty: z.number().nonnegative().describe('1 for each outage, halved every five minutes'),
   interval_seconds: seconds,
   next_probe_in_seconds: seconds.nullable().describe('null while nothing is planned, or a probe is under way'),
@@ -225,6 +226,7 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     probe,
     probe_mode: status.probe,
     paused_until: status.pausedUntilWallMs === undefined ? null : isoTime(status.pausedUntilWallMs),
+    draining_until: drainingUntil(upstream),
     flap_penalty: rounded(flapPenalty(verdict, nowMs)),
     interval_seconds: rounded(interval.intervalMs / 1000),
     next_probe_in_seconds: status.nextProbeInMs === undefined ? null : rounded(status.nextProbeInMs / 1000),
@@ -252,6 +254,11 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     })),
     process: debugProcess(upstream, processTable),
   }
+}
+
+function drainingUntil({ access }: Monitored): string | null {
+  const untilWallMs = limitedOf(access)?.drain.untilWallMs()
+  return untilWallMs === undefined ? null : isoTime(untilWallMs)
 }
 
 function debugCircuit({ access }: Monitored): DebugUpstream['circuit'] {

@@ -164,6 +164,7 @@ function row(name: string, upstream: DebugUpstream, nowWallMs: number): Html {
       <a class="state" href="/-/ready/${encodeURIComponent(name)}">${state}</a>
       <span class="dim">for <time datetime="${since}">${age(nowWallMs - Date.parse(since))}</time></span>
       <small class="clamp" title="${reason}">${reason}</small>
+      ${upstream.draining_until === null ? '' : html`<small>drained: nothing new until ${upstream.draining_until}</small>`}
     </td>
     <td data-label="last heartbeats">
       ${strip(upstream.recent)}

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { formatAddress } from '../config/address.ts'
-import type { AlertsConfig, AuthConfig, Config, UpstreamConfig } from '../config/config.ts'
+import type { AlertsConfig, AuthConfig, Config, ReceiveConfig, UpstreamConfig } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { showUrl } from '../config/show.ts'
 import { errorMessage, KnownError } from '../errors.ts'
@@ -58,11 +58,18 @@ export function summary(config: Config): readonly string[] {
   ]
 }
 
-function alertLines({ alertmanager, webhook }: AlertsConfig): readonly string[] {
+function alertLines({ alertmanager, webhook, receive }: AlertsConfig): readonly string[] {
   return [
     ...(alertmanager ? [`alerts go to Alertmanager at ${showUrl(alertmanager.url)}`] : []),
     ...(webhook ? [`alerts go to a webhook at ${new URL(webhook.url).origin}`] : []),
+    ...(receive ? [`alerts that come in: ${actionsText(receive)}`] : []),
   ]
+}
+
+function actionsText({ actions }: ReceiveConfig): string {
+  return Object.entries(actions)
+    .map(([alert, action]) => `${action} for ${alert}`)
+    .join(', ')
 }
 
 function access(auth: AuthConfig): string {

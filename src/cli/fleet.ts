@@ -10,7 +10,9 @@ export interface LiveUpstream extends Monitored {
   /** Follows what may change while it runs. */
   configure(upstream: UpstreamConfig): void
   /** It takes no more requests for now: its process is about to be replaced. */
-  isDraining(): boolean
+  isBeingReplaced(): boolean
+  /** Restarts its processes because somebody else thinks that they should be; gives why that cannot be done. */
+  restart(): string | undefined
   /** One of its sessions is over. */
   sessionEnded(): void
 }
@@ -48,7 +50,7 @@ export class Fleet {
 
   /** Whether it takes no more requests: it is being removed or replaced, or its process is. */
   isLeaving(name: string): boolean {
-    return this.#leaving.has(name) || (this.#upstreams.get(name)?.isDraining() ?? false)
+    return this.#leaving.has(name) || (this.#upstreams.get(name)?.isBeingReplaced() ?? false)
   }
 
   start(): void {

@@ -34,7 +34,7 @@ import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
-import { type StartGate, Supervisor } from '../upstreams/supervisor.ts'
+import { type StartGate, Supervisor, restartRefusal } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import { type MemoryDeps, launchedProcess, memoryWatch, stdioMemory, stdioProcesses } from './own-processes.ts'
@@ -180,8 +180,14 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       memory.follow()
       sessionBeats.start()
     },
-    isDraining: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
+    isBeingReplaced: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
     startNoMore: () => upstream.startNoMore(),
+    restart: () => {
+      const isAlone = upstream.sessionLines().length === 0
+      const refusal = upstream.restart('alert')
+      if (refusal === undefined && isAlone) heartbeat.replacing(restartedForAlert)
+      return refusal
+    },
     configure: (next) => {
       configure(next.heartbeat)
       const isAnother = next.supervision.restart !== supervision.restart
@@ -250,8 +256,9 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       launched?.memory.follow()
       sessionBeats.start()
     },
-    isDraining: () => launched?.isDraining() ?? false,
+    isBeingReplaced: () => launched?.isBeingReplaced() ?? false,
     startNoMore: () => launched?.supervisor.startNoMore(),
+    restart: () => (launched ? launched.restart() : 'mcp-vitals does not start it: it is a server behind a URL'),
     configure: (next) => {
       configure(next.heartbeat)
       const isAnother = next.supervision.restart !== supervision.restart
@@ -293,7 +300,7 @@ export function launch(
 ) {
   const { clock, random, starts, instruments, log } = deps
   let isStopping = false
-  let isDraining = false
+  let isBeingReplaced = false
   let lastOutputMs = clock.now()
   const supervisor = new Supervisor({
     clock,
@@ -304,7 +311,7 @@ export function launch(
     policy: () => supervision().restart,
     events: {
       onStarted: (process, restart) => {
-        isDraining = false
+        isBeingReplaced = false
         process.stdout.on('data', () => (lastOutputMs = clock.now()))
         if (restart) {
           instruments.countRestart(name, restart)
@@ -355,7 +362,7 @@ export function launch(
       heartbeat().replacing(`it is restarted: ${reason}`)
       void supervisor.restart('memory')
     }
-    const refuse = () => void (isDraining = true)
+    const refuse = () => void (isBeingReplaced = true)
     return [{ pid, refuse, inFlight: () => deps.requestsInFlight(name), replace }]
   })
   return {
@@ -363,7 +370,14 @@ export function launch(
     own,
     memory,
     /** It takes no more requests until another process has taken its place. */
-    isDraining: () => isDraining,
+    isBeingReplaced: () => isBeingReplaced,
+    restart: (): string | undefined => {
+      const refusal = restartRefusal(supervisor.state(), supervision().restart)
+      if (refusal !== undefined) return refusal
+      heartbeat().replacing(restartedForAlert)
+      void supervisor.restart('alert')
+      return undefined
+    },
     /** Nobody is there to be asked: it has done its work, or is being ended by us. */
     isResting: () => supervisor.state() === 'resting' || supervisor.isEnding(),
     stop: () => {
@@ -582,6 +596,8 @@ function processView(process: ServerProcess, role: ProcessView['role'], session:
   const { pid, startedAtWallMs } = process
   return pid === undefined ? [] : [{ pid, role, session, startedAtWallMs, stderrTail: process.stderrTail() }]
 }
+
+const restartedForAlert = 'it is restarted: an alert asks for it'
 
 function crashLoopReason(why: string, retryInMs: number): string {
   return `${why}; the next try comes in ${Math.round(retryInMs / 1000)} s`

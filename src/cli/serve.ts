@@ -2,6 +2,7 @@ import type { Server } from 'node:http'
 import { hostname } from 'node:os'
 import { poster } from '../alerts/delivery.ts'
 import { Notifier } from '../alerts/notifier.ts'
+import { Recoveries } from '../alerts/recoveries.ts'
 import type { ReloadOutcome } from '../admin/app.ts'
 import { type Clock, sleep, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
@@ -37,7 +38,7 @@ import { Fleet } from './fleet.ts'
 import { close, listen, urlOf } from './listener.ts'
 import { monitor } from './monitor.ts'
 import { type ReloadCause, Reloader } from './reload.ts'
-import { judged, notifierSettings } from './alert-settings.ts'
+import { judged, notifierSettings, recover, recoverySettings } from './alerting.ts'
 import { type StopReport, StopSteps } from './stop-steps.ts'
 import { followingGuard, guardNames, vitalsParts } from './vitals-parts.ts'
 import { WatchedFiles } from './watched-files.ts'
@@ -86,6 +87,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
       log.level = next.log.level
       notifier.follow()
       await fleet.follow(next, changes)
+      recoveries.follow()
     },
     onFiles: (found) => watched.watch(found),
   })
@@ -292,7 +294,25 @@ export async function serve(options: ServeOptions): Promise<Running> {
     isStopping: () => isStopping,
     isLeaving: (name) => fleet.isLeaving(name),
   })
-  const admin = parts.admin({ isReady: () => isReady && !isStopping })
+  const recoveries = new Recoveries({
+    clock,
+    log,
+    settings: () => recoverySettings(reloader.config().alerts),
+    upstreams: () => [...fleet.all().keys()],
+    recover: (name, action) => {
+      const upstream = fleet.get(name)
+      const drainMs = reloader.config().alerts.receive?.drainMs ?? 0
+      return upstream ? recover(upstream, action, drainMs) : 'it is there no more'
+    },
+    instruments: instrumented,
+  })
+  const admin = parts.admin({
+    isReady: () => isReady && !isStopping,
+    alerts: () => {
+      const isWanted = reloader.config().alerts.receive !== undefined
+      return isWanted ? (alerts, from) => recoveries.receive(alerts, from) : undefined
+    },
+  })
 
   try {
     adminServer = await listen(admin, config.adminListen, 'admin_listen')
@@ -313,6 +333,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     directory.start()
     fleet.start()
     notifier.start()
+    recoveries.follow()
     watched.watch(files)
     isReady = true
     const upstreamUrls = new Map(

@@ -75,7 +75,7 @@ export interface VitalsParts {
   /** Whether more than half of the upstreams fell silent together. */
   readonly isFailureCorrelated: () => boolean
   /** The admin listener's application. */
-  readonly admin: (options: Pick<AdminOptions, 'isReady'>) => RequestListener
+  readonly admin: (options: Pick<AdminOptions, 'isReady' | 'alerts'>) => RequestListener
 }
 
 /** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
@@ -174,11 +174,15 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
         ...(hasToken && { bearerToken: now.adminAuth.bearerToken }),
       }),
     )
-  const admin: VitalsParts['admin'] = ({ isReady }) => {
+  const alertsGuard = followingGuard(config, (now) => {
+    const bearerToken = now.alerts.receive?.bearerToken ?? now.adminAuth.bearerToken
+    return guard({ ...guardNames(now, now.adminListen), bearerToken })
+  })
+  const admin: VitalsParts['admin'] = ({ isReady, alerts }) => {
     const app = adminApp({
       clock,
       version,
-      guards: { open: adminGuard(false), closed: adminGuard(true) },
+      guards: { open: adminGuard(false), closed: adminGuard(true), alerts: alertsGuard },
       exposition: exposition({ mode: config().exposition, snapshot: metrics.snapshot, runtime, exemplars }),
       upstreams,
       report: async () =>
@@ -193,6 +197,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
           config: debugConfig(config(), reload?.status()),
         }),
       isReady,
+      alerts,
       reload: reload?.reload,
       onRejected: (error) => instrumented.countRejected(error.code),
     })

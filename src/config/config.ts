@@ -1,5 +1,5 @@
 import type { ProbeMethod, ProbeMode } from '../heartbeat/probe.ts'
-import type { Receiver } from '../telemetry/instruments.ts'
+import type { Receiver, RecoveryAction } from '../telemetry/instruments.ts'
 import type { Supervision, Target } from '../upstreams/upstream.ts'
 import type { Address } from './address.ts'
 
@@ -66,10 +66,20 @@ export interface AlertsConfig {
   readonly externalUrl: string | undefined
   readonly alertmanager: ReceiverConfig | undefined
   readonly webhook: ReceiverConfig | undefined
+  readonly receive: ReceiveConfig | undefined
+}
+
+/** Which alerts may come in, and what they may do. */
+export interface ReceiveConfig {
+  readonly bearerToken: string
+  /** By the name of the alert. */
+  readonly actions: Readonly<Record<string, RecoveryAction>>
+  readonly minIntervalMs: number
+  readonly drainMs: number
 }
 
 /** What was read from the token files of the alerts block. */
-export type AlertSecrets = Readonly<Record<Receiver, AuthConfig>>
+export type AlertSecrets = Readonly<Record<Receiver | 'receive', AuthConfig>>
 
 /** Everything that the program can be told, with every default filled in. */
 export interface Config {

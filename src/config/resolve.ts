@@ -4,7 +4,15 @@ import type { Credentials } from '../upstreams/credentials.ts'
 import type { Receiver } from '../telemetry/instruments.ts'
 import type { Command, RequestLimits, Target, TlsSettings } from '../upstreams/upstream.ts'
 import { type Address, parseAddress } from './address.ts'
-import type { AlertSecrets, AlertsConfig, AuthConfig, Config, ReceiverConfig, UpstreamConfig } from './config.ts'
+import type {
+  AlertSecrets,
+  AlertsConfig,
+  AuthConfig,
+  Config,
+  ReceiveConfig,
+  ReceiverConfig,
+  UpstreamConfig,
+} from './config.ts'
 import { heartbeatOf } from './heartbeat.ts'
 import {
   alertsDefaults,
@@ -12,6 +20,7 @@ import {
   fileDefaults,
   type FileConfig,
   type LimitKey,
+  receiveDefaults,
   upstreamDefaults,
   type UpstreamEntry,
 } from './schema.ts'
@@ -82,6 +91,18 @@ function alertsOf(entry: AlertsEntry, secrets: AlertSecrets): AlertsConfig {
     externalUrl: entry.external_url?.replace(/\/+$/, ''),
     alertmanager: receiverOf('alertmanager'),
     webhook: receiverOf('webhook'),
+    receive: receiveOf(entry, secrets),
+  }
+}
+
+function receiveOf({ receive }: AlertsEntry, { receive: { bearerToken } }: AlertSecrets): ReceiveConfig | undefined {
+  if (!receive || bearerToken === undefined) return undefined
+  const all = { ...receiveDefaults, ...receive }
+  return {
+    bearerToken,
+    actions: { ...receive.actions },
+    minIntervalMs: all.min_interval_seconds * 1000,
+    drainMs: all.drain_seconds * 1000,
   }
 }
 

@@ -1,3 +1,4 @@
+import { alertNames } from '../alerts/names.ts'
 import { formatAddress, isLoopback, parseAddress } from './address.ts'
 import {
   type AlertsEntry,
@@ -9,6 +10,7 @@ import {
   type UpstreamEntry,
 } from './schema.ts'
 import { mergeHeartbeat } from './heartbeat.ts'
+import { nearest } from './suggest.ts'
 import type { Path } from './tree.ts'
 
 /** What a rule over several values has to say. */
@@ -24,6 +26,7 @@ export function findings(file: FileConfig): readonly Finding[] {
   return [
     ...listenerFindings(file),
     ...receiverFindings(file.alerts ?? {}),
+    ...receiveFindings(file.alerts ?? {}),
     ...intervalFindings(file.heartbeat ?? {}, ['heartbeat'], [['heartbeat']]),
     ...Object.entries(file.mcpServers ?? {}).flatMap(([name, entry]) => upstreamFindings(name, entry, file)),
   ]
@@ -52,6 +55,12 @@ export function remarks(file: FileConfig): readonly Finding[] {
     const { url, bearer_file } = file.alerts?.[key] ?? {}
     if (url === undefined || bearer_file === undefined || !isOpenToListeners(new URL(url))) continue
     found.push(remark(['alerts', key], 'has a url that is not https: our token crosses the network in clear text'))
+  }
+  for (const name of Object.keys(file.alerts?.receive?.actions ?? {})) {
+    const meant = alertNames.some((known) => known === name) ? undefined : nearest(name, alertNames)
+    if (meant !== undefined) {
+      found.push(remark(['alerts', 'receive', 'actions', name], `is no alert that ships here; did you mean ${meant}?`))
+    }
   }
   if (upstreams.every(([, entry]) => entry.disabled === true)) {
     found.push(remark([], 'no server is enabled: there is nothing to watch'))
@@ -104,6 +113,20 @@ function receiverFindings(alerts: AlertsEntry): readonly Finding[] {
     const receiver = alerts[key]
     return receiver && receiver.url === undefined ? [{ path, message: 'has no url', reads: [path] }] : []
   })
+}
+
+function receiveFindings({ receive }: AlertsEntry): readonly Finding[] {
+  const path = ['alerts', 'receive']
+  if (!receive) return []
+  const found: Finding[] = []
+  if (receive.bearer_file === undefined) {
+    const message = 'has no bearer_file: whoever reaches the admin listener could restart servers'
+    found.push({ path, message, reads: [path] })
+  }
+  if (Object.keys(receive.actions ?? {}).length === 0) {
+    found.push({ path, message: 'has no actions: nothing would follow from any alert', reads: [path] })
+  }
+  return found
 }
 
 function listenerFindings(file: FileConfig): readonly Finding[] {

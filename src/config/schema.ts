@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { ownLabels } from '../alerts/messages.ts'
 import { defaults } from '../defaults.ts'
 import { probeMethods, probeModes } from '../heartbeat/probe.ts'
+import { recoveryActions } from '../telemetry/instruments.ts'
 import { restartPolicies } from '../upstreams/upstream.ts'
 import { isHost, parseAddress } from './address.ts'
 
@@ -52,6 +53,12 @@ export const alertsDefaults = {
   for_seconds: defaults.notifications.forSeconds,
   keep_firing_for_seconds: defaults.notifications.keepFiringForSeconds,
   labels: {} as Readonly<Record<string, string>>,
+} as const
+
+/** What the receive block says where a file says nothing. */
+export const receiveDefaults = {
+  min_interval_seconds: defaults.recoveries.minIntervalSeconds,
+  drain_seconds: defaults.recoveries.drainSeconds,
 } as const
 
 export const upstreamDefaults = {
@@ -456,6 +463,31 @@ const receiver = z.strictObject({
   bearer_file: setting(nonEmpty, 'A file that holds the token to send, and nothing else, relative to this file.'),
 })
 
+const alertName = text((value) =>
+  /^[A-Za-z_:][A-Za-z0-9_:.-]{0,199}$/.test(value) ? undefined : 'is not a name for an alert',
+)
+
+const receive = z.strictObject({
+  bearer_file: setting(
+    nonEmpty,
+    'A file that holds the token that POST /alerts must bring, and nothing else, relative to this file.',
+  ),
+  actions: setting(
+    z.record(alertName, z.enum(recoveryActions)),
+    'What to do to the server that an alert of this name is about.',
+  ),
+  min_interval_seconds: setting(
+    z.number().min(1).max(day),
+    'The least time between two starts of the same action on the same server.',
+    receiveDefaults.min_interval_seconds,
+  ),
+  drain_seconds: setting(
+    z.number().min(1).max(day),
+    'How long a server that is drained gets nothing new.',
+    receiveDefaults.drain_seconds,
+  ),
+})
+
 const alerts = z.strictObject({
   for_seconds: setting(
     z.number().min(0).max(3600),
@@ -475,6 +507,7 @@ const alerts = z.strictObject({
   ),
   alertmanager: setting(receiver, 'The Alertmanager to tell, by its API (v2).'),
   webhook: setting(receiver, 'A webhook to tell as Alertmanager would.'),
+  receive: setting(receive, 'Lets alerts come in at POST /alerts of the admin listener, and what they may do.'),
 })
 
 /** One configuration file, or several merged. */

@@ -15,8 +15,9 @@ export function secretValues(config: Config, env: Readonly<Record<string, string
     ...(target.launch ? secretsOfCommand(target.launch) : []),
     ...(target.transport === 'stdio' ? [] : secretsOfUrlTarget(target)),
   ])
-  const tokens = [config.auth.bearerToken, config.adminAuth.bearerToken].filter((token) => token !== undefined)
-  const { alertmanager, webhook } = config.alerts
+  const { alertmanager, webhook, receive } = config.alerts
+  const bearers = [config.auth.bearerToken, config.adminAuth.bearerToken, receive?.bearerToken]
+  const tokens = bearers.filter((token) => token !== undefined)
   const ofReceivers = [
     ...(alertmanager ? secretsOfReceiver(alertmanager) : []),
     ...(webhook ? secretsOfWebhook(webhook) : []),

@@ -39,9 +39,9 @@ export function readSecrets(file: FileConfig, tree: Tree, readFile: ReadFile): S
 }
 
 function alertSecrets(reader: SecretReader, alerts: AlertsEntry): AlertSecrets {
-  const of = (key: 'alertmanager' | 'webhook') =>
+  const of = (key: keyof AlertSecrets) =>
     authOf(reader.read(['alerts', key, 'bearer_file'], alerts[key]?.bearer_file, token))
-  return { alertmanager: of('alertmanager'), webhook: of('webhook') }
+  return { alertmanager: of('alertmanager'), webhook: of('webhook'), receive: of('receive') }
 }
 
 function authOf(bearerToken: string | undefined): AuthConfig {

@@ -80,6 +80,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   too_many_client_sessions: 'inconclusive',
   queue_full: 'inconclusive',
   circuit_open: 'inconclusive',
+  draining: 'inconclusive',
   overloaded: 'inconclusive',
   shutting_down: 'inconclusive',
   cancelled: 'inconclusive',

@@ -68,8 +68,12 @@ export class Admission {
    */
   enter(claim: Claim, method: string | undefined, go: (refusal?: KnownError) => void): void {
     this.#claim = claim
+    const { breaker, drain } = this.#server
+    // A stream without a method belongs to a session that is open already.
+    const isNew = claim === 'answer' || (claim === 'stream' && method !== undefined)
+    const drained = isNew ? drain.refusal() : undefined
+    if (drained) return go(drained)
     if (claim !== 'answer') return go()
-    const { breaker } = this.#server
     const refusal = this.#deps.shedder.refusal(method) ?? breaker.refusal()
     if (refusal) return go(refusal)
     const start = (turn: Turn) => {

@@ -276,8 +276,8 @@ export class Bridge {
   ): { readonly id: string; readonly session: BridgeSession } {
     const { sessionLimits, directory, streams, instruments, shedder } = this.#deps
     const { upstream } = exchange
-    const overload = shedder.refusal('initialize')
-    if (overload) throw overload
+    const unwelcome = shedder.refusal('initialize') ?? limitedOf(access).drain.refusal()
+    if (unwelcome) throw unwelcome
     const client = clientOf(exchange, envelope)
     const refusal = refusalOf({ upstream, client }, [...this.#sessions.values()], sessionLimits)
     if (refusal) throw refusal

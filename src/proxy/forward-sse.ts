@@ -30,12 +30,12 @@ export class SseForwarder {
   }
 
   /** GET: opens the stream of one client. */
-  openStream(exchange: Exchange, endpoint: Endpoint): void {
+  openStream(exchange: Exchange, endpoint: UpstreamEndpoint): void {
     const { incoming, outgoing } = exchange
-    const overload = this.#deps.shedder.refusal('initialize')
-    if (overload) {
-      this.#deps.instruments.countRejected(overload.code)
-      return replyError(incoming, outgoing, overload)
+    const unwelcome = this.#deps.shedder.refusal('initialize') ?? endpoint.drain.refusal()
+    if (unwelcome) {
+      this.#deps.instruments.countRejected(unwelcome.code)
+      return replyError(incoming, outgoing, unwelcome)
     }
     const passage = new StreamPassage(this.#deps, exchange, endpoint, this.#streams)
     outgoing.once('close', () => passage.close(new KnownError('cancelled', 'the client closed its stream')))

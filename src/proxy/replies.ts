@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type ErrorCode, KnownError } from '../errors.ts'
-import { CircuitOpen } from '../upstreams/breaker.ts'
+import { type ErrorCode, KnownError, RetryLater } from '../errors.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { type Exchange, holdWholeBytes } from './exchange.ts'
 
@@ -27,6 +26,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   too_many_client_sessions: { status: 503, rpcCode: -32000 },
   queue_full: { status: 503, rpcCode: -32000 },
   circuit_open: { status: 503, rpcCode: -32000 },
+  draining: { status: 503, rpcCode: -32000 },
   overloaded: { status: 503, rpcCode: -32000 },
   shutting_down: { status: 503, rpcCode: -32000 },
   cancelled: { status: 499, rpcCode: -32000 },
@@ -94,7 +94,7 @@ export function replyError(
   outgoing.writeHead(status, {
     'content-type': 'application/json',
     'content-length': body.length,
-    ...(status === 503 && { 'retry-after': String(error instanceof CircuitOpen ? error.retryAfterSeconds : 1) }),
+    ...(status === 503 && { 'retry-after': String(error instanceof RetryLater ? error.retryAfterSeconds : 1) }),
     ...(code === 'unauthorized' && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
     // What the server behind a bridge wants, so that the client can get it.
     ...(refusal?.challenge !== undefined && { 'www-authenticate': refusal.challenge }),

@@ -85,6 +85,17 @@ export type Receiver = (typeof receivers)[number]
 export const notificationOutcomes = ['sent', 'failed', 'rejected', 'dropped'] as const
 export type NotificationOutcome = (typeof notificationOutcomes)[number]
 
+/** What an alert may have done to a server. */
+export const recoveryActions = ['restart', 'probe_now', 'drain'] as const
+export type RecoveryAction = (typeof recoveryActions)[number]
+
+export const recoveryOutcomes = ['started', 'refused', 'limited', 'repeated'] as const
+export type RecoveryOutcome = (typeof recoveryOutcomes)[number]
+
+/** What alerts that come in ask for. */
+export const receivedAlertKinds = ['recovery', 'resolved', 'no_action', 'no_upstream'] as const
+export type ReceivedAlertKind = (typeof receivedAlertKinds)[number]
+
 /** What the rest of the program records through. */
 export interface Instruments {
   recordOperation(operation: Operation): void
@@ -103,12 +114,16 @@ export interface Instruments {
   countDroppedSpans(reason: SpanDropReason, spans: number): void
   countNotifications(receiver: Receiver, outcome: NotificationOutcome, notifications: number): void
   recordNotification(receiver: Receiver, durationSeconds: number): void
+  countReceivedAlert(kind: ReceivedAlertKind): void
+  countRecovery(upstream: string, action: RecoveryAction, outcome: RecoveryOutcome): void
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
   initUpstream(upstream: string, transport: Transport): void
   /** The same for a receiver of alerts. */
   initReceiver(receiver: Receiver): void
+  /** The same for what alerts may ask for. */
+  initRecovery(upstream: string, action: RecoveryAction): void
 }
 
 /** Attribute sets of operations per upstream, as a multiple of its tool names: each has some errors and revisions. */
@@ -159,6 +174,8 @@ export function instruments(options: {
   const droppedSpans = countedBy(meters, metrics.droppedSpans, label.reason)
   const notifications = countedBy(meters, metrics.notifications, label.receiver, label.outcome)
   const notificationDurations = timed(meter, exemplars, metrics.notificationDuration)
+  const receivedAlerts = countedBy(meters, metrics.receivedAlerts, label.outcome)
+  const recoveries = countedBy(meters, metrics.recoveries, label.upstream, label.action, label.outcome)
   const receiverSets = new AttributeSets(keys)
   for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
@@ -186,6 +203,12 @@ export function instruments(options: {
         receiverSets.of(receiver, () => ({ [label.receiver]: receiver })),
         { durationSeconds },
       ),
+    countReceivedAlert: receivedAlerts.count,
+    countRecovery: recoveries.count,
+    initRecovery: (upstream, action) => {
+      for (const kind of receivedAlertKinds) receivedAlerts.init(kind)
+      for (const outcome of recoveryOutcomes) recoveries.init(upstream, action, outcome)
+    },
     initReceiver: (receiver) => {
       for (const outcome of notificationOutcomes) notifications.init(receiver, outcome)
     },

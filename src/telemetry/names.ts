@@ -36,6 +36,7 @@ export const label = {
   version: 'version',
   nodeVersion: 'node_version',
   receiver: 'receiver',
+  action: 'action',
 } as const
 
 /** Attribute keys of the OpenTelemetry semantic conventions (MCP, GenAI, RPC, network, errors). */
@@ -480,6 +481,24 @@ export const metrics = {
     labels: [label.receiver, label.outcome],
     live: true,
     help: 'Alerts sent to a receiver, by what came of it: sent, failed (tried again), rejected (given up), or dropped (no room, or no time).',
+  },
+  receivedAlerts: {
+    instrument: 'mcp_vitals.received_alerts',
+    family: 'mcp_vitals_received_alerts_total',
+    kind: 'counter',
+    unit: '{alert}',
+    labels: [label.outcome],
+    live: true,
+    help: 'Alerts that came in at /alerts: recovery (see the next), or nothing to do: resolved, no_action (its name has none), or no_upstream (its label names none of ours).',
+  },
+  recoveries: {
+    instrument: 'mcp_vitals.recoveries',
+    family: 'mcp_vitals_recoveries_total',
+    kind: 'counter',
+    unit: '{recovery}',
+    labels: [label.upstream, label.action, label.outcome],
+    live: true,
+    help: 'Recoveries that alerts asked for: started, refused (it cannot be done), limited (too soon after the last), or repeated (done for this alert already).',
   },
   notificationDuration: {
     instrument: 'mcp_vitals.notification.duration',

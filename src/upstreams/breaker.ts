@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
-import { KnownError } from '../errors.ts'
+import { type KnownError, RetryLater } from '../errors.ts'
 
 export const circuitStates = ['closed', 'open', 'half_open'] as const
 export type CircuitState = (typeof circuitStates)[number]
@@ -166,19 +166,9 @@ export class Breaker {
   }
 }
 
-/** A request was refused because the server is given time to recover. */
-export class CircuitOpen extends KnownError {
-  /** A whole number, as `Retry-After` takes it (RFC 9110 §10.2.3). */
-  readonly retryAfterSeconds: number
-
-  constructor(retryAfterSeconds: number, reason: string) {
-    super('circuit_open', `the server is given ${retryAfterSeconds} s to recover: ${reason}`)
-    this.retryAfterSeconds = retryAfterSeconds
-  }
-}
-
 function refused({ retryInMs, reason }: Extract<Passage, { kind: 'refused' }>): KnownError {
-  return new CircuitOpen(Math.max(1, Math.ceil(retryInMs / 1000)), reason)
+  const seconds = Math.max(1, Math.ceil(retryInMs / 1000))
+  return new RetryLater('circuit_open', `the server is given ${seconds} s to recover: ${reason}`, seconds)
 }
 
 const slotMs = 1000

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 import { Breaker, type BreakerOptions } from './breaker.ts'
+import { Drain } from './drain.ts'
 import type { RequestLimits, Target } from './upstream.ts'
 
 /** A server as the limits of its clients' requests see it; our own heartbeats know none. */
@@ -9,6 +10,7 @@ export interface Limited {
   readonly limits: RequestLimits
   readonly queue: RequestQueue
   readonly breaker: Breaker
+  readonly drain: Drain
 }
 
 export function limited(
@@ -17,7 +19,7 @@ export function limited(
   onCircuit: BreakerOptions['onChange'],
 ): Limited {
   const breaker = new Breaker({ clock, isEnabled: limits.hasBreaker === true, onChange: onCircuit })
-  return { limits, queue: new RequestQueue(clock, limits), breaker }
+  return { limits, queue: new RequestQueue(clock, limits), breaker, drain: new Drain(clock) }
 }
 
 type QueueLimits = Pick<RequestLimits, 'maxInFlight' | 'maxQueue' | 'queueTimeoutMs'>

@@ -6,7 +6,7 @@ import { Peer } from './peer.ts'
 import { type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
-import { type StartGate, Supervisor } from './supervisor.ts'
+import { type StartGate, Supervisor, restartRefusal } from './supervisor.ts'
 import type { RestartPolicy, RestartReason, StdioTarget } from './upstream.ts'
 
 /** What a line carries besides our own heartbeats. */
@@ -184,6 +184,20 @@ export class StdioUpstream {
     line.ended = reason
     line.peer.fail(stoppedByUs())
     void this.#supervisor.restart(reason)
+  }
+
+  /**
+   * Ends every process that serves somebody, for the next ones to be started as always: the sessions of those that had
+   * one of their own end. Gives why that would help nobody.
+   */
+  restart(reason: RestartReason): string | undefined {
+    const isResident = this.#resident !== undefined || this.#sessions.size === 0
+    const state = isResident ? this.#supervisor.state() : 'ready'
+    const refusal = restartRefusal(state, this.#options.policy())
+    if (refusal !== undefined) return refusal
+    for (const line of this.#sessions) this.endSession(line, reason)
+    this.restartResident(reason)
+    return undefined
   }
 
   /** Another policy holds: what it left alone is tried again. */

@@ -15,6 +15,24 @@ import type { RestartPolicy, RestartReason } from './upstream.ts'
 
 export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'crash_loop' | 'resting' | 'left_down'
 
+/** Why a process cannot be restarted because somebody else thinks that it should; undefined where it can. */
+export function restartRefusal(state: SupervisorState, policy: RestartPolicy): string | undefined {
+  if (policy === 'never') return 'nothing would start it again (restart: never)'
+  switch (state) {
+    case 'ready':
+      return undefined
+    case 'starting':
+      return 'its process is being started already'
+    case 'waiting':
+    case 'crash_loop':
+      return 'no process of it runs, and the next start comes by itself'
+    case 'resting':
+    case 'left_down':
+    case 'stopped':
+      return 'no process of it runs, and none should'
+  }
+}
+
 /** What a supervisor tells upward. Called synchronously; the state has changed already. */
 export interface SupervisorEvents {
   /** `restart` is undefined for the first start. Not called for a process that could not be started. */

@@ -5,7 +5,7 @@ export const transports = ['stdio', 'sse', 'http'] as const
 export type Transport = (typeof transports)[number]
 
 /** Why a process was started again. */
-export const restartReasons = ['exit', 'signal', 'hung', 'memory', 'config', 'manual'] as const
+export const restartReasons = ['exit', 'signal', 'hung', 'memory', 'config', 'manual', 'alert'] as const
 export type RestartReason = (typeof restartReasons)[number]
 
 /**

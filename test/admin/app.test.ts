@@ -1,14 +1,16 @@
 import { gunzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { type AdminOptions, adminApp } from '../../src/admin/app.ts'
+import type { Monitored } from '../../src/heartbeat/monitored.ts'
 import { guard } from '../../src/proxy/guard.ts'
+import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { monitoring, shownReport, shownUpstream } from './fixture.ts'
 
 const names = { allowedHosts: ['vitals.example'], allowedOrigins: [] }
 
 /** The admin listener without a socket; `get` asks it as a browser on this machine would. */
-function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}) {
+function admin(options: Partial<AdminOptions> & { readonly token?: string; readonly alertsToken?: string } = {}) {
   const rejected: string[] = []
   const report = shownReport({ files: shownUpstream(), mail: shownUpstream({ state: 'down', reason: 'refused' }) })
   const unasked = { state: 'unasked', heartbeats: 0, misses: 0, round_trip_ms: null, seconds_ago: null } as const
@@ -30,7 +32,11 @@ function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}
   const app = adminApp({
     clock: fakeClock(),
     version: '1.2.3',
-    guards: { open: guard(names), closed: guard({ ...names, bearerToken: options.token }) },
+    guards: {
+      open: guard(names),
+      closed: guard({ ...names, bearerToken: options.token }),
+      alerts: guard({ ...names, bearerToken: options.alertsToken ?? options.token }),
+    },
     exposition: {
       scrape: (accept) => Promise.resolve({ contentType: 'text/plain; version=0.0.4', body: `# ${accept ?? 'any'}\n` }),
     },
@@ -42,7 +48,13 @@ function admin(options: Partial<AdminOptions> & { readonly token?: string } = {}
   })
   const get = (path: string, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
     app.request(`http://127.0.0.1:9464${path}`, { method, headers: { host: '127.0.0.1:9464', ...headers } })
-  return { get, rejected }
+  const post = (path: string, body: string, headers: Readonly<Record<string, string>> = {}) =>
+    app.request(`http://127.0.0.1:9464${path}`, {
+      method: 'POST',
+      body,
+      headers: { host: '127.0.0.1:9464', ...headers },
+    })
+  return { get, post, rejected }
 }
 
 describe('/-/reload', () => {
@@ -71,11 +83,77 @@ describe('/-/reload', () => {
   })
 })
 
+describe('/alerts', () => {
+  const alert = {
+    status: 'firing',
+    labels: { alertname: 'McpUpstreamDown', upstream: 'files' },
+    startsAt: '2026-11-22T14:11:10Z',
+    fingerprint: 'abc',
+  }
+  const result = { alert: 'McpUpstreamDown', upstream: 'files', action: 'restart', outcome: 'started' } as const
+
+  /** The listener where alerts are wanted, with a token of their own. */
+  function receiving() {
+    const taken: unknown[] = []
+    const { post: send, rejected } = admin({
+      token: 'admin-token',
+      alertsToken: 'alerts-token',
+      alerts: () => (alerts, from) => {
+        taken.push(alerts, from)
+        return [result]
+      },
+    })
+    const post = (body: string, token = 'alerts-token') =>
+      send('/alerts', body, token === '' ? {} : { authorization: `Bearer ${token}` })
+    return { post, taken, rejected }
+  }
+
+  it('takes alerts with their token, and answers with what became of each', async () => {
+    const { post, taken } = receiving()
+    const response = await post(JSON.stringify({ version: '4', alerts: [alert] }))
+    expect([response.status, await response.json()]).toEqual([200, { results: [result] }])
+    expect(taken).toEqual([[alert], 'unknown'])
+  })
+
+  it.each(['', 'admin-token', 'alerts-tokem', 'alerts-token2'])(
+    'takes nothing with the token %j: 401',
+    async (token) => {
+      const { post, taken, rejected } = receiving()
+      expect((await post(JSON.stringify({ version: '4', alerts: [alert] }), token)).status).toBe(401)
+      expect([taken, rejected]).toEqual([[], ['unauthorized']])
+    },
+  )
+
+  it('says what is wrong with a body: 400', async () => {
+    const { post, taken } = receiving()
+    const response = await post(JSON.stringify({ version: '4', alerts: [{ ...alert, status: 'maybe' }] }))
+    expect([response.status, await response.json()]).toEqual([
+      400,
+      { error: 'alerts[0].status: "maybe" is not one of "firing", "resolved"' },
+    ])
+    expect(taken).toEqual([])
+  })
+
+  it('takes no body of more than a mebibyte: 413', async () => {
+    const { post, taken } = receiving()
+    const response = await post(JSON.stringify({ version: '4', alerts: [], padding: 'x'.repeat(1024 * 1024) }))
+    expect([response.status, await response.json()]).toMatchObject([413, { reason: 'body_too_large' }])
+    expect(taken).toEqual([])
+  })
+
+  it('is not there where none are wanted (404), and never to be read (405)', async () => {
+    const response = await admin().post('/alerts', '{}')
+    expect([response.status, await response.text()]).toEqual([404, expect.stringContaining('alerts.receive')])
+    const looked = await admin().get('/alerts')
+    expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
+  })
+})
+
 describe('what can be asked of one upstream', () => {
   /** The listener in front of a real heartbeat in virtual time. */
-  function watched() {
+  function watched(parts: Partial<Monitored> = {}) {
     const test = monitoring()
-    const { prober, heartbeat } = test.add('files')
+    const { prober, heartbeat } = test.add('files', {}, parts)
     const { clock, upstreams } = test
     const report = () => Promise.resolve(shownReport({ files: shownUpstream() }))
     const { get } = admin({ clock, upstreams: () => upstreams, report })
@@ -130,12 +208,27 @@ describe('what can be asked of one upstream', () => {
     },
   )
 
-  it.each(['', '/pause?minutes=1', '/resume'])('%j: 404 for an unknown upstream, 405 for a GET', async (path) => {
-    const { get, post } = watched()
-    expect((await post(`/debug/heartbeat/nobody${path}`)).status).toBe(404)
-    const looked = await get(`/debug/heartbeat/files${path}`)
-    expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
+  it('drain lets nothing new in until its time is over, or until resume', async () => {
+    const target = { transport: 'http', url: new URL('http://127.0.0.1:1'), headers: {}, upstreamHost: 'auto' } as const
+    const server = endpoint(target, { connectTimeoutMs: 1, idleConnectionMs: 1, clock: fakeClock() })
+    const { post } = watched({ access: { kind: 'endpoint', endpoint: server, transport: 'http' } })
+    expect((await post('/debug/heartbeat/files/drain?minutes=2')).status).toBe(200)
+    expect(server.drain.refusal()).toMatchObject({ code: 'draining', retryAfterSeconds: 120 })
+    expect((await post('/debug/heartbeat/files/resume')).status).toBe(200)
+    expect(server.drain.refusal()).toBeUndefined()
+    expect((await post('/debug/heartbeat/files/drain?minutes=1441')).status).toBe(400)
+    expect((await watched().post('/debug/heartbeat/files/drain?minutes=2')).status).toBe(409)
   })
+
+  it.each(['', '/pause?minutes=1', '/drain?minutes=1', '/resume'])(
+    '%j: 404 for an unknown upstream, 405 for a GET',
+    async (path) => {
+      const { get, post } = watched()
+      expect((await post(`/debug/heartbeat/nobody${path}`)).status).toBe(404)
+      const looked = await get(`/debug/heartbeat/files${path}`)
+      expect([looked.status, looked.headers.get('allow')]).toEqual([405, 'POST'])
+    },
+  )
 })
 
 describe('the endpoints', () => {

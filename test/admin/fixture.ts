@@ -71,6 +71,7 @@ export function shownUpstream(changes: Partial<DebugUpstream> = {}): DebugUpstre
     probe: 'ping',
     probe_mode: 'active',
     paused_until: null,
+    draining_until: null,
     flap_penalty: 0,
     interval_seconds: 10,
     next_probe_in_seconds: 4.2,

@@ -43,6 +43,9 @@ const instruments: Instruments = {
   countNotifications: nothing,
   recordNotification: nothing,
   initReceiver: nothing,
+  countReceivedAlert: nothing,
+  countRecovery: nothing,
+  initRecovery: nothing,
   labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
   initUpstream: nothing,
 }

@@ -30,6 +30,7 @@ describe('check', () => {
         'admin listener: :9465, token needed',
         'alerts go to Alertmanager at http://127.0.0.1:9093/am',
         'alerts go to a webhook at http://hooks.example.com',
+        'alerts that come in: restart for McpUpstreamDown, drain for HighLatency',
         'files: stdio npx, disabled',
         'web: http https://mcp.example.com/mcp?<secret>, judged by what its clients meet',
         'search: http https://search.example.com/mcp, judged by what its clients meet',

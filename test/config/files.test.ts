@@ -62,6 +62,12 @@ describe('a good file', () => {
         externalUrl: 'https://vitals.example.com',
         alertmanager: { url: 'http://127.0.0.1:9093/am', bearerToken: 'canary-good-token' },
         webhook: { url: 'http://hooks.example.com/T0001', bearerToken: 'canary-good-token' },
+        receive: {
+          bearerToken: 'canary-good-token',
+          actions: { McpUpstreamDown: 'restart', HighLatency: 'drain' },
+          minIntervalMs: 120_000,
+          drainMs: 30_000,
+        },
       },
       heartbeat,
       upstreams: [
@@ -195,7 +201,7 @@ describe('a good file', () => {
       `alerts.webhook: has a url that is not https: our token crosses the network in clear text`,
       `mcpServers.signed.auth: has an issuer that is not https: our secret crosses the network in clear text`,
     ])
-    const first = [...Array<string>(5).fill('good.token'), 'client.pem', 'client.pem', 'client.key']
+    const first = [...Array<string>(6).fill('good.token'), 'client.pem', 'client.pem', 'client.key']
     const read = [...first, 'good.token', 'client.key']
     expect(files).toEqual([join(folder, 'good.yaml'), ...read.map((name) => join(folder, 'secrets', name))])
   })

@@ -397,3 +397,12 @@ describe('a secret', () => {
     )
   })
 })
+
+it('doubts an action for an alert whose name is nearly one of ours', () => {
+  const alerts = { receive: { bearer_file: 'token', actions: { McpUpstreamDwn: 'restart', HighLatency: 'drain' } } }
+  const text = JSON.stringify({ alerts, mcpServers: { x: { command: 'x' } } })
+  const readFile = (path: string) => (path === 'a.json' ? text : 'token')
+  expect(loadConfig({ files: ['a.json'], env: {}, readFile }).notices).toEqual([
+    'a.json:1: alerts.receive.actions.McpUpstreamDwn: is no alert that ships here; did you mean McpUpstreamDown?',
+  ])
+})

@@ -24,7 +24,7 @@ function setting() {
     if (inFlight < 0) throw new Error('fewer than none in flight')
   }
   const admission = () => new Admission({ clock, sweep, onRequest, shedder: { refusal: () => undefined } }, 'u', server)
-  return { clock, queue: server.queue, admission, inFlight: () => inFlight }
+  return { clock, server, queue: server.queue, admission, inFlight: () => inFlight }
 }
 
 describe('what a message claims', () => {
@@ -39,6 +39,24 @@ describe('what a message claims', () => {
     ['no message', 'delivery'],
   ])('%s: %s', (text, claim) => {
     expect(claimOf(readEnvelope(Buffer.from(text)))).toBe(claim)
+  })
+})
+
+describe('a server that is drained', () => {
+  it.each<[Claim, string | undefined, boolean]>([
+    ['answer', 'tools/call', false],
+    ['answer', undefined, false],
+    ['stream', 'subscriptions/listen', false],
+    // The GET stream of a session.
+    ['stream', undefined, true],
+    ['delivery', 'notifications/cancelled', true],
+    ['delivery', undefined, true],
+  ])('%s %s: passes is %s', (claim, method, passes) => {
+    const { admission, server } = setting()
+    server.drain.begin(1000)
+    let refusal: string | undefined = 'nothing'
+    admission().enter(claim, method, (error) => (refusal = error?.code))
+    expect(refusal).toBe(passes ? undefined : 'draining')
   })
 })
 

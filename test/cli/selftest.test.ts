@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -19,7 +19,6 @@ import { loadConfig } from '../../src/config/load.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { freePort } from '../support/processes.ts'
 
-const modules = join(repoRoot, 'node_modules')
 const longestMs = 20_000
 
 interface Ended {
@@ -88,19 +87,13 @@ describe('mcp-vitals selftest', { timeout: 60_000 }, () => {
   })
 
   it('passes from the built package, whose files end in .js', async () => {
-    // Within node_modules, so that its imports are found from there.
-    const home = await mkdtemp(join(modules, '.selftest-dist-'))
-    try {
-      await cp(join(repoRoot, 'package.json'), join(home, 'package.json'))
-      const tsc = join(modules, 'typescript/bin/tsc')
-      const args = [tsc, '-p', join(repoRoot, 'tsconfig.build.json'), '--outDir', join(home, 'dist')]
-      await new Promise<void>((resolve, reject) => {
-        execFile(process.execPath, args, (error, stdout) => (error ? reject(new Error(stdout)) : resolve()))
-      })
-      expectAllPassed(await run(join(home, 'dist/cli/main.js'), []))
-    } finally {
-      await rm(home, { recursive: true, force: true })
-    }
+    // Away from all packages: it needs none.
+    const args = [join(repoRoot, 'deploy/build.ts'), '--out-dir', join(folder, 'dist')]
+    await new Promise<void>((resolve, reject) => {
+      execFile(process.execPath, args, (error, _stdout, stderr) => (error ? reject(new Error(stderr)) : resolve()))
+    })
+    await writeFile(join(folder, 'package.json'), '{"type":"module"}')
+    expectAllPassed(await run(join(folder, 'dist/cli/main.js'), []))
   })
 
   it("runs one's own configuration beside its server, and fails when a server of that is dead", async () => {

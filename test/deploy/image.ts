@@ -78,8 +78,7 @@ export const demoServers = ['node', 'server', 'server-everything'].map((name) =>
 
 /** Compiles the program, as the image does. */
 export function build(dist: string): void {
-  const project = join(repoRoot, 'tsconfig.build.json')
-  execFileSync(join(repoRoot, 'node_modules/.bin/tsc'), ['--project', project, '--outDir', dist])
+  execFileSync(process.execPath, [join(repoRoot, 'deploy/build.ts'), '--out-dir', dist])
 }
 
 /**

@@ -98,8 +98,7 @@ describe.concurrent('the command line', { timeout: 60_000 }, () => {
     const old = await oldNode()
     if (!old) return skip('there is no Node older than 22.19 on PATH')
     const directory = await temporary(onTestFinished)
-    const tsc = join(repoRoot, 'node_modules/typescript/bin/tsc')
-    await run(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', directory], { cwd: repoRoot })
+    await run(process.execPath, [join(repoRoot, 'deploy/build.ts'), '--out-dir', directory])
     const result = await runCli(['--version'], { node: old.path, main: join(directory, 'cli/main.js') })
     expect(result).toEqual({
       code: 1,

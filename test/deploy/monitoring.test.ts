@@ -97,6 +97,18 @@ describe("Alertmanager's configuration", () => {
     expect(told).toMatchObject({ status: 0, stdout: `${receivers[severity]}\n` })
   })
 
+  it('tells mcp-vitals too, with the lines for that no longer in comments', (context) => {
+    // Prose has one space behind its #, these lines have a dash or more spaces.
+    const uncommented = shipped.replaceAll(/^( +)#(?=- | {2,})/gm, '$1')
+    const amtool = needed(context, 'amtool')
+    const file = written('uncommented.yml', uncommented)
+    expect(run(amtool, ['check-config', file])).toMatchObject({ status: 0 })
+    const alert = ['alertname=McpUpstreamDown', 'severity=critical']
+    const told = run(amtool, ['config', 'routes', 'test', `--config.file=${file}`, ...alert])
+    expect(told).toMatchObject({ status: 0, stdout: 'mcp-vitals,pages\n' })
+    expect(uncommented).toContain(`\n      - url: http://${defaults.adminListen}/alerts\n`)
+  })
+
   it('silences and is silenced by alerts that exist', () => {
     const matchers = config.inhibit_rules.flatMap((one) => [...one.source_matchers, ...one.target_matchers])
     const named = matchers.flatMap((matcher) => /^alertname=~?"(.*)"$/.exec(matcher)?.[1]?.split('|') ?? [])

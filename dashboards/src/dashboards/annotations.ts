@@ -1,10 +1,10 @@
 /** What happened, as marks over every graph. */
 import { AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard'
 import { type State, states } from '../../../src/heartbeat/verdict.ts'
-import { label, metrics } from '../../../src/telemetry/names.ts'
+import { label, labelName, metrics } from '../../../src/telemetry/names.ts'
 import type { DashboardPlan } from './plan.ts'
 import { oneOf } from '../promql.ts'
-import { recentIncrease, sumBy, names, legendOf } from './expressions.ts'
+import { recentIncrease, sumBy, legendOf } from './expressions.ts'
 import { foreign, ofSidecars, oneUpstream, sidecars, upstreams, type Scope } from './scope.ts'
 import { chosenDatasource } from './variables.ts'
 
@@ -28,14 +28,14 @@ export function annotationsOf(upstream: DashboardPlan['upstream']): AnnotationQu
       .expr(`${sumBy(restartLabels, recentIncrease(scope.series(metrics.upstreamRestarts)))} > 0`)
       .titleFormat(`${server} was restarted`)
       .textFormat(`reason: ${legendOf(label.reason)}, by {{instance}}`)
-      .tagKeys(names(restartLabels)),
+      .tagKeys(tags(restartLabels)),
     annotation('State changes', 'red')
       .expr(
         `${sumBy(changeLabels, recentIncrease(scope.series(metrics.upstreamStateChanges, { [label.to]: oneOf(remarkable) })))} > 0`,
       )
       .titleFormat(`${server} is ${legendOf(label.to)}`)
       .textFormat(`it was ${legendOf(label.from)}, as {{instance}} sees it`)
-      .tagKeys(names(changeLabels)),
+      .tagKeys(tags(changeLabels)),
     annotation('Starts of mcp-vitals', 'blue')
       .expr(ofSidecars(`changes(${foreign('process_start_time_seconds')}[$__rate_interval]) > 0`))
       .titleFormat('mcp-vitals was started')
@@ -46,4 +46,9 @@ export function annotationsOf(upstream: DashboardPlan['upstream']): AnnotationQu
 
 function annotation(name: string, color: string): AnnotationQueryBuilder {
   return new AnnotationQueryBuilder().name(name).datasource(chosenDatasource).enable(true).iconColor(color)
+}
+
+/** Grafana takes a blank after the comma for a part of the label. */
+function tags(labels: readonly string[]): string {
+  return labels.map(labelName).join(',')
 }

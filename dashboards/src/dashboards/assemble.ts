@@ -55,15 +55,19 @@ export function assembled(plan: DashboardPlan): Dashboard {
 function linksFrom(name: DashboardName): DashboardLinkBuilder[] {
   return Object.entries(dashboardUids)
     .filter(([other]) => other !== name)
-    .map(([other, uid]) =>
-      new DashboardLinkBuilder(titleOf(other))
+    .map(([other, uid]) => {
+      const link = new DashboardLinkBuilder(titleOf(other))
         .type(DashboardLinkType.Link)
         .icon('dashboard')
-        .url(`/d/${uid}`)
-        .includeVars(true)
-        .keepTime(true),
-    )
+        .keepTime(true)
+      return uid === dashboardUids.upstream
+        ? link.url(`/d/${uid}?${choicesButUpstream}`).includeVars(false)
+        : link.url(`/d/${uid}`).includeVars(true)
+    })
 }
+
+/** Not all servers: where only one can be shown, `All` would match none. */
+const choicesButUpstream = ['datasource', 'job', 'instance'].map((name) => `\${${name}:queryparam}`).join('&')
 
 function titleOf(name: string): string {
   const title = new Map<string, string>(Object.entries(dashboardTitles)).get(name)

@@ -30,6 +30,8 @@ interface Problem {
   readonly expr: string
   /** How the figure reads, `$1` standing for it. */
   readonly evidence: string
+  /** What the figure is rounded to, 1 by default. */
+  readonly roundedTo?: number
   readonly labels: readonly string[]
 }
 
@@ -136,6 +138,7 @@ const problems: readonly Problem[] = [
     severity: 'warning',
     expr: `100 * (${heartbeatErrorShare(upstreams, server, over('10m'))} > ${errorShareLimit}) and (${misses} >= ${alerts.heartbeatMisses}) unless ${onServer} ${isNotUp}`,
     evidence: '$1 % of the heartbeats failed in 10 minutes',
+    roundedTo: 0.1,
     labels: server,
   },
   {
@@ -143,6 +146,7 @@ const problems: readonly Problem[] = [
     severity: 'warning',
     expr: `${heartbeatQuantile(upstreams, 0.5, server, over('5m'))} > ${responseTimeLimit} unless ${onServer} ${isNotUp}`,
     evidence: 'half of the heartbeats in 5 minutes took longer than $1 s',
+    roundedTo: 0.1,
     labels: server,
   },
   {
@@ -164,6 +168,7 @@ const problems: readonly Problem[] = [
     severity: 'warning',
     expr: `100 * (${toolErrorShare} > ${alerts.toolErrorRatio}) and (${toolErrors} >= ${alerts.toolErrors})`,
     evidence: '$1 % of the calls failed in 10 minutes',
+    roundedTo: 0.1,
     labels: tool,
   },
   {
@@ -178,6 +183,7 @@ const problems: readonly Problem[] = [
     severity: 'warning',
     expr: `100 * (avg_over_time(${sidecars.series(metrics.loadRatio)}[5m]) > ${shedding.loadFrom})`,
     evidence: 'mcp-vitals itself is at $1 % of its load',
+    roundedTo: 0.1,
     labels: sidecar,
   },
   {
@@ -209,8 +215,8 @@ const weights: Readonly<Record<Severity, number>> = { critical: 3, warning: 2, i
 const colors: Readonly<Record<Severity, string>> = { critical: 'red', warning: 'orange', info: 'blue' }
 
 /** The problem's series with its name and its figure as labels, and its severity as value: rows of the table. */
-function rowsOf({ alert, severity, expr, evidence, labels }: Problem): string {
-  const figures = `count_values by (${names(labels)}) ("evidence", round(${expr}, 0.1))`
+function rowsOf({ alert, severity, expr, evidence, roundedTo = 1, labels }: Problem): string {
+  const figures = `count_values by (${names(labels)}) ("evidence", round(${expr}, ${roundedTo}))`
   const readable = `label_replace(${figures}, "evidence", "${evidence}", "evidence", "(.+)")`
   return `${weights[severity]} * label_replace(${readable}, "alert", "${alert}", "", "")`
 }

@@ -205,8 +205,11 @@ export const defaults = {
     },
     /** One miss among ten calm heartbeats is 10 %: a share alone is not enough. */
     heartbeatMisses: 3,
-    /** A server that was unavailable for more of the last ten minutes than this has an alert of its own. */
-    outageShare: 0.1,
+    /**
+     * A server that was unavailable for more of the last ten minutes than this (6 s) had an outage, which explains its
+     * errors: three silent heartbeats take longer, and a process that ends and starts again most often less.
+     */
+    outageShare: 0.01,
     /** Outages within half an hour. */
     flaps: 4,
     /** Processes started again within a quarter of an hour: the fourth comes four to seven seconds after the first. */

@@ -1,7 +1,7 @@
 /** Alerts on the processes that mcp-vitals starts. */
 import { defaults } from '../../src/defaults.ts'
 import { recorded } from './recording-rules.ts'
-import { type Alert, debugPage, reasonPage, theServer, wholeValue } from './rule.ts'
+import { type Alert, debugPage, theServer, wholeValue } from './rule.ts'
 
 const { crashes, memoryBytes, memoryGrowth, memoryHorizonSeconds } = defaults.alerts
 
@@ -17,7 +17,8 @@ export const processAlerts: readonly Alert[] = [
     description:
       `The process of ${theServer} was started again ${wholeValue} times in the last 15 minutes` +
       '{{ if lt $value 1.0 }}: it cannot be started at all{{ end }}. Its clients lose their sessions each time. ' +
-      `Why: ${reasonPage}`,
+      // It may be up at the moment.
+      `How each ended: "failures" and "process" of ${debugPage}`,
   },
   {
     alert: 'McpProcessMemoryGrowing',

@@ -24,7 +24,7 @@ ${hadOutage}`,
     severity: 'warning',
     summary: 'A tool of an MCP server fails often.',
     description:
-      `The tool {{ $labels.${tool} }} of ${theServer} failed in {{ $value | humanizePercentage }} of its calls in the ` +
+      `The tool "{{ $labels.${tool} }}" of ${theServer} failed in {{ $value | humanizePercentage }} of its calls in the ` +
       'last 10 minutes (threshold ' +
       `${toolErrorRatio * 100} %), mistakes of callers aside, while the server itself answers.`,
   },

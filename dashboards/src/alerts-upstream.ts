@@ -8,8 +8,11 @@ import { unavailableRatio } from './slo.ts'
 
 const { alerts, heartbeat } = defaults
 
-/** It has an alert of its own, or its end is so recent that its traces are in the windows of others. */
-export const hadOutage = `${unavailableRatio('10m')} > ${alerts.outageShare}`
+/** A crash loop is told of, or its end is so recent that its traces are in the windows of others. */
+const hadCrashLoop = `max_over_time(${recorded.crashes}[10m]) >= ${alerts.crashes}`
+
+/** The same of any outage. */
+export const hadOutage = grouped(`${unavailableRatio('10m')} > ${alerts.outageShare}\nor\n${hadCrashLoop}`)
 
 export const isNotUp = `${select(metrics.upstreamUp)} == 0`
 
@@ -91,7 +94,7 @@ ${isNotUp}`,
 and
 ${recorded.outagesLately} > 0
 unless ${onServer}
-${recorded.crashLooping}`,
+${hadCrashLoop}`,
     // The last of them may be part of a crash loop, which shows with the next restart.
     for: '2m',
     severity: 'warning',

@@ -12,14 +12,17 @@ const reload = {
   timestamp: select(metrics.configReloadTimestamp),
 }
 
+/** The targets of wrappers (`mcp-vitals stdio`) have this label; they end with their clients, and nobody is to be woken. */
+const service = `up{${label.upstream}=""}`
+
 /** What clients feel; traces are given up before. */
 const refused = select(metrics.shed, { [label.what]: oneOf(['session', 'tool_call']) })
 
 export const vitalsAlerts: readonly Alert[] = [
   {
     alert: 'McpVitalsDown',
-    when: 'an mcp-vitals that Prometheus knows cannot be scraped for 2 minutes, or there is none at all',
-    expr: `${grouped(`up == 0\nand ${onInstance}\nlast_over_time(${buildInfo}[1d])`)}\nor on ()\nabsent(${buildInfo})`,
+    when: 'an mcp-vitals that runs as a service cannot be scraped for 2 minutes, or Prometheus knows of none at all',
+    expr: `${grouped(`${service} == 0\nand ${onInstance}\nlast_over_time(${buildInfo}[1d])`)}\nor on ()\nabsent(${buildInfo})`,
     for: '2m',
     severity: 'critical',
     summary: 'An mcp-vitals is down, and nobody watches its MCP servers.',

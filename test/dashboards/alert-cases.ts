@@ -341,9 +341,9 @@ export const alertCases: readonly AlertCase[] = [
   {
     alert: 'McpHeartbeatErrorRateHigh',
     kind: 'another alert tells',
-    what: 'an outage of more than a minute leaves misses behind',
-    series: [...missing(0.5, 3, 12), unavailable(0.5, 3, 12)],
-    silentAt: [3, 5, 8],
+    what: 'it hung for half a minute, and was started again',
+    series: [...missing(1, 0.5, 14.5, 12), unavailable(1, 0.5, 14.5)],
+    silentAt: [1, 2, 5, 8],
   },
   {
     alert: 'McpHeartbeatSlow',
@@ -402,9 +402,9 @@ export const alertCases: readonly AlertCase[] = [
   {
     alert: 'McpUpstreamFlapping',
     kind: 'another alert tells',
-    what: 'its process loops',
-    series: [outages([1, 2, 3, 4, 5], 20), restarts('signal', [1, 2, 3, 4, 5], 20)],
-    silentAt: [5, 7, 9],
+    what: 'its process loops, and then no more',
+    series: [outages([1, 4, 7, 10], 30), restarts('signal', [1, 4, 7, 10], 30)],
+    silentAt: [10.5, 13, 16, 18, 19.5, 25],
   },
   {
     alert: 'McpUpstreamNeedsAuth',
@@ -478,7 +478,7 @@ export const alertCases: readonly AlertCase[] = [
       {
         at: 3.5,
         labels: files,
-        description: `The process of files behind vitals:9464 was started again 4 times in the last 15 minutes. Its clients lose their sessions each time. Why: ${ready}`,
+        description: `The process of files behind vitals:9464 was started again 4 times in the last 15 minutes. Its clients lose their sessions each time. How each ended: "failures" and "process" of ${debug}`,
       },
     ],
   },
@@ -492,7 +492,7 @@ export const alertCases: readonly AlertCase[] = [
       {
         at: 2,
         labels: files,
-        description: `The process of files behind vitals:9464 was started again 0 times in the last 15 minutes: it cannot be started at all. Its clients lose their sessions each time. Why: ${ready}`,
+        description: `The process of files behind vitals:9464 was started again 0 times in the last 15 minutes: it cannot be started at all. Its clients lose their sessions each time. How each ended: "failures" and "process" of ${debug}`,
       },
     ],
   },
@@ -572,7 +572,7 @@ export const alertCases: readonly AlertCase[] = [
         at: 8,
         labels: { ...files, [labelName(semconv.toolName)]: 'read_file' },
         description:
-          'The tool read_file of files behind vitals:9464 failed in 50% of its calls in the last 10 minutes (threshold 25 %), mistakes of callers aside, while the server itself answers.',
+          'The tool "read_file" of files behind vitals:9464 failed in 50% of its calls in the last 10 minutes (threshold 25 %), mistakes of callers aside, while the server itself answers.',
       },
     ],
   },
@@ -589,6 +589,13 @@ export const alertCases: readonly AlertCase[] = [
     what: 'a tool that is seldom called fails often',
     series: calls(0.5, 25, 1, (alerts.toolErrors - 0.1) / 5),
     silentAt: [8, 15, 25],
+  },
+  {
+    alert: 'McpToolErrorRateHigh',
+    kind: 'another alert tells',
+    what: 'the process of the server loops',
+    series: [...calls(0.5, 10, 15), restarts('signal', [1, 2, 3, 4], 25)],
+    silentAt: [7, 10, 15],
   },
   {
     alert: 'McpToolErrorRateHigh',
@@ -776,11 +783,13 @@ export const alertCases: readonly AlertCase[] = [
   {
     alert: 'McpVitalsDown',
     kind: 'just below',
-    what: 'it is back in less than two minutes, and somebody else is down',
+    what: 'it is back in less than two minutes; somebody else, and the wrapper of a client, are down',
     series: [
       isUp(steps([1, 2], [0, 1.75], [1, 4])),
       buildInfo([...gone(steps([1, 2]), 1.75), ...steps([1, 4])]),
       isUp(steps([0, 8]), { job: 'node', instance: 'node:9100' }),
+      isUp(steps([1, 2], [0, 6]), { ...files, instance: 'localhost:40001' }),
+      { ...buildInfo(gone(steps([1, 2]), 6)), labels: { ...files, instance: 'localhost:40001' } },
     ],
     silentAt: [3, 3.75, 4, 6],
   },

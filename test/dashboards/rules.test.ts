@@ -49,16 +49,17 @@ describe('the rule files', () => {
 const budget = (100 - defaults.alerts.availabilityObjectivePercent) / 100
 const { page, ticket } = defaults.alerts.burnRates
 const rates = (tiers: readonly { readonly rate: number }[]) => tiers.flatMap(({ rate }) => [rate, budget])
+const outage = [defaults.alerts.outageShare, defaults.alerts.crashes]
 const limits: Readonly<Record<AlertName, readonly number[]>> = {
   McpUpstreamDown: [],
   McpUpstreamsSilentTogether: [],
   McpHeartbeatErrorRateHigh: [
     defaults.heartbeat.errorRateThresholdPercent / 100,
     defaults.alerts.heartbeatMisses,
-    defaults.alerts.outageShare,
+    ...outage,
   ],
   McpHeartbeatSlow: [defaults.heartbeat.responseTimeThresholdMs / 1000],
-  McpUpstreamFlapping: [defaults.alerts.flaps],
+  McpUpstreamFlapping: [defaults.alerts.flaps, defaults.alerts.crashes],
   McpProcessCrashLooping: [],
   McpProcessMemoryGrowing: [
     defaults.alerts.memoryHorizonSeconds,
@@ -67,7 +68,7 @@ const limits: Readonly<Record<AlertName, readonly number[]>> = {
   ],
   McpUpstreamNeedsAuth: [],
   McpInventoryShrank: [],
-  McpToolErrorRateHigh: [defaults.alerts.toolErrorRatio, defaults.alerts.toolErrors, defaults.alerts.outageShare],
+  McpToolErrorRateHigh: [defaults.alerts.toolErrorRatio, defaults.alerts.toolErrors, ...outage],
   McpSessionsWithIssues: [],
   McpConnectionPoolExhausted: [],
   McpAvailabilityBurnRateHigh: rates(page),

@@ -80,8 +80,12 @@ const { alerts: limits, requests, shedding } = defaults
 const budgetPercent = 100 - limits.availabilityObjectivePercent
 const budget = `${budgetPercent} % of 30 days (${((budgetPercent / 100) * 30 * 24).toFixed(1)} hours)`
 
+const outage = `more than ${limits.outageShare * 600} s`
+
 /** What runbooks say of defaults and limits besides when they fire. */
 const figures: Partial<Record<AlertName, readonly string[]>> = {
+  McpHeartbeatErrorRateHigh: [outage],
+  McpToolErrorRateHigh: [outage],
   McpAvailabilityBurnRateHigh: [budget, ...limits.burnRates.page.map(({ rate }) => `${rate} times`)],
   McpAvailabilityBurnRateSlow: [budget, `${limits.burnRates.ticket[0].rate} times`],
   McpConnectionPoolExhausted: [`${requests.maxInFlight} unless configured`, `(${requests.queueTimeoutMs / 1000} s)`],

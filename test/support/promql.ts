@@ -87,7 +87,7 @@ export const seriesLabels: ReadonlyMap<string, ReadonlySet<string>> = new Map(
         'record' in rule ? [[rule.record, labelsOfLevel(rule.record)]] : [],
       ),
     ),
-    ['up', []] satisfies [string, string[]],
+    ['up', [label.upstream]] satisfies [string, string[]],
     ['ALERTS', ['alertname', 'alertstate', 'severity', label.upstream]] satisfies [string, string[]],
   ].map(([name, labels]) => [name, new Set([...labels, ...targetLabels])]),
 )

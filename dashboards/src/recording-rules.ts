@@ -107,7 +107,7 @@ function orNone(part: string, whole: string): string {
   return `${part}\nor\n0 * ${whole}`
 }
 
-/** Ended, or had to be ended; `manual` and `config` are somebody's wish. */
+/** Ended, or had to be ended; the others are somebody's wish. */
 const crashReasons = restartReasons.filter((reason) => !['manual', 'config', 'alert'].includes(reason))
 
 function crashesIn(window: string): string {

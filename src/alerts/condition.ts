@@ -36,12 +36,15 @@ const elsewhere: Readonly<Record<State, Condition>> = {
   needs_auth: undecided,
 }
 
-/** What a verdict says about an alert. Times are monotonic, and those of outages back-dated to the first failure. */
-export function conditionOf(alert: VerdictAlert, verdict: JudgedState): Condition {
+/**
+ * What a verdict says about an alert. Times are monotonic, and those of outages back-dated to the first failure. Where
+ * most servers fell silent together, the fault is hardly that of this one, and has an alert of its own.
+ */
+export function conditionOf(alert: VerdictAlert, verdict: JudgedState, isSilentTogether: boolean): Condition {
   const { state, reason, sinceMs, failingSinceMs = sinceMs } = verdict
   switch (alert) {
     case 'McpUpstreamDown':
-      return state === 'down' ? { kind: 'on', reason, sinceMs: failingSinceMs } : elsewhere[state]
+      return state === 'down' && !isSilentTogether ? { kind: 'on', reason, sinceMs: failingSinceMs } : elsewhere[state]
     case 'McpUpstreamNeedsAuth':
       return state === 'needs_auth' ? { kind: 'on', reason, sinceMs: failingSinceMs } : elsewhere[state]
     case 'McpProcessCrashLooping':

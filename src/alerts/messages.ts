@@ -1,6 +1,6 @@
 import type { Redact } from '../redaction.ts'
 import { fingerprint } from './fingerprint.ts'
-import { verdictAlertTexts } from './names.ts'
+import { sentAlertTexts } from './names.ts'
 import type { Alert, Notice } from './tracking.ts'
 
 /** How alerts are put into words. */
@@ -21,17 +21,21 @@ export const ownLabels = ['alertname', 'upstream', 'transport', 'severity'] as c
 type Texts = Readonly<Record<string, string>>
 
 /** What identifies an alert: the same from its beginning to its end. */
-export function labelsOf({ name, upstream, transport }: Alert, { labels }: Pick<Wording, 'labels'>): Texts {
-  return { ...labels, alertname: name, upstream, transport, severity: verdictAlertTexts[name].severity }
+export function labelsOf({ name, about }: Alert, { labels }: Pick<Wording, 'labels'>): Texts {
+  const { severity } = sentAlertTexts[name]
+  return { ...labels, alertname: name, ...(about.upstream !== undefined && about), severity }
 }
 
 export function annotationsOf(notice: Notice, { runbookUrl, redact }: Wording): Texts {
-  const { name, upstream, reason, startsAtWallMs } = notice.alert
+  const { name, about, reason, startsAtWallMs } = notice.alert
   const since = isoTime(startsAtWallMs)
-  const when = notice.kind === 'firing' ? `Since ${since}` : `From ${since} to ${isoTime(notice.endsAtWallMs)}`
+  const description =
+    notice.kind === 'firing'
+      ? `Since ${since}: ${reason}`
+      : `From ${since} to ${isoTime(notice.endsAtWallMs)}: ${reason}. Now ${notice.now}`
   return {
-    summary: verdictAlertTexts[name].summary(upstream),
-    description: redact(`${when}: ${reason}`),
+    summary: sentAlertTexts[name].summary(about.upstream ?? ''),
+    description: redact(description),
     ...(runbookUrl !== undefined && { runbook_url: `${runbookUrl.replace(/\/$/, '')}/${name}.md` }),
   }
 }
@@ -59,10 +63,14 @@ export function webhookMessage(notice: Notice, wording: Wording): object {
   const { alert } = notice
   const labels = labelsOf(alert, wording)
   const annotations = annotationsOf(notice, wording)
-  const groupLabels = { alertname: alert.name, upstream: alert.upstream }
+  const groupLabels: Texts = {
+    alertname: alert.name,
+    ...(alert.about.upstream !== undefined && { upstream: alert.about.upstream }),
+  }
+  const group = Object.entries(groupLabels).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
   return {
     version: '4',
-    groupKey: `{}:{alertname=${JSON.stringify(alert.name)}, upstream=${JSON.stringify(alert.upstream)}}`,
+    groupKey: `{}:{${group.join(', ')}}`,
     truncatedAlerts: 0,
     status: notice.kind,
     receiver: 'mcp-vitals',
@@ -85,8 +93,9 @@ export function webhookMessage(notice: Notice, wording: Wording): object {
   }
 }
 
-function generatorUrl({ upstream }: Alert, { externalUrl }: Wording): string {
-  return `${externalUrl}/debug/heartbeat?upstream=${encodeURIComponent(upstream)}`
+function generatorUrl({ about }: Alert, { externalUrl }: Wording): string {
+  const query = about.upstream === undefined ? '' : `?upstream=${encodeURIComponent(about.upstream)}`
+  return `${externalUrl}/debug/heartbeat${query}`
 }
 
 function isoTime(wallMs: number): string {

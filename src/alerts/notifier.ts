@@ -6,7 +6,7 @@ import { type Instruments, type Receiver, receivers } from '../telemetry/instrum
 import type { Delivery, Poster, ReceiverAddress } from './delivery.ts'
 import { type Wording, alertmanagerAlert, webhookMessage } from './messages.ts'
 import { Messenger } from './messenger.ts'
-import { type HoldTimes, type Judged, type Notice, type TrackedAlerts, firing, track } from './tracking.ts'
+import { type HoldTimes, type Notice, type Situation, type TrackedAlerts, firing, track } from './tracking.ts'
 
 /** Whom to tell, and how; all of it may change at any time. */
 export interface NotifierSettings {
@@ -19,7 +19,7 @@ export interface NotifierOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly settings: () => NotifierSettings
-  readonly upstreams: () => readonly Judged[]
+  readonly situation: () => Situation
   /** Makes what posts to a receiver. */
   readonly open: (address: ReceiverAddress) => Poster
   readonly redact: Redact
@@ -97,15 +97,16 @@ export class Notifier {
   }
 
   #look(): void {
-    const { clock, settings, upstreams, log } = this.#options
+    const { clock, settings, situation, log } = this.#options
     this.#timer = clock.after(defaults.notifications.lookMs, () => this.#look())
     const moment = { nowMs: clock.now(), wallMs: clock.wallTime() }
-    const { alerts, notices } = track(this.#alerts, upstreams(), moment, settings().holds)
+    const { alerts, notices } = track(this.#alerts, situation(), moment, settings().holds)
     this.#alerts = alerts
     for (const { kind, alert } of notices) {
-      const { upstream, name, reason } = alert
-      if (kind === 'firing') log.warn({ upstream, alert: name, reason }, 'alert is firing')
-      else log.info({ upstream, alert: name }, 'alert is resolved')
+      const { name, about, reason } = alert
+      const fields = { alert: name, upstream: about.upstream ?? null }
+      if (kind === 'firing') log.warn({ ...fields, reason }, 'alert is firing')
+      else log.info(fields, 'alert is resolved')
     }
     const isRepeat = moment.nowMs >= this.#nextRepeatMs
     if (isRepeat) this.#nextRepeatMs = moment.nowMs + defaults.notifications.repeatMs

@@ -263,7 +263,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
     clock,
     random,
     settings: () => notifierSettings(reloader.config().alerts, adminUrl),
-    upstreams: () => [...fleet.all().values()].map(judged),
+    situation: () => ({
+      upstreams: [...fleet.all().values()].map(judged),
+      silentTogether: parts.silentTogether(),
+    }),
     open: (address) =>
       poster({
         clock,

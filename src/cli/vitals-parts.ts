@@ -72,7 +72,8 @@ export interface VitalsParts {
   readonly processTable: ProcessTable
   /** Hears that some upstream's verdict changed. */
   readonly onVerdict: () => void
-  /** Whether more than half of the upstreams fell silent together. */
+  /** The upstreams that fell silent together, more than half of all; and whether there are any. */
+  readonly silentTogether: () => readonly string[]
   readonly isFailureCorrelated: () => boolean
   /** The admin listener's application. */
   readonly admin: (options: Pick<AdminOptions, 'isReady' | 'alerts'>) => RequestListener
@@ -216,6 +217,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     readLoad,
     processTable,
     onVerdict,
+    silentTogether: () => silence.look(),
     isFailureCorrelated,
     admin,
   }

@@ -25,21 +25,34 @@ const table: Readonly<Record<State, readonly (string | undefined)[]>> = {
 
 describe('what a verdict says about alerts', () => {
   it.each(states)('%s', (state) => {
-    expect(verdictAlerts.map((alert) => conditionOf(alert, verdict(state)).kind)).toEqual(table[state])
+    expect(verdictAlerts.map((alert) => conditionOf(alert, verdict(state), false).kind)).toEqual(table[state])
   })
 
   it('tells lost tools from sessions that hang where a server is degraded', () => {
     const both = verdict('degraded', { different: '1 gone (echo)', hung: '1 of 3 sessions hangs', sinceMs: 5 })
-    expect(conditionOf('McpInventoryShrank', both)).toEqual({ kind: 'on', reason: '1 gone (echo)', sinceMs: 5 })
-    expect(conditionOf('McpSessionsWithIssues', both)).toMatchObject({ kind: 'on', reason: '1 of 3 sessions hangs' })
-    expect(conditionOf('McpInventoryShrank', verdict('degraded', { hung: 'one' }))).toEqual({ kind: 'off' })
+    expect(conditionOf('McpInventoryShrank', both, false)).toEqual({ kind: 'on', reason: '1 gone (echo)', sinceMs: 5 })
+    expect(conditionOf('McpSessionsWithIssues', both, false)).toMatchObject({
+      kind: 'on',
+      reason: '1 of 3 sessions hangs',
+    })
+    expect(conditionOf('McpInventoryShrank', verdict('degraded', { hung: 'one' }), false)).toEqual({ kind: 'off' })
+  })
+
+  it('leaves open whether a server is down that fell silent together with most others', () => {
+    const kinds = verdictAlerts.map((alert) => conditionOf(alert, verdict('down'), true).kind)
+    expect(kinds).toEqual(verdictAlerts.map(() => 'undecided'))
+    expect(conditionOf('McpUpstreamDown', verdict('healthy'), true).kind).toBe('off')
   })
 
   it('dates an outage back to the first failure, and a crash loop to its beginning', () => {
     const facts = { sinceMs: 30_000, failingSinceMs: 10_000 }
-    expect(conditionOf('McpUpstreamDown', verdict('down', facts))).toMatchObject({ sinceMs: 10_000 })
-    expect(conditionOf('McpUpstreamNeedsAuth', verdict('needs_auth', facts))).toMatchObject({ sinceMs: 10_000 })
-    expect(conditionOf('McpProcessCrashLooping', verdict('crash_loop', facts))).toMatchObject({ sinceMs: 30_000 })
-    expect(conditionOf('McpUpstreamDown', verdict('down', { sinceMs: 30_000 }))).toMatchObject({ sinceMs: 30_000 })
+    expect(conditionOf('McpUpstreamDown', verdict('down', facts), false)).toMatchObject({ sinceMs: 10_000 })
+    expect(conditionOf('McpUpstreamNeedsAuth', verdict('needs_auth', facts), false)).toMatchObject({ sinceMs: 10_000 })
+    expect(conditionOf('McpProcessCrashLooping', verdict('crash_loop', facts), false)).toMatchObject({
+      sinceMs: 30_000,
+    })
+    expect(conditionOf('McpUpstreamDown', verdict('down', { sinceMs: 30_000 }), false)).toMatchObject({
+      sinceMs: 30_000,
+    })
   })
 })

@@ -14,8 +14,7 @@ export function judgedAs(state: State, facts: Partial<JudgedState> = {}, name = 
 export function alertOf(changes: Partial<Alert> = {}): Alert {
   return {
     name: 'McpUpstreamDown',
-    upstream: 'files',
-    transport: 'stdio',
+    about: { upstream: 'files', transport: 'stdio' },
     reason: 'server process 7 was killed by SIGKILL',
     startsAtWallMs: Date.UTC(2026, 0, 1),
     ...changes,
@@ -28,5 +27,10 @@ export function firingNotice(changes: Partial<Alert> = {}): Notice {
 
 export function resolvedNotice(changes: Partial<Alert> = {}): Notice {
   const alert = alertOf(changes)
-  return { kind: 'resolved', alert, endsAtWallMs: alert.startsAtWallMs + 90_000 }
+  return { kind: 'resolved', alert, endsAtWallMs: alert.startsAtWallMs + 90_000, now: 'healthy: ping answered' }
+}
+
+/** An upstream that an alert is about. */
+export function server(upstream: string): { readonly about: Alert['about'] } {
+  return { about: { upstream, transport: 'stdio' } }
 }

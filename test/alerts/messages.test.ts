@@ -38,7 +38,8 @@ describe('what Alertmanager is told', () => {
       annotations: {
         summary: 'MCP server files is down',
         description:
-          'From 2026-01-01T00:00:00.000Z to 2026-01-01T00:01:30.000Z: server process 7 was killed by SIGKILL',
+          'From 2026-01-01T00:00:00.000Z to 2026-01-01T00:01:30.000Z: server process 7 was killed by SIGKILL. ' +
+          'Now healthy: ping answered',
       },
       endsAt: '2026-01-01T00:01:30.000Z',
     })
@@ -86,7 +87,26 @@ it('gives every alert the labels that nobody else may set', () => {
   expect(Object.keys(labelsOf(alertOf(), { labels: {} })).toSorted()).toEqual([...ownLabels].toSorted())
 })
 
+it('says nothing of an upstream where an alert is about most of them', () => {
+  const notice = firingNotice({ name: 'McpUpstreamsSilentTogether', about: {} })
+  expect(labelsOf(notice.alert, { labels: {} })).toEqual({
+    alertname: 'McpUpstreamsSilentTogether',
+    severity: 'critical',
+  })
+  expect(webhookMessage(notice, wording)).toMatchObject({
+    groupKey: '{}:{alertname="McpUpstreamsSilentTogether"}',
+    groupLabels: { alertname: 'McpUpstreamsSilentTogether' },
+    commonAnnotations: { summary: 'Most MCP servers fell silent at the same time' },
+    alerts: [{ generatorURL: 'https://vitals.example.com/debug/heartbeat' }],
+  })
+})
+
 // FNV-1a 64 of nothing is its offset basis; the others were computed by an Alertmanager 0.25.
-it.each([[{}, 'cbf29ce484222325']])('calls %j %s', (set, expected) => {
+it.each<[Readonly<Record<string, string>>, string]>([
+  [{}, 'cbf29ce484222325'],
+  [{ alertname: 'a' }, 'd258efc389808447'],
+  [{ upstream: 'files', transport: 'stdio', severity: 'critical', alertname: 'McpUpstreamDown' }, '29b28526f0521b77'],
+  [{ alertname: 'Zürich', B: 'x', a_b: '1 "q"', _x: '😀' }, 'be40c2bc27fa55af'],
+])('calls %j %s', (set, expected) => {
   expect(fingerprint(set)).toBe(expected)
 })

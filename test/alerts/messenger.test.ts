@@ -3,7 +3,7 @@ import type { Delivery } from '../../src/alerts/delivery.ts'
 import { Messenger } from '../../src/alerts/messenger.ts'
 import type { Notice } from '../../src/alerts/tracking.ts'
 import { fakeClock } from '../support/fake-clock.ts'
-import { firingNotice, resolvedNotice } from './fixture.ts'
+import { firingNotice, resolvedNotice, server } from './fixture.ts'
 
 const failed: Delivery = { kind: 'failed', reason: 'it answered 500' }
 
@@ -38,7 +38,7 @@ function receiver(script: readonly Delivery[], { tookMs = 0, batchSize = 10, max
   return { clock, messenger, requests, told }
 }
 
-const upstreams = (...names: readonly string[]) => names.map((upstream) => firingNotice({ upstream }))
+const upstreams = (...names: readonly string[]) => names.map((upstream) => firingNotice(server(upstream)))
 
 describe('a messenger', () => {
   it('sends what there is together, and what comes meanwhile next', async () => {
@@ -48,13 +48,13 @@ describe('a messenger', () => {
     messenger.tell(upstreams('d'))
     expect(messenger.waiting()).toBe(4)
     await clock.advance(1000)
-    expect(requests.map(({ batch }) => batch.map(({ alert }) => alert.upstream))).toEqual([
+    expect(requests.map(({ batch }) => batch.map(({ alert }) => alert.about.upstream))).toEqual([
       ['a', 'b'],
       ['c', 'd'],
     ])
     expect(told).toEqual(['sent 2 in 100 ms', 'sent 2 in 100 ms'])
     expect(messenger.waiting()).toBe(0)
-    messenger.tell([resolvedNotice({ upstream: 'a' })])
+    messenger.tell([resolvedNotice(server('a'))])
     await clock.advance(100)
     expect(requests).toHaveLength(3)
   })
@@ -63,10 +63,10 @@ describe('a messenger', () => {
     const { clock, messenger, requests, told } = receiver([failed, failed, { ...failed, retryAfterMs: 30_000 }, failed])
     messenger.tell(upstreams('a'))
     await clock.advance(100)
-    messenger.tell([firingNotice({ upstream: 'a', reason: 'newer' })])
+    messenger.tell([firingNotice({ ...server('a'), reason: 'newer' })])
     await clock.advance(60_000)
     expect(requests.map(({ atMs }) => atMs)).toEqual([0, 750, 2250, 32_250, 38_250])
-    expect(requests.at(-1)?.batch).toEqual([firingNotice({ upstream: 'a', reason: 'newer' })])
+    expect(requests.at(-1)?.batch).toEqual([firingNotice({ ...server('a'), reason: 'newer' })])
     expect(told.slice(0, 2)).toEqual(['failed 1 in 0 ms', 'it answered 500: again in 750 ms, 1 waiting'])
     expect(told.at(-1)).toBe('sent 1 in 0 ms')
   })

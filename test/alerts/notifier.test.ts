@@ -34,7 +34,7 @@ function notifying(receivers: NotifierSettings['receivers']) {
     clock,
     random: () => 0.5,
     settings: () => world.settings,
-    upstreams: () => world.upstreams,
+    situation: () => ({ upstreams: world.upstreams, silentTogether: [] }),
     open: ({ url, bearerToken: token }: ReceiverAddress) => {
       open.push(url.host)
       return {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { verdictAlerts } from '../../src/alerts/names.ts'
 import { type NoticeQueue, emptyQueue, nextBatch, offer, sending, settled } from '../../src/alerts/queue.ts'
 import { type Notice, keyOf } from '../../src/alerts/tracking.ts'
-import { alertOf, firingNotice, resolvedNotice } from './fixture.ts'
+import { alertOf, firingNotice, resolvedNotice, server } from './fixture.ts'
 
 const queued = (notices: readonly Notice[], from = emptyQueue, max = 10) =>
   notices.reduce((queue, notice) => offer(queue, notice, max).queue, from)
@@ -11,9 +11,9 @@ const sent = (queue: NoticeQueue, batch = nextBatch(queue, 10)) => settled(sendi
 
 describe('what waits for a receiver', () => {
   it('is the newest about each alert, in the order of the news', () => {
-    const queue = queued([firingNotice(), firingNotice({ upstream: 'other' }), firingNotice({ reason: 'newer' })])
-    expect(nextBatch(queue, 10)).toEqual([firingNotice({ upstream: 'other' }), firingNotice({ reason: 'newer' })])
-    expect(nextBatch(queue, 1)).toEqual([firingNotice({ upstream: 'other' })])
+    const queue = queued([firingNotice(), firingNotice(server('other')), firingNotice({ reason: 'newer' })])
+    expect(nextBatch(queue, 10)).toEqual([firingNotice(server('other')), firingNotice({ reason: 'newer' })])
+    expect(nextBatch(queue, 1)).toEqual([firingNotice(server('other'))])
   })
 
   it('is nothing when an alert ends of which the receiver never heard', () => {
@@ -35,11 +35,11 @@ describe('what waits for a receiver', () => {
   })
 
   it('loses the oldest when there is no more room, and says so', () => {
-    const full = queued([firingNotice({ upstream: 'a' }), firingNotice({ upstream: 'b' })], emptyQueue, 2)
-    const { queue, dropped } = offer(full, firingNotice({ upstream: 'c' }), 2)
+    const full = queued([firingNotice(server('a')), firingNotice(server('b'))], emptyQueue, 2)
+    const { queue, dropped } = offer(full, firingNotice(server('c')), 2)
     expect(dropped).toBe(1)
-    expect(nextBatch(queue, 10).map(({ alert }) => alert.upstream)).toEqual(['b', 'c'])
-    expect(offer(full, firingNotice({ upstream: 'b' }), 2).dropped).toBe(0)
+    expect(nextBatch(queue, 10).map(({ alert }) => alert.about.upstream)).toEqual(['b', 'c'])
+    expect(offer(full, firingNotice(server('b')), 2).dropped).toBe(0)
   })
 })
 
@@ -74,13 +74,17 @@ describe('a receiver that takes what it is sent, now and then', () => {
             send(one.size, one.outcome > 0, one.outcome > 1)
             continue
           }
-          const alert = alertOf({ upstream: one.upstream, name: one.name })
+          const alert = alertOf({ ...server(one.upstream), name: one.name })
           const key = keyOf(alert)
           if (one.do === 'fire') {
             truth.add(key)
             queue = queued([{ kind: 'firing', alert }], queue, 100)
           } else if (truth.delete(key)) {
-            queue = queued([{ kind: 'resolved', alert, endsAtWallMs: alert.startsAtWallMs }], queue, 100)
+            queue = queued(
+              [{ kind: 'resolved', alert, endsAtWallMs: alert.startsAtWallMs, now: 'healthy' }],
+              queue,
+              100,
+            )
           }
         }
         while (nextBatch(queue, 1).length > 0) send(3, true, true)

@@ -10,11 +10,14 @@ const holds = { forMs: 15_000, keepFiringForMs: 60_000 }
 const wallStartMs = Date.UTC(2026, 0, 1)
 
 /** Looks at what is there at each time; gives what was told, and when. */
-function told(looks: readonly (readonly [atMs: number, upstreams: readonly Judged[]])[], law = holds) {
+function told(
+  looks: readonly (readonly [atMs: number, upstreams: readonly Judged[], silentTogether?: readonly string[]])[],
+  law = holds,
+) {
   let alerts: TrackedAlerts = new Map()
   const notices: { readonly atMs: number; readonly notice: Notice }[] = []
-  for (const [nowMs, upstreams] of looks) {
-    const next = track(alerts, upstreams, { nowMs, wallMs: wallStartMs + nowMs }, law)
+  for (const [nowMs, upstreams, silentTogether = []] of looks) {
+    const next = track(alerts, { upstreams, silentTogether }, { nowMs, wallMs: wallStartMs + nowMs }, law)
     alerts = next.alerts
     notices.push(...next.notices.map((notice) => ({ atMs: nowMs, notice })))
   }
@@ -42,14 +45,14 @@ describe('an alert', () => {
     const [fired, resolved] = notices.map(({ notice }) => notice)
     expect(fired?.alert).toEqual({
       name: 'McpUpstreamDown',
-      upstream: 'files',
-      transport: 'stdio',
+      about: { upstream: 'files', transport: 'stdio' },
       reason: 'killed twice',
       startsAtWallMs: wallStartMs - 4000,
     })
     expect(resolved).toMatchObject({
       alert: { startsAtWallMs: wallStartMs - 4000 },
       endsAtWallMs: wallStartMs + 30_000,
+      now: 'healthy: it is healthy',
     })
   })
 
@@ -113,6 +116,28 @@ describe('an alert', () => {
     ])
   })
 
+  it('is one for all servers that fall silent together, and each its own for those that stay away', () => {
+    const names = ['a', 'b', 'c']
+    const all = (state: 'down' | 'healthy') => names.map((name) => judgedAs(state, {}, name))
+    const { lines, notices } = told([
+      [0, all('down'), names],
+      [15_000, all('down'), names],
+      [30_000, all('down'), names],
+      [40_000, [...all('healthy').slice(1), judgedAs('down', {}, 'a')]],
+      [55_000, [...all('healthy').slice(1), judgedAs('down', {}, 'a')]],
+      [100_000, [...all('healthy').slice(1), judgedAs('down', {}, 'a')]],
+    ])
+    expect(lines).toEqual([
+      '15 s: McpUpstreamsSilentTogether firing',
+      '55 s: McpUpstreamDown firing',
+      '100 s: McpUpstreamsSilentTogether resolved',
+    ])
+    expect(notices[0]?.notice.alert).toMatchObject({
+      about: {},
+      reason: "a, b, c: the fault is ours or the network's",
+    })
+  })
+
   it('holds nothing without hold times', () => {
     const { lines } = told(
       [
@@ -146,7 +171,7 @@ describe('whatever happens', () => {
         )
         for (const name of verdictAlerts) {
           const own = notices.filter(({ notice }) => notice.alert.name === name)
-          const seen = times.map((time) => ({ atMs: time.atMs, kind: conditionOf(name, time.verdict).kind }))
+          const seen = times.map((time) => ({ atMs: time.atMs, kind: conditionOf(name, time.verdict, false).kind }))
           for (const [index, { atMs: toldMs, notice }] of own.entries()) {
             expect(notice.kind).toBe(index % 2 === 0 ? 'firing' : 'resolved')
             const wanted = notice.kind === 'firing' ? 'on' : 'off'

@@ -197,7 +197,7 @@ describe('compose.yaml', () => {
 
   it('has receivers where the configuration of Alertmanager expects them', () => {
     const shipped = readFileSync(join(repoRoot, 'deploy/alertmanager/alertmanager.yml'), 'utf8')
-    const urls = [...shipped.matchAll(/url: (http:\S+)/g)].map(([, url]) => new URL(url ?? ''))
+    const urls = [...shipped.matchAll(/^ *- url: (http:\S+)/gm)].map(([, url]) => new URL(url ?? ''))
     expect(urls.length).toBeGreaterThan(2)
     for (const { hostname, port } of urls) {
       expect([hostname, port]).toEqual(['127.0.0.1', serviceOf('notifications').entrypoint?.at(-1)])

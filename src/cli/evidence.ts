@@ -1,4 +1,34 @@
 import type { KnownError } from '../errors.ts'
+import type { Heartbeat } from '../heartbeat/loop.ts'
+import type { TrafficEvents } from '../proxy/observe.ts'
+import type { Breaker } from '../upstreams/breaker.ts'
+
+/** Who hears what clients' requests to one server met. */
+export interface Listeners {
+  readonly heartbeat: Pick<Heartbeat, 'trafficAnswered' | 'trafficFailed'>
+  readonly breaker: Pick<Breaker, 'succeeded' | 'failed'> | undefined
+  /** Whether clients are answered by the very process that heartbeats ask. */
+  readonly isOneProcess: boolean
+}
+
+/** What clients' requests met is as good as heartbeats, and opens or closes the circuit of their server. */
+export function trafficEvents(listenersOf: (upstream: string) => Listeners | undefined): TrafficEvents {
+  return {
+    onAnswered: (name) => {
+      const upstream = listenersOf(name)
+      upstream?.breaker?.succeeded()
+      upstream?.heartbeat.trafficAnswered(upstream.isOneProcess)
+    },
+    onFailed: (name, error, traceId) => {
+      const kind = trafficEvidence(error)
+      if (!kind) return
+      const upstream = listenersOf(name)
+      // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
+      upstream?.breaker?.failed(error.message)
+      upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
+    },
+  }
+}
 
 /** What a failed request proves about the upstream; a process's end is heard from the process itself. */
 export function trafficEvidence({ code }: KnownError): 'silent' | 'missed' | 'gone' | undefined {

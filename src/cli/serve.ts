@@ -9,7 +9,7 @@ import type { Config } from '../config/config.ts'
 import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
 import { overload } from '../heartbeat/load.ts'
-import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
+import { limitedOf } from '../heartbeat/monitored.ts'
 import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
@@ -18,7 +18,6 @@ import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
 import { ClientPeers } from '../proxy/client-peers.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
-import type { TrafficEvents } from '../proxy/observe.ts'
 import { ProtectedResources } from '../proxy/protected-resources.ts'
 import { Shedder } from '../proxy/shed.ts'
 import { Streams } from '../proxy/streams.ts'
@@ -26,14 +25,13 @@ import { Sweep } from '../proxy/sweep.ts'
 import { bareUrl } from '../redaction.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
 import { heapRatio } from '../telemetry/own-load.ts'
-import type { Breaker } from '../upstreams/breaker.ts'
 import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import { StartGate } from '../upstreams/supervisor.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
-import { trafficEvidence } from './evidence.ts'
+import { trafficEvents } from './evidence.ts'
 import { Fleet } from './fleet.ts'
 import { close, listen, urlOf } from './listener.ts'
 import { monitor } from './monitor.ts'
@@ -163,22 +161,13 @@ export async function serve(options: ServeOptions): Promise<Running> {
     },
   })
 
-  const traffic: TrafficEvents = {
-    onAnswered: (name) => {
-      const upstream = fleet.get(name)
-      const isOneProcess = upstream?.access.kind !== 'stdio' || upstream.access.upstream.sessionLines().length === 0
-      breakerOf(upstream)?.succeeded()
-      upstream?.heartbeat.trafficAnswered(isOneProcess)
-    },
-    onFailed: (name, error, traceId) => {
-      const kind = trafficEvidence(error)
-      const upstream = fleet.get(name)
-      if (!kind) return
-      // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
-      breakerOf(upstream)?.failed(error.message)
-      upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
-    },
-  }
+  const traffic = trafficEvents((name) => {
+    const upstream = fleet.get(name)
+    if (!upstream) return undefined
+    const { access, heartbeat } = upstream
+    const isOneProcess = access.kind !== 'stdio' || access.upstream.sessionLines().length === 0
+    return { heartbeat, breaker: limitedOf(access)?.breaker, isOneProcess }
+  })
   const observing = { clock, instruments: instrumented, tracing, traffic }
   const onRequest = (name: string, change: 1 | -1) => void inFlight.set(name, (inFlight.get(name) ?? 0) + change)
   const publicUrl = config.publicUrl
@@ -364,10 +353,6 @@ function dataNames(config: Config) {
   const names = guardNames(config, config.listen)
   const { publicUrl } = config
   return publicUrl ? { ...names, allowedHosts: [...names.allowedHosts, publicUrl.hostname] } : names
-}
-
-function breakerOf(upstream: Monitored | undefined): Breaker | undefined {
-  return upstream && limitedOf(upstream.access)?.breaker
 }
 
 function rounded(ratio: number): number {

@@ -26,11 +26,13 @@ interface Case {
   readonly pid: number
   readonly cpu: CpuReading | undefined
   readonly unanswered: number
-  /** When a request was last seen to be under way. */
-  readonly occupiedMs: number
+  readonly notedMs: number
+  /** Since when requests were seen to be under way without a gap, and when one last was. */
+  readonly occupiedSinceMs: number | undefined
+  readonly lastOccupiedMs: number
 }
 
-/** Follows the processes that leave probes unanswered, from the first such probe to the next answer. */
+/** Follows the processes that leave probes unanswered, from the first such probe to the next sign of life. */
 export class HangWatch {
   readonly #examine: Examine
   readonly #clock: Clock
@@ -58,12 +60,14 @@ export class HangWatch {
     if (!vitals) return undefined
     const { lastHeardMs, inFlight, cpu, isStopped } = vitals
     const before = this.#caseOf(session, vitals)
-    const { unanswered, occupiedMs } = this.#note(session, vitals, 1)
+    const { unanswered, occupiedSinceMs, lastOccupiedMs } = this.#note(session, vitals, 1)
     const nowMs = this.#clock.now()
     const cpuRatio = ratio(before?.cpu, cpu)
     const silentMs = nowMs - lastHeardMs
-    const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(occupiedMs, lastHeardMs)
-    return diagnose({ unanswered, intervalMs, silentMs, inFlight, unoccupiedMs, cpuRatio, isStopped }, this.#law)
+    const occupiedMs = nowMs - (occupiedSinceMs ?? nowMs)
+    const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(lastOccupiedMs, lastHeardMs)
+    const signs = { unanswered, intervalMs, silentMs, inFlight, occupiedMs, unoccupiedMs, cpuRatio, isStopped }
+    return diagnose(signs, this.#law)
   }
 
   /** It answered, or is dealt with: whatever comes is another case. */
@@ -71,9 +75,10 @@ export class HangWatch {
     this.#cases.delete(session)
   }
 
-  #caseOf(session: string | undefined, { pid }: Vitals): Case | undefined {
+  /** Whoever was heard since, by clients for example, begins anew. */
+  #caseOf(session: string | undefined, { pid, lastHeardMs }: Vitals): Case | undefined {
     const found = this.#cases.get(session)
-    return found?.pid === pid ? found : undefined
+    return found?.pid === pid && lastHeardMs <= found.notedMs ? found : undefined
   }
 
   #note(session: string | undefined, vitals: Vitals, more: 0 | 1): Case {
@@ -84,7 +89,9 @@ export class HangWatch {
       pid,
       cpu,
       unanswered: (before?.unanswered ?? 0) + more,
-      occupiedMs: inFlight > 0 ? nowMs : (before?.occupiedMs ?? Number.NEGATIVE_INFINITY),
+      notedMs: nowMs,
+      occupiedSinceMs: inFlight > 0 ? (before?.occupiedSinceMs ?? nowMs) : undefined,
+      lastOccupiedMs: inFlight > 0 ? nowMs : (before?.lastOccupiedMs ?? Number.NEGATIVE_INFINITY),
     }
     this.#cases.set(session, noted)
     return noted

@@ -10,6 +10,8 @@ export interface HangSigns {
   readonly silentMs: number
   /** Requests of clients that wait for its answer. */
   readonly inFlight: number
+  /** For how long some have waited, as far as was seen; 0 while none does. */
+  readonly occupiedMs: number
   /** For how long none has waited; 0 while one does. */
   readonly unoccupiedMs: number
   /** What it and its children used of one core during this probe; undefined where nobody can tell. */
@@ -46,14 +48,15 @@ export interface HangLaw {
 /**
  * Tells a busy process from a hung one (control-law.md, "stdio supervision"). Many servers answer nothing while a tool
  * works, so silence alone proves nothing while a client waits: work shows in CPU time, and a tool that waits for somebody
- * else uses none, which looks like a deadlock until its request has been given up. Where CPU time is unknown, only that
- * time counts.
+ * else uses none, which looks like a deadlock until its request has been given up: the silence before that request does not
+ * count. Where CPU time is unknown, only that time counts.
  */
 export function diagnose(signs: HangSigns, law: HangLaw = defaults.hang): Diagnosis {
-  const { unanswered, intervalMs, silentMs, inFlight, cpuRatio, isStopped } = signs
+  const { unanswered, intervalMs, silentMs, inFlight, occupiedMs, cpuRatio, isStopped } = signs
   const isIdle = cpuRatio !== undefined && cpuRatio < law.idleCpuRatio
   const isWorking = cpuRatio !== undefined && !isIdle
-  if (inFlight > 0 && !isStopped && silentMs < (isWorking ? law.workingMs : law.waitingMs)) {
+  const owedMs = Math.min(silentMs, occupiedMs)
+  if (inFlight > 0 && !isStopped && owedMs < (isWorking ? law.workingMs : law.waitingMs)) {
     const requests = inFlight === 1 ? 'a request is' : `${inFlight} requests are`
     return { kind: 'busy', reason: `busy: ${requests} under way, and it uses ${percent(cpuRatio)}` }
   }
@@ -67,8 +70,8 @@ export function diagnose(signs: HangSigns, law: HangLaw = defaults.hang): Diagno
 }
 
 /** Nobody waits for what it does, or nobody should any more. */
-function isSpinning({ silentMs, unoccupiedMs }: HangSigns, { spinningMs, workingMs }: HangLaw): boolean {
-  return silentMs >= workingMs || Math.min(silentMs, unoccupiedMs) >= spinningMs
+function isSpinning({ silentMs, occupiedMs, unoccupiedMs }: HangSigns, { spinningMs, workingMs }: HangLaw): boolean {
+  return Math.min(silentMs, occupiedMs) >= workingMs || Math.min(silentMs, unoccupiedMs) >= spinningMs
 }
 
 function percent(cpuRatio: number | undefined): string {

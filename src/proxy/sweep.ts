@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, type Timer, giveUpAfter } from '../clock.ts'
 
 /** Something that looks at the time now and then. */
 export interface Swept {
@@ -11,7 +11,8 @@ const everyMs = 1000
 
 /**
  * One timer for everything that waits: a request costs an entry in a list, not a timer of its own. Deadlines are
- * therefore met up to a second late, which is little beside the tens of seconds that they last.
+ * therefore met up to a second late, which is little beside the tens of seconds that they last; and where our event loop
+ * stood still, what arrived meanwhile is read before anything is given up.
  *
  * The list is no Set: V8's leave their outgrown tables chained to the next ones, so once such a table is old, every
  * request since stays in memory until the next full collection.
@@ -28,7 +29,7 @@ export class Sweep {
   add(entry: Swept): void {
     if (entry.place !== undefined) return
     entry.place = this.#entries.push(entry) - 1
-    this.#timer ??= this.#clock.after(everyMs, () => this.#run())
+    this.#timer ??= giveUpAfter(this.#clock, everyMs, () => this.#run())
   }
 
   /** The last entry takes its place. */
@@ -50,7 +51,7 @@ export class Sweep {
   #run(): void {
     this.#timer = undefined
     if (this.#entries.length === 0) return
-    this.#timer = this.#clock.after(everyMs, () => this.#run())
+    this.#timer = giveUpAfter(this.#clock, everyMs, () => this.#run())
     const nowMs = this.#clock.now()
     // Backwards, because an entry may delete itself and others: what then takes their places was swept before them.
     for (let at = this.#entries.length - 1; at >= 0; at--) this.#entries[at]?.sweep(nowMs)

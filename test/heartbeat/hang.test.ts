@@ -13,11 +13,13 @@ const dead: HangSigns = {
   intervalMs: 5000,
   silentMs: 60_000,
   inFlight: 0,
+  occupiedMs: 0,
   unoccupiedMs: 60_000,
   cpuRatio: 0,
   isStopped: false,
 }
-const asked = { inFlight: 1, unoccupiedMs: 0 }
+/** Clients have waited for as long as it has been silent, and for longer. */
+const asked = { inFlight: 1, occupiedMs: 600_000, unoccupiedMs: 0 }
 
 describe('diagnose (control-law.md, "stdio supervision")', () => {
   it.each<[string, Partial<HangSigns>, 'busy' | 'silent' | 'hung']>([
@@ -40,6 +42,13 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
     ],
     ['idle while a client waits, as a tool that waits for somebody else', { ...asked, silentMs: 59_999 }, 'busy'],
     ['idle while a client waits, until its request is given up', { ...asked, silentMs: 60_000 }, 'hung'],
+    [
+      'idle while a client waits, but it was not asked before',
+      { ...asked, silentMs: 90_000, occupiedMs: 59_999 },
+      'busy',
+    ],
+    ['idle while a client has waited for a minute', { ...asked, silentMs: 90_000, occupiedMs: 60_000 }, 'hung'],
+    ['at work for a client, silent before', { ...asked, cpuRatio: 1, silentMs: 700_000, occupiedMs: 599_999 }, 'busy'],
     ['stopped by a signal while a client waits', { ...asked, isStopped: true, silentMs: 30_000 }, 'hung'],
     ['stopped by a signal, just now', { ...asked, isStopped: true, silentMs: 5000 }, 'silent'],
     ['unasked, and nobody knows its CPU', { cpuRatio: undefined }, 'hung'],
@@ -68,6 +77,7 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
     intervalMs: fc.integer({ min: 1000, max: 60_000 }),
     silentMs: duration,
     inFlight: fc.nat(3),
+    occupiedMs: duration,
     unoccupiedMs: duration,
     cpuRatio: fc.option(fc.double({ min: 0, max: 8, noNaN: true }), { nil: undefined }),
     isStopped: fc.boolean(),
@@ -80,7 +90,7 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
         expect(signs.unanswered).toBeGreaterThanOrEqual(3)
         expect(signs.silentMs).toBeGreaterThanOrEqual(Math.max(30_000, 3 * signs.intervalMs))
         const works = signs.inFlight > 0 && !signs.isStopped && (signs.cpuRatio ?? 0) >= law.idleCpuRatio
-        if (works) expect(signs.silentMs).toBeGreaterThanOrEqual(law.workingMs)
+        if (works) expect(Math.min(signs.silentMs, signs.occupiedMs)).toBeGreaterThanOrEqual(law.workingMs)
       }),
     )
   })
@@ -90,7 +100,7 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
       fc.property(anySigns, (signs) => {
         if (diagnose(signs).kind !== 'busy') return
         expect(signs.inFlight).toBeGreaterThan(0)
-        expect(signs.silentMs).toBeLessThan(law.workingMs)
+        expect(Math.min(signs.silentMs, signs.occupiedMs)).toBeLessThan(law.workingMs)
       }),
     )
   })
@@ -144,6 +154,25 @@ describe('a watch over processes', () => {
     process.inFlight = 0
     for (let at = 65; at < 120; at += 5) expect(await miss(5)).toBe('silent')
     expect(await miss(5)).toBe('hung')
+  })
+
+  it('begins anew when anybody has heard of it', async () => {
+    const { clock, process, miss } = watched()
+    for (let at = 5; at < 30; at += 5) expect(await miss()).toBe('silent')
+    await clock.advance(100)
+    process.lastHeardMs = clock.now()
+    await clock.advance(25_000)
+    // Silent for long enough soon, but by then it has left two probes unanswered, not seven.
+    expect([await miss(), await miss()]).toEqual(['silent', 'silent'])
+    expect(await miss()).toBe('hung')
+  })
+
+  it('gives a request its minute from when it was first seen to wait, not from the last word of the process', async () => {
+    const { clock, process, miss } = watched()
+    await clock.advance(40_000)
+    process.inFlight = 1
+    for (let at = 5; at <= 60; at += 5) expect(await miss()).toBe('busy')
+    expect(await miss()).toBe('hung')
   })
 
   it('begins anew with an answer, and with another process', async () => {

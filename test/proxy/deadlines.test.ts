@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { DeadlineWatch, overdue } from '../../src/proxy/deadlines.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { fakeClock } from '../support/fake-clock.ts'
+import { stallableClock } from '../support/stallable-clock.ts'
 
 const deadlines = { stallTimeoutMs: 60_000, requestTimeoutMs: 600_000 }
 
@@ -57,6 +58,24 @@ describe('a watch', () => {
     expect(told).toEqual([])
     await clock.advance(1000)
     expect(told).toEqual(['upstream_timeout at 160000 ms'])
+  })
+
+  it('hears what arrived while our event loop stood still before it gives up', async () => {
+    const virtual = fakeClock()
+    const { clock, stall } = stallableClock(virtual)
+    const told: string[] = []
+    const sweep = new Sweep(clock)
+    const onOverdue = ({ code }: { code: string }) => void told.push(code)
+    const watch = new DeadlineWatch({ clock, sweep, deadlines, isExcused: () => false, onOverdue })
+    await virtual.advance(50_500)
+    stall(20_000)
+    await virtual.advance(600) // The look that is overdue comes before what lies there is read.
+    expect(told).toEqual([])
+    watch.heard()
+    await virtual.advance(59_000)
+    expect(told).toEqual([])
+    await virtual.advance(10_000)
+    expect(told).toEqual(['upstream_timeout'])
   })
 
   it('is silent once stopped', async () => {

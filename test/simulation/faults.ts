@@ -43,7 +43,18 @@ export interface ServerPlan {
   readonly bootMs: number
   /** In the order of time; they do not overlap. */
   readonly faults: readonly Fault[]
+  /** What its clients do; nothing unless given. */
+  readonly errands?: readonly Errand[]
 }
+
+/** What clients ask of one server. */
+export type Errand = { readonly atMs: number } & (
+  | { readonly kind: 'steady'; readonly untilMs: number; readonly gapMs: number }
+  /** Many at once: more than may be under way, and perhaps more than may wait. */
+  | { readonly kind: 'burst'; readonly count: number }
+  /** One request that keeps the whole server at work, or waiting for somebody else. */
+  | { readonly kind: 'work'; readonly forMs: number; readonly usesCpu: boolean }
+)
 
 export interface Plan {
   readonly durationMs: number
@@ -80,12 +91,39 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
     const isFree = (fault: Fault) =>
       cut.every(({ atMs, untilMs }) => fault.untilMs + 3 * minute < atMs || untilMs + 3 * minute < fault.atMs)
     const faults = [...cut, ...own.flat().filter(isFree)].toSorted((a, b) => a.atMs - b.atMs)
-    return { name: `${kind}-${at}`, kind, rttMs: between(random, 1, 150), bootMs: between(random, 200, 8000), faults }
+    const errands = anyErrands(seeded(seed, `clients ${at}`), kind, durationMs)
+    const rttMs = between(random, 1, 150)
+    return { name: `${kind}-${at}`, kind, rttMs, bootMs: between(random, 200, 8000), faults, errands }
   })
   return {
     durationMs,
     servers,
     own: eventsOf(random, durationMs, { gapMs: [2 * minute, 12 * minute] }, (atMs) => ownFault(random, atMs)),
+  }
+}
+
+/** Clients come and go; half of the servers have none. */
+function anyErrands(random: Random, server: ServerKind, durationMs: number): readonly Errand[] {
+  if (random() < 0.5) return []
+  return eventsOf(random, durationMs, { gapMs: [minute, 15 * minute] }, (atMs) => anErrand(random, server, atMs))
+}
+
+function anErrand(random: Random, server: ServerKind, atMs: number): Errand {
+  const kind = pick(random, ['steady', 'steady', 'steady', 'burst', 'work', 'work'])
+  switch (kind) {
+    case 'steady':
+      return {
+        kind,
+        atMs,
+        untilMs: atMs + between(random, 30 * second, 4 * minute),
+        gapMs: 10 ** between(random, 2.5, 4),
+      }
+    case 'burst':
+      return { kind, atMs, count: Math.floor(between(random, 5, 230)) }
+    case 'work':
+      // Whether a server at work that is not ours is alive nobody could tell.
+      if (server === 'url') return { kind: 'burst', atMs, count: 1 }
+      return { kind, atMs, forMs: between(random, 5, 55) * second, usesCpu: random() < 0.7 }
   }
 }
 

@@ -34,6 +34,16 @@ export class Ledger {
     })
   }
 
+  /** A client's request, sent on to its server. */
+  operation(upstream: string, isFailure: boolean): void {
+    const before = this.#readings.get(upstream) ?? emptyReading([])
+    this.#readings.set(upstream, {
+      ...before,
+      operations: before.operations + 1,
+      operationFailures: before.operationFailures + (isFailure ? 1 : 0),
+    })
+  }
+
   readonly current: HeartbeatDeps['readings'] = () => {
     const nowMs = this.#clock.now()
     if (!this.#shared || nowMs - this.#shared.atMs >= maxAgeMs) {

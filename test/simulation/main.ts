@@ -2,11 +2,14 @@
  * Lives through simulated worlds and says what came of them: `npm run simulate -- --seeds 1000`. A world that breaks a
  * rule is told with its timeline and how to replay it; the exit code is then 1.
  */
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { anyFaults, hourlyOutages } from './faults.ts'
+import { hourlyOutages } from './faults.ts'
 import { type Figures, figuresOf, table } from './figures.ts'
 import { rules } from './referee.ts'
+import { liveThrough } from './small-world.ts'
 import { type Policy, type WorldReport, runWorld } from './world.ts'
+import { liveThroughAll } from './worlds.ts'
 
 const { values } = parseArgs({
   options: {
@@ -16,6 +19,7 @@ const { values } = parseArgs({
     hours: { type: 'string', default: '1' },
     'fleet-upstreams': { type: 'string', default: '200' },
     'fleet-hours': { type: 'string', default: '6' },
+    workers: { type: 'string', default: String(availableParallelism()) },
     replay: { type: 'string' },
   },
 })
@@ -34,15 +38,16 @@ async function tryWorlds(first: number, count: number): Promise<void> {
   if (count === 0) return
   const startedMs = performance.now()
   const reports: WorldReport[] = []
-  for (let seed = first; seed < first + count; seed++) {
-    const report = await runWorld({ seed, plan: anyFaults(seed, upstreams, hours), policy: 'adaptive' })
+  const broken: (readonly [number, WorldReport])[] = []
+  const onReport = (seed: number, report: WorldReport) => {
     reports.push(report)
-    if (report.violations.length > 0) await tell(seed, report)
+    if (report.violations.length > 0) broken.push([seed, report])
   }
+  await liveThroughAll({ first, count, upstreams, hours, workers: Number(values.workers), onReport })
+  for (const [seed, report] of broken.toSorted(([a], [b]) => a - b)) await tell(seed, report)
   const tookSeconds = (performance.now() - startedMs) / 1000
-  const broken = reports.filter(({ violations }) => violations.length > 0).length
   console.log(
-    `${count} worlds of ${upstreams} servers and ${hours} h in ${tookSeconds.toFixed(0)} s, ${broken} of them broke a rule\n`,
+    `${count} worlds of ${upstreams} servers and ${hours} h in ${tookSeconds.toFixed(0)} s, ${broken.length} of them broke a rule\n`,
   )
   console.log(`${table([['all kinds of faults', figuresOf(reports)]])}\n`)
 }
@@ -68,8 +73,7 @@ async function replay(seed: number): Promise<void> {
 
 async function timelineOf(seed: number): Promise<readonly string[]> {
   const lines: string[] = []
-  const plan = anyFaults(seed, upstreams, hours)
-  await runWorld({ seed, plan, policy: 'adaptive', tell: (line) => lines.push(line) })
+  await liveThrough({ seed, upstreams, hours }, (line) => lines.push(line))
   return lines
 }
 

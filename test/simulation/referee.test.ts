@@ -4,6 +4,8 @@ import { firstDecision } from '../../src/heartbeat/interval.ts'
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
 import type { Fault } from './faults.ts'
+import { KnownError } from '../../src/errors.ts'
+import { limited } from '../../src/upstreams/queue.ts'
 import { Referee, type Rule } from './referee.ts'
 
 const { intervalMs: initialMs, adaptive } = heartbeatOf([])
@@ -44,7 +46,9 @@ function game(servers: readonly string[] = ['a']) {
     faultOf: () => fault,
     tell: () => undefined,
   })
-  for (const name of servers) referee.watch(name, 'url', status)
+  const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }
+  const limits = limited(clock, {}, (_from, to) => to === 'open' && referee.circuitOpened('a'))
+  for (const name of servers) referee.watch(name, 'url', status, limits)
   return {
     referee,
     at: (ms: number) => (nowMs = ms),
@@ -61,8 +65,19 @@ function game(servers: readonly string[] = ['a']) {
     unavailable: (seconds: number) => (unavailableSeconds = seconds),
     probe: (dueMs = nowMs) => {
       referee.probeStarts('a', dueMs)
+      referee.asked('a')
       referee.slotFreed()
       referee.probeEnds('a')
+    },
+    limits,
+    /** A request that ends at once. */
+    request: (how: 'ok' | 'failed' | 'nothing') => {
+      const permit = limits.breaker.enter()
+      const ticket = referee.requestStarts('a', 0)
+      referee.requestEnds('a', ticket, how)
+      if (!(permit instanceof KnownError)) permit.release()
+      if (how === 'ok') limits.breaker.succeeded()
+      if (how === 'failed') limits.breaker.failed('connection reset')
     },
     process: (...events: readonly ('started' | 'ready' | 'gone')[]) => {
       for (const event of events) referee.process('a', event)
@@ -71,6 +86,8 @@ function game(servers: readonly string[] = ['a']) {
   }
 }
 type Game = ReturnType<typeof game>
+
+const queueFull = new KnownError('queue_full', 'no room')
 
 /** An outage of the proper kind, found in time and dated right. */
 function properOutage({ at, fault, become, unavailable }: Game): void {
@@ -98,6 +115,11 @@ describe('the referee', () => {
       one.at(ms)
       one.probe()
     }
+    for (const how of ['ok', 'failed', 'failed', 'failed', 'failed', 'failed'] as const) one.request(how)
+    one.at(241_500)
+    one.request('ok')
+    for (let requests = 0; requests < 7; requests++) one.request('ok')
+    for (let failures = 0; failures < 3; failures++) one.request('failed')
     one.referee.look()
     expect(one.referee.violations).toEqual([])
     expect(one.referee.outages[0]).toMatchObject({ sinceMs: 100_000, detectedMs: 140_000, untilMs: 200_000 })
@@ -230,6 +252,78 @@ describe('the referee', () => {
           at(start * 60_000)
           process('started', 'gone')
         }
+      },
+    ],
+    ['circuit', 'one that opens without failures', ({ referee }) => referee.circuitOpened('a')],
+    [
+      'circuit',
+      'one that opens after too few failures',
+      ({ request, referee }) => {
+        for (const how of ['failed', 'failed', 'ok', 'failed', 'failed', 'failed', 'failed'] as const) request(how)
+        referee.circuitOpened('a')
+      },
+    ],
+    [
+      'circuit',
+      'a request that passes while it is open',
+      ({ request }) => {
+        for (let failures = 0; failures < 6; failures++) request('failed')
+      },
+    ],
+    [
+      'circuit',
+      'a second trial',
+      ({ limits, request, referee }) => {
+        for (let failures = 0; failures < 5; failures++) request('failed')
+        limits.breaker.signOfLife()
+        referee.requestStarts('a', 0)
+        referee.requestStarts('a', 0)
+      },
+    ],
+    [
+      'circuit',
+      'a trial whose place is not given back',
+      ({ limits, request, referee }) => {
+        for (let failures = 0; failures < 5; failures++) request('failed')
+        limits.breaker.signOfLife()
+        limits.breaker.enter()
+        request('nothing')
+        referee.look()
+      },
+    ],
+    [
+      'circuit',
+      'one that keeps clients off a server that is well',
+      ({ at, fault, request, referee, probe }) => {
+        fault(undefined)
+        for (let failures = 0; failures < 5; failures++) request('failed')
+        at(63_000)
+        probe()
+        referee.look()
+      },
+    ],
+    [
+      'circuit',
+      'a refusal while it is closed',
+      ({ referee }) => referee.requestRefused('a', new KnownError('circuit_open', 'connection reset'), 0),
+    ],
+    ['queue', 'a refusal though there is room', ({ referee }) => referee.requestRefused('a', queueFull, 0)],
+    ['queue', 'a turn that came too late', ({ referee }) => referee.requestStarts('a', 3002)],
+    [
+      'queue',
+      'too many at a time',
+      ({ referee }) => {
+        for (let requests = 0; requests < 65; requests++) referee.requestStarts('a', 0)
+      },
+    ],
+    [
+      'queue',
+      'a request that never ends',
+      ({ at, referee, probe }) => {
+        referee.requestStarts('a', 0)
+        at(63_000)
+        probe()
+        referee.look()
       },
     ],
     ['errors', 'a bug', ({ referee }) => referee.error('a', new Error('bug'))],

@@ -1,5 +1,7 @@
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
+import type { KnownError } from '../../src/errors.ts'
+import { Carriage, type CarriageOptions, type Ticket } from './carriage.ts'
 import type { Fault, ServerKind } from './faults.ts'
 
 /** What must hold at every moment of every world, whatever happens in it. */
@@ -15,6 +17,9 @@ export const rules = {
   availability: 'unavailable seconds are those of the outages, within the error of detection',
   transitions: 'states change only as the state machine allows',
   restarts: 'processes are started no sooner, and no more at a time, than the restart law allows',
+  circuit:
+    'the circuit opens only after failures, lets one request try at a time, and nobody is kept off a server that is well',
+  queue: 'no more requests are under way or wait than may, none waits longer than it may, and each is over in time',
   errors: 'nothing fails in an unforeseen way',
 } as const
 export type Rule = keyof typeof rules
@@ -92,10 +97,19 @@ interface Watched {
   isServing: boolean
   wasServing: boolean
   isProbing: boolean
-  probes: number
+  asked: number
+  lastAskedMs: number
   lastProbeMs: number
   lastEndMs: number
   unservedMs: number
+  /** A client's request failed, and the next probe may come at once. */
+  isAlarmed: boolean
+  /** When it was `busy`: with its clients, as far as anybody can tell. */
+  readonly busy: { readonly fromMs: number; untilMs: number | undefined }[]
+  servesSinceMs: number | undefined
+  /** When a client was last answered. */
+  lastServedMs: number
+  readonly carriage: Carriage | undefined
   /** Restarts in a row, as the restart law counts them. */
   restarts: number
   failedStarts: number
@@ -130,17 +144,26 @@ export class Referee {
     this.#options = options
   }
 
-  watch(upstream: string, kind: ServerKind, status: () => HeartbeatStatus): void {
+  watch(upstream: string, kind: ServerKind, status: () => HeartbeatStatus, limits?: CarriageOptions['limits']): void {
+    const { now } = this.#options
+    const violate: CarriageOptions['violate'] = (rule, what) => this.#violate(rule, upstream, what)
+    const troubleMs = (fromMs: number, untilMs: number) => this.#troubleMs(fromMs, untilMs)
     this.#watched.set(upstream, {
       kind,
       status,
+      isAlarmed: false,
+      busy: [],
+      servesSinceMs: undefined,
+      lastServedMs: Number.NEGATIVE_INFINITY,
+      carriage: limits && new Carriage({ limits, now, troubleMs, violate }),
       outages: [],
       processes: [],
       isUnavailable: false,
       isServing: false,
       wasServing: false,
       isProbing: false,
-      probes: 0,
+      asked: 0,
+      lastAskedMs: 0,
       lastProbeMs: 0,
       lastEndMs: 0,
       unservedMs: 0,
@@ -160,15 +183,9 @@ export class Referee {
   }
 
   probeStarts(upstream: string, dueMs: number): void {
-    const { minMs } = this.#options
     const nowMs = this.#options.now()
     const watched = this.#of(upstream)
     if (watched.isProbing) this.#violate('one_probe', upstream, 'a second probe starts')
-    const gapMs = nowMs - watched.lastProbeMs
-    // The second one comes at an offset of its own, and a process that starts is probed at once.
-    if (watched.kind === 'url' && watched.probes > 1 && gapMs < minMs - 1) {
-      this.#violate('interval', upstream, `${gapMs} ms between two probes`)
-    }
     // A schedule that was made while the one before still ran waits for its end.
     const lagMs = nowMs - Math.max(dueMs, watched.lastEndMs)
     const allowedMs = starvingMs + (this.#watched.size / 16) * stragglerMs
@@ -176,7 +193,6 @@ export class Referee {
       this.#violate('starvation', upstream, `a probe started ${Math.round(lagMs)} ms after it was due`)
     }
     watched.isProbing = true
-    watched.probes += 1
     watched.lastProbeMs = nowMs
     this.probes += 1
     this.#inFlight += 1
@@ -187,6 +203,20 @@ export class Referee {
     this.mostPerSecond = Math.max(this.mostPerSecond, this.#starts.length)
     if (this.#starts.length > 50) this.#violate('budget', upstream, `${this.#starts.length} probes within a second`)
     if (this.#inFlight > 16) this.#violate('budget', upstream, `${this.#inFlight} probes in flight`)
+  }
+
+  /** The server is really asked, and not just looked at because clients were answered. */
+  asked(upstream: string): void {
+    const { minMs, now } = this.#options
+    const watched = this.#of(upstream)
+    const gapMs = now() - watched.lastAskedMs
+    // The second one comes at an offset of its own, and a process that starts is probed at once.
+    if (watched.kind === 'url' && watched.asked > 1 && gapMs < minMs - 1 && !watched.isAlarmed) {
+      this.#violate('interval', upstream, `${gapMs} ms between two probes`)
+    }
+    watched.isAlarmed = false
+    watched.asked += 1
+    watched.lastAskedMs = now()
   }
 
   /** A probe ends, or only waits for a start and lets others go on. */
@@ -208,6 +238,7 @@ export class Referee {
     const watched = this.#of(upstream)
     watched.isServing = isServing
     const open = watched.outages.at(-1)
+    watched.servesSinceMs = isServing ? nowMs : undefined
     if (isServing) {
       watched.wasServing = true
       if (open && open.untilMs === undefined) this.#endOutage(upstream, watched, open)
@@ -244,7 +275,7 @@ export class Referee {
     if (!this.#options.isBounded) return
     const tookMs = (outage.detectedMs ?? nowMs) - outage.sinceMs
     const boundMs = outage.isClear && !this.#isTroubled(nowMs) ? detectionBoundMs : troubledBoundMs
-    if (tookMs > boundMs + this.#troubleMs(outage.sinceMs, nowMs)) {
+    if (tookMs > boundMs + this.#excusedMs(outage, nowMs)) {
       const how = outage.detectedMs === undefined ? 'went unnoticed for' : 'was detected after'
       this.#violate('detection', upstream, `an outage (${outage.fault}) ${how} ${seconds(tookMs)}`)
     }
@@ -260,6 +291,9 @@ export class Referee {
     }
     const wasUnavailable = watched.isUnavailable
     watched.isUnavailable = isUnavailable(verdict)
+    const busy = watched.busy.at(-1)
+    if (busy && from === 'busy') busy.untilMs = this.#options.now()
+    if (verdict.state === 'busy') watched.busy.push({ fromMs: this.#options.now(), untilMs: undefined })
     if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
     if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
   }
@@ -303,14 +337,36 @@ export class Referee {
     const open = watched.isServing ? 0 : nowMs - (watched.outages.at(-1)?.sinceMs ?? nowMs)
     const errorMs = Math.abs(measuredMs - watched.unservedMs - open)
     const boundMs = watched.outages.reduce(
-      (sum, { isClear, sinceMs, untilMs }) =>
-        sum + (isClear ? detectionBoundMs : troubledBoundMs) + this.#troubleMs(sinceMs, untilMs ?? nowMs),
+      (sum, outage) =>
+        sum + (outage.isClear ? detectionBoundMs : troubledBoundMs) + this.#excusedMs(outage, outage.untilMs ?? nowMs),
       0,
     )
     if (errorMs > boundMs) {
       const [measured, real] = [seconds(measuredMs), seconds(watched.unservedMs + open)]
       this.#violate('availability', upstream, `${measured} unavailable, in truth ${real}`)
     }
+  }
+
+  /** A client's request goes to its server, after so long in the queue. */
+  requestStarts(upstream: string, waitedMs: number): Ticket | undefined {
+    return this.#of(upstream).carriage?.starts(waitedMs)
+  }
+
+  /** It is over; told before anybody else hears of it. */
+  requestEnds(upstream: string, ticket: Ticket | undefined, how: 'ok' | 'failed' | 'nothing'): void {
+    const watched = this.#of(upstream)
+    if (how === 'failed') watched.isAlarmed = true
+    if (how === 'ok') watched.lastServedMs = this.#options.now()
+    if (ticket) watched.carriage?.ends(ticket, how)
+  }
+
+  requestRefused(upstream: string, error: KnownError, waitedMs: number): void {
+    this.#of(upstream).carriage?.refused(error, waitedMs)
+  }
+
+  circuitOpened(upstream: string): void {
+    this.#options.tell(upstream, 'the circuit opens')
+    this.#of(upstream).carriage?.opened()
   }
 
   /** What the process of a server does. */
@@ -356,7 +412,8 @@ export class Referee {
   /** What shows only by not happening; to be called now and then, and at the end. */
   look(): void {
     const nowMs = this.#options.now()
-    for (const [upstream, { lastProbeMs, status, outages }] of this.#watched) {
+    for (const [upstream, { lastProbeMs, status, outages, carriage, servesSinceMs }] of this.#watched) {
+      carriage?.check(this.#options.faultOf(upstream) === undefined ? servesSinceMs : undefined)
       const silentMs = nowMs - lastProbeMs - this.#troubleMs(lastProbeMs, nowMs)
       // A process that is not running has nobody to ask.
       if (silentMs > longestSilenceMs && !isUnavailable(status().verdict)) {
@@ -377,10 +434,19 @@ export class Referee {
   }
 
   #troubleMs(fromMs: number, untilMs: number): number {
-    return this.#troubles.reduce(
-      (sum, trouble) => sum + Math.max(0, Math.min(untilMs, trouble.untilMs) - Math.max(fromMs, trouble.fromMs)),
-      0,
-    )
+    return overlapMs(this.#troubles, fromMs, untilMs)
+  }
+
+  /** What an outage may take longer to be found, for reasons that nobody can help. */
+  #excusedMs({ upstream, fault, sinceMs }: Outage, untilMs: number): number {
+    const { busy, lastServedMs } = this.#of(upstream)
+    // While clients wait for a process that is at work, nobody can tell whether it will answer.
+    const busyMs = overlapMs(busy, sinceMs, untilMs)
+    // What clients asked before is answered all the same. And they may have credentials that we lack: for two intervals
+    // after one was answered, our own 401 says nothing.
+    const trustMs = fault === 'locked' ? 2 * this.#options.maxMs : 0
+    const servedMs = Math.max(0, Math.min(lastServedMs, untilMs) + trustMs - sinceMs)
+    return this.#troubleMs(sinceMs, untilMs) + busyMs + servedMs
   }
 
   #violate(rule: Rule, upstream: string, what: string): void {
@@ -394,6 +460,17 @@ export class Referee {
     if (!watched) throw new Error(`no upstream is called ${upstream}`)
     return watched
   }
+}
+
+function overlapMs(
+  spans: readonly { readonly fromMs: number; readonly untilMs: number | undefined }[],
+  fromMs: number,
+  untilMs: number,
+): number {
+  return spans.reduce(
+    (sum, span) => sum + Math.max(0, Math.min(untilMs, span.untilMs ?? untilMs) - Math.max(fromMs, span.fromMs)),
+    0,
+  )
 }
 
 /** Half of 1 s · 2ⁿ, which is what jitter leaves, up to half a minute; ten minutes after ten starts in vain. */

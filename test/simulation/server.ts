@@ -33,6 +33,10 @@ export class SimulatedServer {
   #pids = 1000
   /** How often it ended: what was asked before that is never answered. */
   ends = 0
+  /** Who hears of its next end. */
+  readonly #waiting = new Set<() => void>()
+  /** What clients have it do: it does nothing else meanwhile (an event loop of its own that stands still). */
+  #works: { readonly fromMs: number; readonly untilMs: number; readonly usesCpu: boolean }[] = []
 
   constructor(options: ServerOptions) {
     this.#options = options
@@ -61,10 +65,38 @@ export class SimulatedServer {
     return isCured ? undefined : fault
   }
 
+  /** It answered an opening exchange, so that clients are let in. */
+  opened(): void {
+    if (this.#process) this.#process.isOpen = true
+  }
+
+  /** Whether clients are let in: those of a stdio server wait for our own opening exchange. */
+  isOpen(): boolean {
+    return this.#options.plan.kind !== 'stdio' || this.#process?.isOpen === true
+  }
+
+  /** A client's request takes so long, if it can begin now. */
+  work(forMs: number, usesCpu: boolean): void {
+    const nowMs = this.#options.time.now()
+    // Before the opening exchange nobody is let in.
+    if (!this.#process?.isOpen || this.fault() || this.#workingForMs() > 0) return
+    this.#works.push({ fromMs: nowMs, untilMs: nowMs + forMs, usesCpu })
+  }
+
+  #workingForMs(): number {
+    return Math.max(0, (this.#works.at(-1)?.untilMs ?? 0) - this.#options.time.now())
+  }
+
+  /** Calls `run` when it ends, unless what is returned is called before. */
+  whenItEnds(run: () => void): () => void {
+    this.#waiting.add(run)
+    return () => this.#waiting.delete(run)
+  }
+
   reply(): Reply {
     const { plan, random, time } = this.#options
     const fault = this.#effective()
-    const afterMs = plan.rttMs * between(random, 0.8, 1.4)
+    const afterMs = plan.rttMs * between(random, 0.8, 1.4) + this.#workingForMs()
     if (plan.kind !== 'url' && !this.#process?.isReady) return { kind: 'refused' }
     switch (fault?.kind) {
       case undefined:
@@ -121,12 +153,23 @@ export class SimulatedServer {
       atMs: time.now(),
       residentBytes: 0,
       // A process that is well uses a thousandth of a core.
-      cpuSeconds: (time.now() - process.startedAtMs) / 1_000_000 + (isSpinning ? (time.now() - fault.atMs) / 1000 : 0),
+      cpuSeconds:
+        (time.now() - process.startedAtMs) / 1_000_000 +
+        (isSpinning ? (time.now() - fault.atMs) / 1000 : 0) +
+        this.#workedMs() / 1000,
       threads: 1,
       children: 0,
       orphans: 0,
       isStopped: fault?.kind === 'hang' && !isSpinning,
     }
+  }
+
+  #workedMs(): number {
+    const nowMs = this.#options.time.now()
+    return this.#works.reduce(
+      (sum, { fromMs, untilMs, usesCpu }) => sum + (usesCpu ? Math.min(nowMs, untilMs) - fromMs : 0),
+      0,
+    )
   }
 
   look(): void {
@@ -140,13 +183,20 @@ export class SimulatedServer {
   }
 
   #ended(): void {
-    this.ends += 1
+    this.#break()
     this.#options.onProcess('gone')
+  }
+
+  #break(): void {
+    this.ends += 1
+    this.#works = []
+    for (const run of this.#waiting) run()
+    this.#waiting.clear()
   }
 
   #begin({ kind }: Fault): void {
     if (kind === 'crash') {
-      this.ends += 1
+      this.#break()
       this.#process?.end({ kind: 'signal', signal: 'SIGSEGV' })
     }
     if (kind === 'hang') this.#process?.hang()
@@ -167,6 +217,8 @@ class SimulatedProcess implements ServerProcess {
   readonly stdout: Readable
   readonly exited: Promise<ExitReason>
   isReady = false
+  /** It answered `initialize`. */
+  isOpen = false
   /** It hangs, until it is ended or its fault is over. */
   isStopped = false
   readonly #time: VirtualTime
@@ -243,6 +295,7 @@ class SimulatedProcess implements ServerProcess {
     if (this.#exit) return
     this.#exit = exit
     this.isReady = false
+    this.isOpen = false
     this.#time.streamMoved()
     this.stdout.push(null)
     this.stdin.destroy()
@@ -267,6 +320,7 @@ class SimulatedProcess implements ServerProcess {
     this.#time.at(this.#time.now() + afterMs, () => {
       if (this.#exit) return
       this.#time.streamMoved()
+      if (kind === 'answer' && message.method === 'initialize') this.#server.opened()
       if (kind === 'answer')
         this.stdout.push(`${JSON.stringify({ jsonrpc: '2.0', id: message.id, ...answerTo(message) })}\n`)
       else this.stdout.push('Traceback (most recent call last):\n')

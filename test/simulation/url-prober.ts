@@ -10,6 +10,7 @@ export interface UrlProberOptions {
   readonly time: VirtualTime
   readonly isStarting: () => boolean
   readonly isResting: () => boolean
+  readonly onAsked: () => void
   readonly startDeadlineMs: number
   readonly openingDeadlineMs: number
 }
@@ -43,6 +44,7 @@ export class UrlProber implements Prober {
 
   start({ deadlineMs, wantsInventory }: CheckOptions): Checks {
     if (this.#isOpening || this.#options.isResting()) return { runs: [], alive: 0 }
+    this.#options.onAsked()
     const endsMs = this.#options.time.now() + deadlineMs
     const done = this.#isOpen ? this.#ask('ping', endsMs) : this.#open(endsMs)
     const withTools = done.then((result) =>
@@ -60,7 +62,7 @@ export class UrlProber implements Prober {
   }
 
   async #open(endsMs: number): Promise<ProbeResult> {
-    const { time, isStarting } = this.#options
+    const { server, time, isStarting } = this.#options
     const clock: Clock = time
     this.#isOpening = true
     for (;;) {
@@ -72,6 +74,7 @@ export class UrlProber implements Prober {
       }
       this.#isOpening = false
       this.#isOpen = result.outcome === 'ok'
+      if (this.#isOpen) server.opened()
       return { ...result, opening: true }
     }
   }

@@ -1,14 +1,20 @@
 import { pino } from 'pino'
+import { type Listeners, trafficEvents } from '../../src/cli/evidence.ts'
 import { type MonitorDeps, launch, monitor, tunableHeartbeat } from '../../src/cli/monitor.ts'
 import type { HeartbeatConfig, UpstreamConfig } from '../../src/config/config.ts'
 import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { defaults } from '../../src/defaults.ts'
 import { SilenceWatch } from '../../src/heartbeat/correlation.ts'
-import { type Monitored, silenceOf } from '../../src/heartbeat/monitored.ts'
+import { type Monitored, limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
 import { Scheduler, type Slot } from '../../src/heartbeat/scheduler.ts'
+import type { AdmissionDeps } from '../../src/proxy/admission.ts'
+import { noShedder } from '../../src/proxy/shed.ts'
+import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
+import { type Limited, limited } from '../../src/upstreams/queue.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
 import type { Command, Target } from '../../src/upstreams/upstream.ts'
+import { SimulatedClients } from './clients.ts'
 import { type Plan, type ServerPlan, befall } from './faults.ts'
 import { Ledger } from './ledger.ts'
 import { type Random, seeded } from './random.ts'
@@ -67,7 +73,7 @@ class WatchedScheduler extends Scheduler {
 }
 
 /** One upstream of a world. */
-type Live = Pick<Monitored, 'name' | 'heartbeat'> & { start(): void; stop(): Promise<void> }
+type Live = Pick<Monitored, 'name' | 'heartbeat'> & { readonly limits: Limited; start(): void }
 
 /** Lives through a plan, with the control core as it is and servers, processes, metrics and time that are simulated. */
 export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Promise<WorldReport> {
@@ -84,13 +90,25 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     tell: (upstream, what) => tell?.(`${stamp(time.now())}  ${upstream.padEnd(12)}  ${what}`),
   })
   const ownLoad = { loopDelayP99Ms: 0, loopUtilisation: 0.05 }
+  const ledger = new Ledger(time)
+  const inFlight = new Map<string, number>()
   const deps = simulatedDeps({
     time,
     random: seeded(seed, 'law'),
     referee,
+    ledger,
     ownLoad,
     together: () => silence.look(),
+    requestsInFlight: (name) => inFlight.get(name) ?? 0,
   })
+  const admission: AdmissionDeps = {
+    clock: time,
+    sweep: new Sweep(time),
+    onRequest: (name, change) => inFlight.set(name, (inFlight.get(name) ?? 0) + change),
+    shedder: noShedder,
+  }
+  const listeners = new Map<string, Listeners>()
+  const traffic = trafficEvents((name) => listeners.get(name))
   const upstreams = plan.servers.map((server): Live => {
     const { name, kind } = server
     const simulated = new SimulatedServer({
@@ -103,8 +121,24 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     servers.set(name, simulated)
     const own: MonitorDeps = { ...deps, startProcess: () => simulated.startProcess(), processTable: simulated }
     const live =
-      kind === 'stdio' ? stdioUpstream(own, name, heartbeat) : urlUpstream(own, server, simulated, time, heartbeat)
-    referee.watch(name, kind, () => live.heartbeat.status())
+      kind === 'stdio'
+        ? stdioUpstream(own, name, heartbeat)
+        : urlUpstream(own, server, simulated, time, heartbeat, referee)
+    const { limits } = live
+    referee.watch(name, kind, () => live.heartbeat.status(), limits)
+    listeners.set(name, { heartbeat: live.heartbeat, breaker: limits.breaker, isOneProcess: true })
+    const random = seeded(seed, `clients of ${name}`)
+    new SimulatedClients({
+      plan: server,
+      server: simulated,
+      time,
+      random,
+      limits,
+      admission,
+      traffic,
+      ledger,
+      referee,
+    }).start()
     return live
   })
   const silence = new SilenceWatch({
@@ -132,9 +166,11 @@ interface SimulatedParts {
   readonly time: VirtualTime
   readonly random: Random
   readonly referee: Referee
+  readonly ledger: Ledger
   readonly ownLoad: { readonly loopDelayP99Ms: number; readonly loopUtilisation: number }
   /** Who fell silent together. */
   readonly together: () => readonly string[]
+  readonly requestsInFlight: MonitorDeps['requestsInFlight']
 }
 
 /** All that upstreams share, real where it decides anything. */
@@ -142,11 +178,12 @@ function simulatedDeps({
   time,
   random,
   referee,
+  ledger,
   ownLoad,
   together,
+  requestsInFlight,
 }: SimulatedParts): Omit<MonitorDeps, 'startProcess' | 'processTable'> {
   const scheduler = new WatchedScheduler(time, referee)
-  const ledger = new Ledger(time)
   const place = { traceId: '', spanId: '', sampled: false }
   return {
     clock: time,
@@ -162,7 +199,7 @@ function simulatedDeps({
       countStateChange: (upstream, from) => referee.changed(upstream, from),
       initUpstream: () => undefined,
       countRestart: () => undefined,
-      countCircuitOpened: () => undefined,
+      countCircuitOpened: (upstream) => referee.circuitOpened(upstream),
       countInventoryChange: () => undefined,
       countDropped: () => undefined,
       labels: { admit: () => undefined },
@@ -182,7 +219,7 @@ function simulatedDeps({
     hangLaw: defaults.hang,
     memoryLookMs: defaults.supervision.memoryLookMs,
     bridge: { hear: () => false, residentClosed: () => undefined },
-    requestsInFlight: () => 0,
+    requestsInFlight,
   }
 }
 
@@ -192,7 +229,10 @@ function configOf(name: string, target: Target, heartbeat: HeartbeatConfig): Ups
 }
 
 function stdioUpstream(deps: MonitorDeps, name: string, heartbeat: HeartbeatConfig): Live {
-  return monitor(deps, configOf(name, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
+  const live = monitor(deps, configOf(name, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
+  const limits = limitedOf(live.access)
+  if (!limits) throw new Error('what bounds a stdio server is known')
+  return { ...live, limits }
 }
 
 /** A server behind a URL, with HTTP and all below left out. */
@@ -202,6 +242,7 @@ function urlUpstream(
   server: SimulatedServer,
   time: VirtualTime,
   config: HeartbeatConfig,
+  referee: Referee,
 ): Live {
   const url = new URL('http://127.0.0.1/mcp')
   const target = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
@@ -214,21 +255,23 @@ function urlUpstream(
     time,
     isStarting: () => launched?.supervisor.state() === 'starting',
     isResting: () => launched?.isResting() ?? false,
+    onAsked: () => referee.asked(name),
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
+  })
+  const limits = limited(deps.clock, {}, (_from, to) => {
+    if (to === 'open') deps.instruments.countCircuitOpened(name)
   })
   const { heartbeat } = tunableHeartbeat(deps, configOf(name, target, config), prober, {
     own: launched?.own,
     onOpened: () => launched?.supervisor.ready(),
+    onAnswered: () => limits.breaker.signOfLife(),
   })
   return {
     name,
     heartbeat,
+    limits,
     start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
-    stop: async () => {
-      await heartbeat.stop()
-      await launched?.stop()
-    },
   }
 }
 

@@ -1,6 +1,6 @@
 /** The dashboards please dashboard-linter, and name nothing that does not exist. */
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import * as units from '@grafana/grafana-foundation-sdk/units'
@@ -15,7 +15,7 @@ import { is } from '../../dashboards/src/promql.ts'
 import { alertingRule } from '../../dashboards/src/rule.ts'
 import { alerts } from '../../dashboards/src/rules.ts'
 import { defaults } from '../../src/defaults.ts'
-import { metrics } from '../../src/telemetry/names.ts'
+import { liveMetrics, metrics } from '../../src/telemetry/names.ts'
 import { runtimeMetrics } from '../../src/telemetry/runtime.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { fakeClock } from '../support/fake-clock.ts'
@@ -284,6 +284,12 @@ describe('queries', () => {
     expect(problemsOf(expr).join('\n')).toContain(problem)
   })
 
+  it('leave no metric of ours out', () => {
+    const asked = shippedDashboards.flatMap(queriesOf).map(({ expr }) => expr)
+    const isAsked = (family: string) => asked.some((expr) => new RegExp(`\\b${family}(_bucket|_count)?\\{`).test(expr))
+    expect(liveMetrics().filter(({ family }) => !isAsked(family))).toEqual([])
+  })
+
   it('ask prom-client for series that it has', async () => {
     const observed = runtimeMetrics(fakeClock())
     const names = new Set((await observed.collect()).map(({ name }) => name))
@@ -307,6 +313,9 @@ describe('thresholds', () => {
     return found
   }
   it.each([
+    ['fleet', 'Availability', defaults.alerts.availabilityObjectivePercent / 100],
+    ['upstream', 'Availability', defaults.alerts.availabilityObjectivePercent / 100],
+    ['slo', 'Availability', defaults.alerts.availabilityObjectivePercent / 100],
     ['fleet', 'Failed heartbeats', errorShare],
     ['fleet', 'Failed requests', errorShare],
     ['fleet', 'Heartbeat latency, p50', seconds],
@@ -356,7 +365,10 @@ describe('the table of what needs action', () => {
     )
     expect(named?.length).toBeGreaterThan(10)
     const known = new Map(alertNames.map((alert): [string, string] => [alert, runbookUrl(alert)]))
-    for (const alert of named ?? []) expect(known.get(alert ?? '')).toBe(`${runbookBase}/${alert}.md`)
+    for (const alert of named ?? []) {
+      expect(known.get(alert ?? '')).toBe(`${runbookBase}/${alert}.md`)
+      expect(existsSync(join(repoRoot, `dashboards/runbooks/${alert}.md`))).toBe(true)
+    }
   })
 })
 

@@ -1,5 +1,8 @@
 /** Every query of every dashboard, asked of a real Prometheus that scraped real servers under load and faults. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { type Server, createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { type TestContext, afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ruleFiles } from '../../dashboards/src/rules.ts'
@@ -44,6 +47,7 @@ let tiny: TinyServer
 let locked: Server
 let webhook: Server
 let upstreamNames: readonly string[] = []
+let directory = ''
 
 beforeAll(async () => {
   locked = createServer((_, response) => void response.writeHead(401).end())
@@ -61,9 +65,10 @@ beforeAll(async () => {
   }
   upstreamNames = Object.keys(mcpServers)
   const alerts = {
-    for_seconds: 2,
+    for_seconds: 0,
     keep_firing_for_seconds: 1,
     webhook: { url: `http://127.0.0.1:${await listenOn(webhook)}/` },
+    receive: { bearer_file: await tokenFile(), actions: { McpUpstreamDown: 'probe_now' } },
   }
   vitals = await startVitals({ config: { heartbeat, alerts, mcpServers } })
 }, 60_000)
@@ -76,6 +81,7 @@ afterAll(async () => {
   await Promise.all(peers.map((peer) => peer.stop()))
   await tiny?.close()
   await Promise.all([locked, webhook].map(stopped))
+  await rm(directory, { recursive: true })
 }, 30_000)
 
 /** The Prometheus that scrapes from before the load begins: the first test starts both. */
@@ -93,6 +99,7 @@ async function scraping(context: TestContext): Promise<RunningPrometheus> {
     again(300, callTools),
     again(500, () => post('/dead/mcp', 'tools/list')),
     again(500, () => post('/nobody/mcp', 'tools/list')),
+    again(1000, alertComesIn),
     again(5000, kill),
   ])
   return started
@@ -155,6 +162,35 @@ async function post(path: string, method: string, params: object = {}): Promise<
 async function kill(): Promise<void> {
   const { process: running } = await debugUpstream(vitals, 'stdio')
   for (const { pid } of running?.all ?? []) process.kill(pid, 'SIGKILL')
+}
+
+const token = 'of-alertmanager'
+
+/** The token that Alertmanager brings, in a file. */
+async function tokenFile(): Promise<string> {
+  directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-dashboards-'))
+  const file = join(directory, 'token')
+  await writeFile(file, token)
+  return file
+}
+
+/** Alertmanager asks for a probe of the server that is gone. */
+async function alertComesIn(): Promise<void> {
+  const alert = {
+    status: 'firing',
+    labels: { alertname: 'McpUpstreamDown', upstream: 'dead' },
+    annotations: {},
+    startsAt: new Date(0).toISOString(),
+    endsAt: '0001-01-01T00:00:00Z',
+    generatorURL: '',
+    fingerprint: '0123456789abcdef',
+  }
+  await fetch(`${vitals.adminUrl}/alerts`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+    body: JSON.stringify({ version: '4', status: 'firing', receiver: 'mcp-vitals', alerts: [alert] }),
+    signal: load.signal,
+  })
 }
 
 interface Series {

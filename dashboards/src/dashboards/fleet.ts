@@ -2,6 +2,7 @@
 import { label, metrics } from '../../../src/telemetry/names.ts'
 import { heartbeatErrorShare, heartbeatQuantile, requestErrorShare } from './heartbeat-queries.ts'
 import {
+  availabilitySteps,
   errorShareLimit,
   mapping,
   responseTimeLimit,
@@ -52,14 +53,11 @@ const now: readonly PanelPlan[] = [
   stat({
     title: 'Availability',
     description:
-      'The part of the time during which the servers were available, over the range of the dashboard and all servers, weighted by time and not by heartbeats.',
+      'The part of the time during which the servers were available, over the range of the dashboard and all servers, weighted by time and not by heartbeats. Green where the objective is met.',
     queries: [{ expr: `1 - avg(${increase(upstreams.series(metrics.upstreamUnavailable))}) / $__range_s` }],
     unit: 'percentunit',
     decimals: 2,
-    thresholds: stepsFrom('red', [
-      [0.99, 'orange'],
-      [0.999, 'green'],
-    ]),
+    thresholds: availabilitySteps(),
     width: 3,
   }),
   stat({

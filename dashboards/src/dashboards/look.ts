@@ -18,6 +18,11 @@ export const errorShareLimit = defaults.heartbeat.errorRateThresholdPercent / 10
 /** The time above which an answer is slow, in seconds. */
 export const responseTimeLimit = defaults.heartbeat.responseTimeThresholdMs / 1000
 
+/** Of availability: green where the objective is met. */
+export function availabilitySteps(): ThresholdsConfigBuilder {
+  return stepsFrom('red', [[defaults.alerts.availabilityObjectivePercent / 100, 'green']])
+}
+
 const stateColors: Readonly<Record<State, string>> = {
   starting: 'light-blue',
   healthy: 'green',

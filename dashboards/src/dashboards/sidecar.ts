@@ -252,6 +252,33 @@ const notifications: readonly PanelPlan[] = [
     unit: 's',
     width: 8,
   }),
+  events({
+    title: 'Alerts that came in',
+    description:
+      'Alerts that Alertmanager sent to mcp-vitals: recovery is one that had something done, the others are those with nothing to do.',
+    queries: [
+      {
+        expr: sumBy([label.outcome], recentIncrease(sidecars.series(metrics.receivedAlerts))),
+        legend: legendOf(label.outcome),
+      },
+    ],
+    emptyWhenHealthy: 'mcp-vitals takes no alerts (alerts.receive).',
+    unit: 'short',
+    width: 12,
+  }),
+  events({
+    title: 'Recoveries',
+    description: 'What these alerts asked for, and whether it was done: refused, limited and repeated ones were not.',
+    queries: [
+      {
+        expr: `${sumBy([label.upstream, label.action, label.outcome], recentIncrease(sidecars.series(metrics.recoveries)))} > 0`,
+        legend: `${legendOf(label.upstream)}: ${legendOf(label.action)} ${legendOf(label.outcome)}`,
+      },
+    ],
+    emptyWhenHealthy: 'no alert asked for anything.',
+    unit: 'short',
+    width: 12,
+  }),
 ]
 
 const scrapes: readonly PanelPlan[] = [
@@ -316,7 +343,8 @@ const runtime: readonly PanelPlan[] = [
   }),
   timeSeries({
     title: 'Open files',
-    description: 'Open file descriptors, of those that the process may have.',
+    description:
+      'Open file descriptors, of those that the process may have. Above the dashed line it is time to allow more.',
     queries: [
       {
         expr: ofSidecars(`${foreign('process_open_fds')} / ${foreign('process_max_fds')}`),
@@ -351,7 +379,7 @@ export const sidecar: DashboardPlan = {
   sections: [
     { title: 'Load', panels: load },
     { title: 'Limits that bite', panels: bites },
-    { title: 'Notifications', panels: notifications },
+    { title: 'Alerts out and in', panels: notifications },
     { title: 'Scrapes', panels: scrapes },
     { title: 'Process', panels: runtime },
   ],

@@ -3,7 +3,7 @@ import { defaults } from '../../../src/defaults.ts'
 import { label, metrics } from '../../../src/telemetry/names.ts'
 import { budgetRemaining, errorBudgetRatio, objectiveWindow, unavailableRatio } from '../slo.ts'
 import { legendOf, maxBy, rate, sumBy } from './expressions.ts'
-import { stateNumber, stepsFrom, thresholds } from './look.ts'
+import { availabilitySteps, stateNumber, stepsFrom, thresholds } from './look.ts'
 import { stat, stateTimeline, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
 import { upstreams } from './scope.ts'
@@ -36,7 +36,7 @@ const now: readonly PanelPlan[] = [
     queries: [{ expr: `1 - avg(${unavailable(objectiveWindow)})` }],
     unit: 'percentunit',
     decimals: 3,
-    thresholds: stepsFrom('red', [[availabilityObjectivePercent / 100, 'green']]),
+    thresholds: availabilitySteps(),
     width: 6,
   }),
   stat({

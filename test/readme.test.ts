@@ -98,7 +98,7 @@ describe('the section on endpoints', () => {
     const app = adminApp({
       clock: systemClock,
       version: '0',
-      guards: { open: () => undefined, closed: () => undefined },
+      guards: { open: () => undefined, closed: () => undefined, alerts: () => undefined },
       exposition: { scrape: () => Promise.reject(new Error('not asked here')) },
       upstreams: () => [],
       report: () => Promise.reject(new Error('not asked here')),

@@ -25,7 +25,7 @@ export interface AdminOptions {
     readonly open: Guard
     readonly closed: Guard
     /** For `/alerts`, which has a token of its own. */
-    readonly alerts?: Guard
+    readonly alerts: Guard
   }
   readonly exposition: Exposition
   readonly upstreams: () => readonly Monitored[]
@@ -55,13 +55,16 @@ const gzipped = async (text: string) => new Uint8Array(await promisify(gzip)(tex
 /** Paths that scrapers and orchestrators reach without a token. */
 const openPaths = new Set(['/metrics', '/-/healthy', '/-/ready'])
 
+/** Where Alertmanager's alerts come in, whose one token is that of this path. */
+const alertsPath = '/alerts'
+
 /** What is there to be asked for, and nothing else. */
 const postPaths = [
   '/debug/heartbeat/:upstream',
   '/debug/heartbeat/:upstream/pause',
   '/debug/heartbeat/:upstream/drain',
   '/debug/heartbeat/:upstream/resume',
-  '/alerts',
+  alertsPath,
 ] as const
 
 /** What is there to be read, and nothing else. */
@@ -100,8 +103,8 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     return c.json({ upstream: name, ...report.upstreams[name] }, status)
   }
   app.use(async (c, next) => {
-    const { open, closed, alerts = closed } = options.guards
-    const check = openPaths.has(c.req.path) ? open : c.req.path === '/alerts' ? alerts : closed
+    const hasOwnToken = c.req.path === alertsPath
+    const check = openPaths.has(c.req.path) || hasOwnToken ? options.guards.open : options.guards.closed
     const error = check(requestHeaders(c))
     if (!error) await next()
     else {
@@ -165,7 +168,14 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     }),
   )
   app.post(
-    '/alerts',
+    alertsPath,
+    // Here, and not by the path, which can be written in many ways.
+    async (c, next) => {
+      const error = options.guards.alerts(requestHeaders(c))
+      if (!error) return next()
+      options.onRejected(error)
+      return refusal(error)
+    },
     bodyLimit({ maxSize: defaults.recoveries.maxBodyBytes, onError: () => refusal(tooLarge) }),
     async (c) => {
       const receive = options.alerts?.()

@@ -31,8 +31,12 @@ export class Drain {
 
   /** What a new request is told; undefined while it may go. */
   refusal(): KnownError | undefined {
+    if (this.#untilMs === Number.NEGATIVE_INFINITY) return undefined
     const leftMs = this.#leftMs()
-    if (leftMs <= 0) return undefined
+    if (leftMs <= 0) {
+      this.end()
+      return undefined
+    }
     const seconds = Math.ceil(leftMs / 1000)
     return new RetryLater('draining', `the server is drained and takes nothing new for ${seconds} s`, seconds)
   }

@@ -124,6 +124,17 @@ describe('/alerts', () => {
     },
   )
 
+  it.each(['/%61lerts', '//alerts', '/alerts/', '/alerts?x', '/x/../alerts'])(
+    'is not to be had without that token at %s either',
+    async (path) => {
+      const taken: unknown[] = []
+      const { post } = admin({ alertsToken: 'alerts-token', alerts: () => (alerts) => (taken.push(alerts), []) })
+      const response = await post(path, JSON.stringify({ version: '4', alerts: [alert] }))
+      expect([401, 404]).toContain(response.status)
+      expect(taken).toEqual([])
+    },
+  )
+
   it('says what is wrong with a body: 400', async () => {
     const { post, taken } = receiving()
     const response = await post(JSON.stringify({ version: '4', alerts: [{ ...alert, status: 'maybe' }] }))

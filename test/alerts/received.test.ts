@@ -63,17 +63,11 @@ describe('the body of a webhook of Alertmanager', () => {
     [
       'a long one',
       { ...payload, alerts: [{ ...alert, fingerprint: 'f'.repeat(2000) }] },
-      `alerts[0].fingerprint: "${'f'.repeat(79)}… has more than 1024 characters`,
+      `alerts[0].fingerprint: "${'f'.repeat(79)}… has more than 128 characters`,
     ],
     ['nothing of it', [], 'the body: [] is not a mapping'],
   ])('with %s is refused with the value and the rule', (_what, changed, problem) => {
     expect(problemOf(changed)).toBe(problem)
-  })
-
-  it('with too many alerts is refused', () => {
-    expect(problemOf({ ...payload, alerts: Array.from({ length: 1001 }, () => alert) })).toMatch(
-      /^alerts: \[.*… has more than 1000 alerts$/,
-    )
   })
 
   it.each(['', '{', 'nonsense', '{"version":"4"'])('that is %j is no JSON', (text) => {

@@ -58,7 +58,7 @@ const configKeys = new Set(keysOf(z.toJSONSchema(fileSchema, { io: 'input' })))
 const admin = adminApp({
   clock: systemClock,
   version: '0',
-  guards: { open: () => undefined, closed: () => undefined },
+  guards: { open: () => undefined, closed: () => undefined, alerts: () => undefined },
   exposition: { scrape: () => Promise.reject(new Error('not asked here')) },
   upstreams: () => [],
   report: () => Promise.reject(new Error('not asked here')),

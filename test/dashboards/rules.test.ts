@@ -5,13 +5,14 @@ import { join } from 'node:path'
 import { format } from 'prettier'
 import { describe, expect, it } from 'vitest'
 import { committed, formatted } from '../../dashboards/src/generate.ts'
-import { type AlertName, alertNames } from '../../dashboards/src/links.ts'
+import { type AlertName, alertNames, grafanaBase } from '../../dashboards/src/links.ts'
 import { recorded } from '../../dashboards/src/recording-rules.ts'
 import { alerts, alertsTable, generatedRules, ruleFiles } from '../../dashboards/src/rules.ts'
 import { defaults } from '../../src/defaults.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { needed } from '../support/prometheus.ts'
 import { readQuery, seriesLabels, unknownNames } from '../support/promql.ts'
+import { shippedDashboards } from './shipped.ts'
 
 const rules = ruleFiles.flatMap(({ groups }) => groups.flatMap(({ rules }) => rules))
 
@@ -78,6 +79,20 @@ const limits: Readonly<Record<AlertName, readonly number[]>> = {
   McpVitalsConfigReloadFailed: [],
   McpVitalsLabelOverflow: [defaults.alerts.labelOverflows],
 }
+
+describe('the links of alerts', () => {
+  const alerting = rules.flatMap((rule) => ('alert' in rule ? [rule] : []))
+
+  it.each(alerting)('$alert leads to a dashboard that there is, and sets variables that it has', ({ annotations }) => {
+    const { origin, pathname, searchParams } = new URL(annotations.dashboard_url)
+    const dashboard = shippedDashboards.find(({ uid }) => pathname === `/d/${uid}`)
+    expect(origin).toBe(grafanaBase)
+    const variables = dashboard?.templating.list.map(({ name }) => `var-${name}`)
+    expect(variables).toEqual(expect.arrayContaining([...searchParams.keys()]))
+    for (const [name, value] of searchParams)
+      expect(value).toBe(`{{ $labels.${name.slice('var-'.length)} | urlquery }}`)
+  })
+})
 
 describe('limits', () => {
   const numbersIn = (expressions: readonly string[]) =>

@@ -109,7 +109,7 @@ describe('limits', () => {
 
   it('of recording rules are quantiles and those of defaults.ts', () => {
     const recordings = rules.flatMap((rule) => ('record' in rule ? [rule.expr] : []))
-    expect(numbersIn(recordings)).toEqual(new Set([0.5, 0.95, 0.99, defaults.alerts.crashes, budget]))
+    expect(numbersIn(recordings)).toEqual(new Set([0.5, 0.95, defaults.alerts.crashes, budget]))
   })
 })
 
@@ -122,11 +122,22 @@ describe('the README', () => {
 })
 
 describe('recording rules', () => {
+  const shown = [
+    ...shippedDashboards.map(({ name }) => `dashboards/${name}.json`),
+    ...alertNames.map((alert) => `dashboards/runbooks/${alert}.md`),
+  ]
+    .map((path) => readFileSync(join(repoRoot, path), 'utf8'))
+    .join('\n')
   const records = rules.flatMap((rule) => ('record' in rule ? [rule] : []))
 
   it('are called level:metric:operation, each once', () => {
     for (const { record } of records) expect(record).toMatch(/^(upstream|tool):mcp_[a-z_]+:[a-z0-9_]+$/)
     expect(new Set(records.map(({ record }) => record)).size).toBe(records.length)
+  })
+
+  it.each(records)('$record is of use: to an alert, another rule, a dashboard or a runbook', ({ record }) => {
+    const used = rules.some(({ expr }) => expr.includes(record)) || shown.includes(record)
+    expect(used).toBe(true)
   })
 
   it('are those that alerts and dashboards take their names from', () => {

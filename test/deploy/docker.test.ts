@@ -63,7 +63,16 @@ describe('the Dockerfile', () => {
     expect(installs.filter(({ stage }) => stage !== 'build').every(({ rest }) => rest.includes('--omit=dev'))).toBe(
       true,
     )
-    for (const name of demoServers) expect(manifest.devDependencies).toHaveProperty([name])
+  })
+
+  it("adds the demo's servers in the versions of package.json", () => {
+    const added = instructions(dockerfile).find(
+      ({ stage, keyword }) => stage === 'with-demo-servers' && keyword === 'RUN',
+    )
+    const [, substitution = ''] = /(\$\(node -p .*\))$/.exec(added?.rest ?? '') ?? []
+    const { stdout } = spawnSync('sh', ['-c', `echo ${substitution}`], { cwd: repoRoot, encoding: 'utf8' })
+    const packages = demoServers.map((name) => `${name}@${manifest.devDependencies[name]}`)
+    expect(stdout.trim().split(' ')).toEqual(packages)
   })
 
   it('copies nothing that .dockerignore keeps out, and .dockerignore lets nothing else in', () => {

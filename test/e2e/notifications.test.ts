@@ -108,6 +108,11 @@ function hooked(upstream: string): string[] {
     .map(({ status, labels }) => `${labels['alertname']} ${status}`)
 }
 
+/** A machine that is too busy refuses new sessions for a while. */
+function session(url: string): Promise<Readonly<Record<string, string>>> {
+  return eventually(() => openSession(url), { what: 'a session is open', timeoutMs: 40_000 })
+}
+
 describe('a server that was killed and is not started again', { timeout: 60_000 }, () => {
   it('is an alert in Alertmanager until it runs again', async (context) => {
     alertmanager = await startAlertmanager(needed(context, 'prometheus-alertmanager'))
@@ -179,7 +184,7 @@ describe('a webhook that takes nothing', { timeout: 60_000 }, () => {
     const before = webhook.arrived.length
     await eventually(() => webhook.arrived.length > before, { what: 'it was tried once more', timeoutMs: 30_000 })
     const url = `${vitals.dataUrl}/well/mcp`
-    const headers = await openSession(url)
+    const headers = await session(url)
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, id) => post(url, { jsonrpc: '2.0', id, method: 'tools/list' }, headers)),
     )

@@ -96,6 +96,11 @@ async function alarm(alertname: string, upstream: string, startsAt = new Date().
   return results[0]
 }
 
+/** A machine that is too busy refuses new sessions for a while. */
+function session(url: string): Promise<Readonly<Record<string, string>>> {
+  return eventually(() => openSession(url), { what: 'a session is open', timeoutMs: 40_000 })
+}
+
 describe('a server that hangs', { timeout: 60_000 }, () => {
   it('is an alert in Alertmanager, whose webhook has it restarted, and then none any more', async (context) => {
     const program = needed(context, 'prometheus-alertmanager')
@@ -143,14 +148,14 @@ describe('an alert', { timeout: 60_000 }, () => {
 
   it('ends the processes of sessions too, whose clients initialize anew', async () => {
     const url = `${vitals.dataUrl}/sessions/mcp`
-    const headers = await openSession(url)
+    const headers = await session(url)
     expect((await post(url, { jsonrpc: '2.0', id: 1, method: 'tools/list' }, headers)).status).toBe(200)
     expect(await alarm('McpUpstreamDown', 'sessions')).toMatchObject({ outcome: 'started' })
     await eventually(
       async () => (await post(url, { jsonrpc: '2.0', id: 2, method: 'tools/list' }, headers)).status === 404,
       { what: 'the session is over', timeoutMs: 30_000 },
     )
-    const again = await openSession(url)
+    const again = await session(url)
     expect((await post(url, { jsonrpc: '2.0', id: 3, method: 'tools/list' }, again)).status).toBe(200)
   })
 
@@ -181,7 +186,7 @@ describe('an alert', { timeout: 60_000 }, () => {
 
   it('drains: what is under way is finished, new requests get 503, and it ends by itself', async () => {
     const url = `${vitals.dataUrl}/busy/mcp`
-    const headers = await openSession(url)
+    const headers = await session(url)
     const slow = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'wait', arguments: { seconds: 3 } } }
     const underWay = openPost(url, slow, headers).done
     await eventually(async () => (await debugUpstream(vitals, 'busy')).requests_in_flight === 1, { what: 'it is busy' })

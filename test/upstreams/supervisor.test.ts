@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import type { ExitReason, ServerProcess } from '../../src/upstreams/process.ts'
-import { StartGate, Supervisor } from '../../src/upstreams/supervisor.ts'
+import { StartGate, Supervisor, type SupervisorState, restartRefusal } from '../../src/upstreams/supervisor.ts'
 import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
@@ -444,5 +444,21 @@ describe('start gate', () => {
     void gate.acquire().then(() => order.push('two'))
     await fakeClock().advance(0)
     expect(order).toEqual(['one'])
+  })
+})
+
+describe('a restart because somebody else thinks so', () => {
+  it.each<[SupervisorState, string | undefined]>([
+    ['ready', undefined],
+    ['starting', 'its process is being started already'],
+    ['waiting', 'no process of it runs, and the next start comes by itself'],
+    ['crash_loop', 'no process of it runs, and the next start comes by itself'],
+    ['resting', 'no process of it runs, and none should'],
+    ['left_down', 'no process of it runs, and none should'],
+    ['stopped', 'no process of it runs, and none should'],
+  ])('while it is %s: %s', (state, refusal) => {
+    expect(restartRefusal(state, 'always')).toBe(refusal)
+    expect(restartRefusal(state, 'on_failure')).toBe(refusal)
+    expect(restartRefusal(state, 'never')).toBe('nothing would start it again (restart: never)')
   })
 })

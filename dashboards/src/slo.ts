@@ -6,7 +6,7 @@
 import { defaults } from '../../src/defaults.ts'
 import { metrics } from '../../src/telemetry/names.ts'
 import type { AlertName } from './links.ts'
-import { is, onServer, oneOf, select } from './promql.ts'
+import { is, onInstance, onServer, oneOf, select } from './promql.ts'
 import { type Alert, type RuleGroup, debugPage, theServer } from './rule.ts'
 
 const { availabilityObjectivePercent, burnRates } = defaults.alerts
@@ -55,7 +55,13 @@ interface Tier {
 }
 
 /** Whoever was told of an outage need not hear that it used up the budget, nor just after its end. */
-const toldAlready: readonly AlertName[] = ['McpUpstreamDown', 'McpProcessCrashLooping', 'McpUpstreamNeedsAuth']
+const toldOfServer: readonly AlertName[] = ['McpUpstreamDown', 'McpProcessCrashLooping', 'McpUpstreamNeedsAuth']
+const toldOfAll: readonly AlertName[] = ['McpUpstreamsSilentTogether']
+
+/** Where one of these fired within the window. */
+function told(alerts: readonly AlertName[], window: Window): string {
+  return `max_over_time(ALERTS{alertname${oneOf(alerts)}, alertstate${is('firing')}}[${window}])`
+}
 
 function burning({ rate, long, short }: Tier): string {
   const limit = `${rate} * ${errorBudgetRatio}`
@@ -78,24 +84,25 @@ function inWords({ rate, long, short }: Tier): string {
   return `the error budget, ${budgetPercent} % of 30 days, goes ${pace} over ${long}, and still so over ${short}`
 }
 
-const page = burnRates.page.map((tier): Alert => {
-  const told = `ALERTS{alertname${oneOf(toldAlready)}, alertstate${is('firing')}}`
-  return {
-    alert: 'McpAvailabilityBurnRateHigh',
-    when: `${inWords(tier)}, and no other critical alert told of these outages`,
-    expr: `${burning(tier)}\nunless ${onServer}\nmax_over_time(${told}[${tier.short}])`,
-    for: '2m',
-    severity: 'critical',
-    labels: { long: tier.long, short: tier.short },
-    summary: 'An MCP server is down so often that its error budget will not last.',
-    description: described(tier),
-    dashboard: 'slo',
-  }
-})
+const page = burnRates.page.map((tier): Alert => ({
+  alert: 'McpAvailabilityBurnRateHigh',
+  when: `${inWords(tier)}, and no other critical alert told of these outages`,
+  expr: `${burning(tier)}
+unless ${onServer}
+${told(toldOfServer, tier.short)}
+unless ${onInstance}
+${told(toldOfAll, tier.short)}`,
+  for: '2m',
+  severity: 'critical',
+  labels: { long: tier.long, short: tier.short },
+  summary: 'An MCP server is down so often that its error budget will not last.',
+  description: described(tier),
+  dashboard: 'slo',
+}))
 
 const ticket = burnRates.ticket.map((tier): Alert => ({
   alert: 'McpAvailabilityBurnRateSlow',
-  when: `the budget goes ${inWords(tier)} too fast`,
+  when: inWords(tier),
   expr: burning(tier),
   for: '15m',
   severity: 'warning',

@@ -735,6 +735,18 @@ export const alertCases: readonly AlertCase[] = [
     alert: 'McpAvailabilityBurnRateHigh',
     rule: { long: '1h', short: '5m' },
     kind: 'another alert tells',
+    what: 'it fell silent with most others for long, and answers again',
+    series: [
+      up([1, 10], [0, 20], [1, 20]),
+      series(metrics.correlatedFailure, steps([0, 10], [1, 20], [0, 20])),
+      series(metrics.upstreamUnavailable, line([{ minutes: 10 }, { minutes: 20, perMinute: 60 }, { minutes: 20 }])),
+    ],
+    silentAt: [15, 20, 29, 31, 33, 36],
+  },
+  {
+    alert: 'McpAvailabilityBurnRateHigh',
+    rule: { long: '1h', short: '5m' },
+    kind: 'another alert tells',
     what: 'one long outage was told of, and is over',
     series: [
       up([1, 10], [0, 20], [1, 20]),

@@ -55,12 +55,17 @@ function written({ name, labels, samples }: Series) {
 
 const seconds = (minutes: number) => `${Math.round(minutes * 60)}s`
 
+/** The series that a rule has while it fires. */
+function firingOf({ alert, labels }: AlertingRule): string {
+  const own = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
+  return `ALERTS{alertname="${alert}", alertstate="firing", ${own.join(', ')}}`
+}
+
 /** What promtool is to expect of one case; its alert may have rules for other severities, of which nothing is said. */
 function unitTest(one: AlertCase) {
   const rule = ruleOf(one)
   const { step = 0.25, series, silentAt, firesAt = [] } = one
-  const own = Object.entries(rule.labels).map(([label, value]) => `${label}="${value}"`)
-  const firing = `ALERTS{alertname="${one.alert}", alertstate="firing", ${own.join(', ')}}`
+  const firing = firingOf(rule)
   return {
     interval: seconds(step),
     input_series: series.map(written),
@@ -109,22 +114,53 @@ describe('each alert', { timeout: 60_000 }, () => {
   })
   afterAll(() => rmSync(directory, { recursive: true }))
 
-  it.for(titled)('$title', ({ one }, context) => {
-    const promtool = needed(context, 'promtool')
-    const groups = groupsFor(ruleOf(one))
+  /** What promtool says of one test of these rules. */
+  const promtoolOn = (promtool: string, groups: readonly RuleGroup[], { step = 0.25 }: AlertCase, test: object) => {
+    const file = join(directory, 'test.yaml')
     // YAML reads JSON.
     writeFileSync(join(directory, 'rules.yaml'), JSON.stringify({ groups }))
-    const test = {
-      rule_files: ['rules.yaml'],
-      evaluation_interval: seconds(one.step ?? 0.25),
-      group_eval_order: groups.map(({ name }) => name),
-      tests: [unitTest(one)],
-    }
-    const file = join(directory, 'test.yaml')
-    writeFileSync(file, JSON.stringify(test))
+    writeFileSync(
+      file,
+      JSON.stringify({
+        rule_files: ['rules.yaml'],
+        evaluation_interval: seconds(step),
+        group_eval_order: groups.map(({ name }) => name),
+        tests: [test],
+      }),
+    )
     const { status, stdout, stderr } = spawnSync(promtool, ['test', 'rules', file], { encoding: 'utf8' })
-    expect([status, `${stdout}${stderr}`.slice(0, 4000)]).toEqual([0, expect.stringContaining('SUCCESS')])
+    return [status, `${stdout}${stderr}`.slice(0, 4000)]
+  }
+  const success = [0, expect.stringContaining('SUCCESS')]
+
+  it.for(titled)('$title', ({ one }, context) => {
+    const promtool = needed(context, 'promtool')
+    expect(promtoolOn(promtool, groupsFor(ruleOf(one)), one, unitTest(one))).toEqual(success)
   })
+
+  it.for(titled.filter(({ one }) => one.kind === 'another alert tells'))(
+    '$title, and it would fire without its exceptions',
+    ({ one }, context) => {
+      const promtool = needed(context, 'promtool')
+      const { step = 0.25, series, silentAt } = one
+      const rule = ruleOf(one)
+      const [expr = ''] = rule.expr.split(/\nunless /)
+      const groups = groupsFor(rule).map((group) => ({
+        ...group,
+        rules: group.rules.map((other) => (other === rule ? { ...rule, expr } : other)),
+      }))
+      const ever = {
+        expr: `count(max_over_time(${firingOf(rule)}[1h])) > bool 0`,
+        exp_samples: [{ labels: '{}', value: 1 }],
+      }
+      const test = {
+        interval: seconds(step),
+        input_series: series.map(written),
+        promql_expr_test: [{ ...ever, eval_time: seconds(Math.max(...silentAt)) }],
+      }
+      expect(promtoolOn(promtool, groups, one, test)).toEqual(success)
+    },
+  )
 
   it.each(alertingRules.map((rule) => ({ rule, name: `${rule.alert} ${JSON.stringify(rule.labels)}` })))(
     '$name is shown to fire, to resolve, and to be silent just below',

@@ -7,8 +7,8 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import { type TestContext, afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ruleFiles } from '../../dashboards/src/rules.ts'
 import { sleep, systemClock } from '../../src/clock.ts'
-import { allChosen } from '../dashboards/query-rules.ts'
-import { type ShippedPanel, shippedDashboards } from '../dashboards/shipped.ts'
+import { shippedDashboards } from '../dashboards/shipped.ts'
+import { type Viewer, chosen, gaps, shown, untilNone } from '../dashboards/viewer.ts'
 import { connectV1 } from '../peers/clients.ts'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
 import type { RunningProcess } from '../peers/spawn.ts'
@@ -19,9 +19,6 @@ import { freePort } from '../support/processes.ts'
 import { type RunningPrometheus, needed, startPrometheus } from '../support/prometheus.ts'
 import { type TinyServer, tinyServer } from '../support/tiny-server.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
-
-/** Longer than the test, so that whatever happened in it is within them. */
-const windows = { range: 120, rateInterval: 120 }
 
 const heartbeat = {
   heartbeat_interval_seconds: 0.5,
@@ -85,14 +82,17 @@ afterAll(async () => {
 }, 30_000)
 
 /** The Prometheus that scrapes from before the load begins: the first test starts both. */
-async function scraping(context: TestContext): Promise<RunningPrometheus> {
+async function scraping(context: TestContext): Promise<Viewer> {
   const program = needed(context, 'prometheus')
-  if (prometheus) return prometheus
+  if (prometheus) return { from: prometheus, servers: upstreamNames }
   // Every second, those that look back for days too.
   const groups = ruleFiles.flatMap((file) => file.groups.map(({ name, rules }) => ({ name, rules })))
   const started = await startPrometheus(program, vitals.adminUrl, { groups })
   prometheus = started
-  await eventually(async () => (await values(started, 'count_over_time(up[1m])'))[0] === 2, { what: 'two scrapes' })
+  const viewer = { from: started, servers: upstreamNames }
+  await eventually(async () => (await shown(viewer, 'count_over_time(up[1m]) >= 2', true)).length > 0, {
+    what: 'two scrapes',
+  })
   loads = Promise.all([
     ...['/stdio/mcp', '/http/mcp', '/http/sse', '/sse/sse'].map(stay),
     again(1000, () => visit('/http/mcp')),
@@ -102,7 +102,7 @@ async function scraping(context: TestContext): Promise<RunningPrometheus> {
     again(1000, alertComesIn),
     again(5000, kill),
   ])
-  return started
+  return viewer
 }
 
 /** Does it until the test is over, whatever comes of it. */
@@ -193,102 +193,31 @@ async function alertComesIn(): Promise<void> {
   })
 }
 
-interface Series {
-  readonly metric: Readonly<Record<string, string>>
-  readonly value?: readonly [number, string]
-  readonly values?: readonly (readonly [number, string])[]
-}
-
-/** What a panel gets: the series of a query that have a number to show. */
-async function ask(from: RunningPrometheus, expr: string, isInstant: boolean): Promise<Series[]> {
-  const now = Date.now() / 1000
-  const { result } = (await (isInstant
-    ? from.api('query', { query: expr })
-    : from.api('query_range', { query: expr, start: String(now - 60), end: String(now), step: '2' }))) as {
-    result: Series[]
-  }
-  return result.filter(({ value, values: all = [] }) =>
-    [...(value ? [value] : []), ...all].some(([, text]) => Number.isFinite(Number(text))),
-  )
-}
-
-async function values(from: RunningPrometheus, query: string): Promise<number[]> {
-  return (await ask(from, query, true)).map(({ value }) => Number(value?.[1]))
-}
-
-/** The query with everything chosen, once for each server where a dashboard is about one. */
-function chosen(expr: string): string[] {
-  const all = allChosen(expr, windows)
-  return all.includes('"$upstream"') ? upstreamNames.map((name) => all.replaceAll('"$upstream"', `"${name}"`)) : [all]
-}
-
-/** The first series that come of it, for whichever server has some. */
-async function shown(from: RunningPrometheus, expr: string, isInstant: boolean): Promise<Series[]> {
-  for (const query of chosen(expr)) {
-    const series = await ask(from, query, isInstant)
-    if (series.length > 0) return series
-  }
-  return []
-}
-
-/** The labels that a panel shows as columns, or in legends. */
-function labelsOf({ transformations = [], targets }: ShippedPanel): string[] {
-  const columns = Object.keys(transformations[1]?.options['renameByName'] ?? {})
-  const inLegends = targets.flatMap(({ legendFormat = '' }) => [...legendFormat.matchAll(/\{\{(\w+)\}\}/g)])
-  return [...inLegends.map(([, label = '']) => label), ...columns.filter((column) => !column.startsWith('Value'))]
-}
-
-/** What is missing in a panel: queries without a series, and labels that no series has. */
-async function gaps(from: RunningPrometheus, panel: ShippedPanel): Promise<string[]> {
-  const answers = await Promise.all(
-    panel.targets.map(async ({ refId, expr, instant }) => ({ refId, series: await shown(from, expr, instant) })),
-  )
-  const labels = new Set(answers.flatMap(({ series }) => series.flatMap(({ metric }) => Object.keys(metric))))
-  return [
-    ...answers.filter(({ series }) => series.length === 0).map(({ refId }) => `query ${refId}`),
-    ...labelsOf(panel).filter((label) => !labels.has(label)),
-  ]
-}
-
-/** Asks again until there is nothing missing, as the load goes on. */
-async function untilNone(what: string, missing: () => Promise<string[]>): Promise<void> {
-  let last: readonly string[] = []
-  await eventually(
-    async () => {
-      last = await missing()
-      return last.length === 0
-    },
-    { what, timeoutMs: 40_000 },
-  ).catch((error: unknown) => {
-    throw new Error(`${what} lacks ${last.join(', ')}`, { cause: error })
-  })
-}
-
 describe('the dashboards', { timeout: 90_000 }, () => {
   // Those that a healthy fleet leaves empty, too: this one is not healthy.
   it.for(shippedDashboards)(
     '$name shows something for every query and label',
     async ({ name, ...dashboard }, context) => {
-      const from = await scraping(context)
-      for (const panel of dashboard.shown) await untilNone(`${name}: ${panel.title}`, () => gaps(from, panel))
+      const viewer = await scraping(context)
+      for (const panel of dashboard.shown) await untilNone(`${name}: ${panel.title}`, () => gaps(viewer, panel))
     },
   )
 
   it.for(shippedDashboards)('$name marks what happened', async ({ name, annotations }, context) => {
-    const from = await scraping(context)
+    const viewer = await scraping(context)
     // mcp-vitals does not start anew here: that it would be marked is asked of another series that changed.
     const asked = annotations.list.map(({ name: what, expr }) => ({
       what,
       expr: expr.replace('changes(process_start_time_seconds', 'changes(process_cpu_seconds_total'),
     }))
     await untilNone(`annotations of ${name}`, async () => {
-      const answers = await Promise.all(asked.map(({ expr }) => shown(from, expr, false)))
+      const answers = await Promise.all(asked.map(({ expr }) => shown(viewer, expr, false)))
       return asked.filter((_, index) => answers[index]?.length === 0).map(({ what }) => what)
     })
   })
 
   it('lead from their dots to traces', async (context) => {
-    const from = await scraping(context)
+    const viewer = await scraping(context)
     const dotted = shippedDashboards.flatMap(({ name, shown: panels }) =>
       panels.flatMap(({ title, targets }) =>
         targets.filter(({ exemplar }) => exemplar).map(({ expr }) => ({ what: `${name}: ${title}`, expr })),
@@ -296,17 +225,17 @@ describe('the dashboards', { timeout: 90_000 }, () => {
     )
     expect(dotted.length).toBeGreaterThan(3)
     await untilNone('exemplars', async () => {
-      const found = await Promise.all(dotted.map(({ expr }) => traceIds(from, expr)))
+      const found = await Promise.all(dotted.map(({ expr }) => traceIds(viewer, expr)))
       return dotted.filter((_, index) => found[index]?.length === 0).map(({ what }) => what)
     })
   })
 
   it('let the user choose what there is', async (context) => {
-    const from = await scraping(context)
+    const { from, servers } = await scraping(context)
     for (const { name, templating } of shippedDashboards) {
       for (const variable of templating.list.filter(({ type }) => type === 'query')) {
         const [, selector = '', label = ''] = /^label_values\((.*), (\w+)\)$/.exec(variable.definition ?? '') ?? []
-        const match = chosen(selector)[0] ?? ''
+        const match = chosen(selector, servers)[0] ?? ''
         const found = await from.api(`label/${label}/values`, { 'match[]': match })
         const expected = {
           job: ['mcp-vitals'],
@@ -319,10 +248,10 @@ describe('the dashboards', { timeout: 90_000 }, () => {
   })
 
   it('say first what needs action, and why', async (context) => {
-    const from = await scraping(context)
+    const viewer = await scraping(context)
     const query = shippedDashboards.find(({ name }) => name === 'fleet')?.shown[0]?.targets[0]?.expr ?? ''
     const rows = async () =>
-      (await shown(from, query, true)).map(
+      (await shown(viewer, query, true)).map(
         ({ metric: { upstream, alert, evidence, gen_ai_tool_name: tool = '' }, value }) =>
           `${value?.[1]} ${upstream} ${alert} ${tool}: ${evidence}`,
       )
@@ -340,9 +269,9 @@ describe('the dashboards', { timeout: 90_000 }, () => {
 })
 
 /** The traces that exemplars of a query lead to. */
-async function traceIds(from: RunningPrometheus, expr: string): Promise<string[]> {
+async function traceIds({ from, servers }: Viewer, expr: string): Promise<string[]> {
   const answers = await Promise.all(
-    chosen(expr).map((query) => from.api('query_exemplars', { query, start: '0', end: '9999999999' })),
+    chosen(expr, servers).map((query) => from.api('query_exemplars', { query, start: '0', end: '9999999999' })),
   )
   const series = answers.flat() as { exemplars: { labels: Record<string, string> }[] }[]
   const ids = series.flatMap(({ exemplars }) => exemplars.map(({ labels }) => labels['trace_id'] ?? ''))

@@ -2,10 +2,10 @@
 import { AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard'
 import { type State, states } from '../../../src/heartbeat/verdict.ts'
 import { label, labelName, metrics } from '../../../src/telemetry/names.ts'
-import type { DashboardPlan } from './plan.ts'
 import { oneOf } from '../promql.ts'
-import { recentIncrease, sumBy, legendOf } from './expressions.ts'
-import { foreign, ofSidecars, oneUpstream, sidecars, upstreams, type Scope } from './scope.ts'
+import { legendOf, recentIncrease, sumBy } from './expressions.ts'
+import type { DashboardPlan } from './plan.ts'
+import { type Scope, foreign, ofSidecars, oneUpstream, sidecars, upstreams } from './scope.ts'
 import { chosenDatasource } from './variables.ts'
 
 /** States that come and go in good health; changes between the others are marked. */

@@ -1,5 +1,7 @@
 /** All servers at a glance: what needs action, then how each is doing. */
 import { label, metrics } from '../../../src/telemetry/names.ts'
+import { oneOf } from '../promql.ts'
+import { increase, legendOf, maxBy, quantile, rate, recentIncrease, sum, sumBy } from './expressions.ts'
 import { heartbeatErrorShare, heartbeatQuantile, requestErrorShare } from './heartbeat-queries.ts'
 import {
   availabilitySteps,
@@ -14,8 +16,6 @@ import {
 import { needsAction } from './needs-action.ts'
 import { events, stat, stateTimeline, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
-import { oneOf } from '../promql.ts'
-import { rate, increase, recentIncrease, sum, sumBy, maxBy, quantile, legendOf } from './expressions.ts'
 import { sidecars, upstreams } from './scope.ts'
 import { linkFromRow, linkFromSeries } from './server-link.ts'
 import { table } from './table.ts'
@@ -81,6 +81,7 @@ const now: readonly PanelPlan[] = [
     title: 'Requests',
     description: 'Requests of clients per second. Heartbeats are not among them.',
     queries: [{ expr: sum(rate(upstreams.counts(metrics.serverOperationDuration))) }],
+    emptyWhenHealthy: 'no client asked for anything.',
     unit: 'reqps',
     thresholds: stepsFrom('blue', []),
     width: 3,
@@ -204,6 +205,7 @@ const requests: readonly PanelPlan[] = [
     title: 'Requests',
     description: 'Requests of clients per second, by server.',
     queries: [{ expr: sumBy(server, rate(upstreams.counts(metrics.serverOperationDuration))), legend }],
+    emptyWhenHealthy: 'no client asked for anything.',
     unit: 'reqps',
     stacked: true,
     link: linkFromSeries,
@@ -214,6 +216,7 @@ const requests: readonly PanelPlan[] = [
     description:
       'The share of requests that ended with an error, in JSON-RPC, of a tool (isError) or below; mistakes of the callers themselves are none.',
     queries: [{ expr: requestErrorShare(upstreams, server, rate), legend }],
+    emptyWhenHealthy: 'no client asked for anything.',
     unit: 'percentunit',
     limits: [[errorShareLimit, 'red']],
     max: 1,
@@ -230,6 +233,7 @@ const requests: readonly PanelPlan[] = [
         exemplars: true,
       },
     ],
+    emptyWhenHealthy: 'no client asked for anything.',
     unit: 's',
     link: linkFromSeries,
     width: 8,

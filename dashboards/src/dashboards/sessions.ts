@@ -1,12 +1,12 @@
 /** The sessions of clients: how many, how well, how long, and the event streams in them. */
 import { errorCodes } from '../../../src/errors.ts'
 import { label, metrics, semconv } from '../../../src/telemetry/names.ts'
+import { is, isNot, oneOf } from '../promql.ts'
+import { legendOf, quantile, rate, recentIncrease, sum, sumBy } from './expressions.ts'
 import { answeredOutcomes } from './heartbeat-queries.ts'
 import { stepsFrom, thresholds } from './look.ts'
 import { events, heatmap, stat, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
-import { is, isNot, oneOf } from '../promql.ts'
-import { rate, recentIncrease, sum, sumBy, quantile, legendOf } from './expressions.ts'
 import { sidecars, upstreams } from './scope.ts'
 import { linkFromRow, linkFromSeries } from './server-link.ts'
 import { table } from './table.ts'
@@ -44,6 +44,7 @@ const now: readonly PanelPlan[] = [
     title: 'Streams',
     description: 'Event streams that are open towards clients.',
     queries: [{ expr: sum(upstreams.series(metrics.streamsOpen)) }],
+    emptyWhenHealthy: 'no client opened a stream.',
     unit: 'none',
     thresholds: blue,
     width: 6,
@@ -217,6 +218,7 @@ const streams: readonly PanelPlan[] = [
     title: 'Streams',
     description: 'Event streams that are open towards clients.',
     queries: [{ expr: sumBy(server, upstreams.series(metrics.streamsOpen)), legend }],
+    emptyWhenHealthy: 'no client opened a stream.',
     unit: 'short',
     stacked: true,
     link: linkFromSeries,

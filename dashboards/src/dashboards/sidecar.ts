@@ -1,10 +1,10 @@
 /** mcp-vitals itself: whether it runs, what it costs, and which of its limits bite. */
 import { defaults } from '../../../src/defaults.ts'
 import { label, metrics } from '../../../src/telemetry/names.ts'
+import { legendOf, maxBy, quantile, rate, recentIncrease, sumBy } from './expressions.ts'
 import { mapping, stepsFrom, thresholds } from './look.ts'
 import { events, stat, timeSeries } from './panels.ts'
 import type { DashboardPlan, PanelPlan } from './plan.ts'
-import { rate, recentIncrease, sumBy, maxBy, legendOf, quantile } from './expressions.ts'
 import { foreign, ofSidecars, sidecars } from './scope.ts'
 
 const instance = ['instance']
@@ -102,6 +102,7 @@ const load: readonly PanelPlan[] = [
     title: 'Requests',
     description: 'Requests of clients per second.',
     queries: [{ expr: sumBy(instance, rate(sidecars.counts(metrics.serverOperationDuration))), legend: byInstance }],
+    emptyWhenHealthy: 'no client asked for anything.',
     unit: 'reqps',
     width: 8,
   }),

@@ -455,11 +455,12 @@ export class Heartbeat {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
       return false
     }
+    // An opening that includes a start takes its time; any other is a request like all.
+    const isStart = openingMs !== undefined && openingMs > settings.lateAnswerMs
     const beat: Beat = {
       startedMs,
       startedAtWallMs: clock.wallTime(),
-      // An opening that includes a start takes its time; any other is a request like all.
-      timeoutMs: openingMs !== undefined && openingMs > settings.lateAnswerMs ? openingMs : this.#timeoutMs(),
+      timeoutMs: isStart ? openingMs : this.#timeoutMs(),
       deadlineMs,
       started: runs.length,
       alive,
@@ -469,8 +470,8 @@ export class Heartbeat {
       wasStalled: false,
     }
     const all = Promise.all(runs.map((run) => this.#follow(run, beat)))
-    // An opening has its own deadline, after which the process is started again.
-    const unanswered = () => (openingMs === undefined ? sessionsOf(runs, beat) : [])
+    // A start has its own deadline, after which the process is started again.
+    const unanswered = () => (isStart ? [] : sessionsOf(runs, beat))
     const slow = clock.after(beat.timeoutMs * slowRatio, () => this.#hangs?.begin(unanswered()))
     await waitFor(all, beat, clock, this.#life.signal)
     slow.cancel()

@@ -14,6 +14,7 @@ import type { State } from '../../src/heartbeat/verdict.ts'
 import { type RestartReason, restartReasons } from '../../src/upstreams/upstream.ts'
 import { jsonLine, listeningUrl, repoRoot, startProcess } from '../peers/spawn.ts'
 import { debugReport, seriesValues } from '../support/admin.ts'
+import { openPost, openSession } from '../support/rpc.ts'
 import { certificateAuthority, hasOpenssl } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
 import { halfOpenable } from '../support/half-open.ts'
@@ -50,7 +51,7 @@ interface Subject {
   /** Its entry in `mcpServers`. */
   readonly entry: object
   /** Makes it ill, once it is healthy; absent where it is from the start. */
-  readonly inject?: (pid: number | undefined) => void | Promise<void>
+  readonly inject?: (pid: number | undefined, url: string) => void | Promise<void>
   /** What else must hold in the end. */
   readonly aftermath?: () => unknown
 }
@@ -60,8 +61,11 @@ interface Fault {
   readonly fault: string
   readonly places: readonly Place[]
   readonly subject: (place: Place, kit: Kit) => Promise<Subject>
-  /** The state that the log must tell of after the fault. */
+  /** Who stands in front of it: `quick` has shorter times for hangs, and `stalled` stands still now and then. */
+  readonly by?: 'quick' | 'stalled'
+  /** The state that the log must tell of after the fault, unless it is to tell of none. */
   readonly verdict: State
+  readonly isSilent?: true
   readonly reason: RegExp
   readonly outcome: Outcome
   readonly action: RestartReason | 'none'
@@ -133,6 +137,40 @@ function withPing(ping: Patient['ping']) {
   }
 }
 
+/** How long our own event loop stands still. */
+const stallMs = 2000
+
+/** Leaves one heartbeat unanswered, and has us stand still meanwhile: then it may have been our own fault. */
+async function stalling({ transport, era }: Place, kit: Kit): Promise<Subject> {
+  let silence = Promise.withResolvers<void>()
+  const patient: Patient = { ...healthy(era), onSilence: () => silence.resolve() }
+  const { origin, stop } = await patientServer(patient)
+  kit.stops.push(stop)
+  return {
+    entry: { url: origin + pathOf(transport) },
+    inject: () =>
+      kit.alone(async () => {
+        silence = Promise.withResolvers<void>()
+        patient.ailment = 'silent_once'
+        await silence.promise
+        await kit.stall()
+      }),
+  }
+}
+
+/** A legacy stdio server whose tools keep its only thread. */
+const blockable = { command: node, args: ['test/peers/children/blockable-stdio.mjs'], cwd: repoRoot }
+const callSeconds = 14
+
+/** Refuses `initialize`, and with it everybody. */
+async function unwelcoming({ transport, era }: Place, kit: Kit): Promise<Subject> {
+  const patient: Patient = { ...healthy(era), refusesInitialize: true }
+  const { origin, stop } = await patientServer(patient)
+  kit.stops.push(stop)
+  return { entry: { url: origin + pathOf(transport) } }
+}
+
+const hung = { verdict: 'down', finally: 'healthy', action: 'hung', outcome: 'timeout', by: 'quick' } as const
 const down = { verdict: 'down', finally: 'down', action: 'none' } as const
 const restarted = { verdict: 'down', finally: 'healthy' } as const
 const legacyOnly = [stdio('legacy'), url('http', 'legacy'), url('sse', 'legacy')]
@@ -227,6 +265,52 @@ const faults: readonly Fault[] = [
     },
     reason: /no answer within/,
     outcome: 'timeout',
+  },
+  {
+    ...hung,
+    fault: 'stopped (SIGSTOP), and ours',
+    places: ourProcesses,
+    subject: signalled('SIGSTOP'),
+    reason: /^hung: no output for \d+ s, and a signal has stopped it$/,
+  },
+  {
+    ...hung,
+    fault: 'spins, and nobody asked it to',
+    places: [stdio('legacy'), launched('http', 'legacy')],
+    subject: signalled('SIGUSR2', 'spin'),
+    reason: /^hung: no output for \d+ s, and it uses \d+ % of a core$/,
+  },
+  {
+    fault: `tool call of ${callSeconds} s on its only thread`,
+    by: 'quick',
+    places: [stdio('legacy')],
+    subject: async () => ({
+      entry: blockable,
+      inject: async (_pid, url) => {
+        const session = await openSession(url)
+        const params = { name: 'spin', arguments: { seconds: callSeconds } }
+        void openPost(url, { jsonrpc: '2.0', id: 9, method: 'tools/call', params }, session).done
+      },
+    }),
+    verdict: 'busy',
+    finally: 'healthy',
+    never: ['down'],
+    reason: /^busy: a request is under way, and it uses \d+ % of a core$/,
+    outcome: 'inconclusive',
+    action: 'none',
+  },
+  {
+    fault: `our own event loop stands still for ${stallMs / 1000} s`,
+    by: 'stalled',
+    places: urls,
+    subject: stalling,
+    verdict: 'healthy',
+    isSilent: true,
+    finally: 'healthy',
+    never: ['down'],
+    reason: /^our own event loop stood still$/,
+    outcome: 'inconclusive',
+    action: 'none',
   },
   {
     ...down,
@@ -324,6 +408,17 @@ const faults: readonly Fault[] = [
     action: 'none',
   },
   {
+    fault: '`initialize` gets a JSON-RPC error',
+    places: [url('http', 'legacy'), url('sse', 'legacy')],
+    subject: unwelcoming,
+    verdict: 'degraded',
+    finally: 'degraded',
+    never: ['down', 'healthy'],
+    reason: /^initialize answered with JSON-RPC error -32603: no licence$/,
+    outcome: 'ok',
+    action: 'none',
+  },
+  {
     fault: '`ping` unsupported',
     places: legacyOnly,
     subject: withPing('unsupported'),
@@ -360,12 +455,17 @@ function nameOf({ fault }: Fault, { where, transport, era }: Place): string {
 interface Kit {
   readonly directory: string
   readonly ports: number[]
+  /** Has the mcp-vitals of those rows stand still. */
+  stall: () => Promise<void>
+  /** One after the other. */
+  readonly alone: (act: () => Promise<void>) => Promise<void>
   readonly stops: (() => Promise<unknown>)[]
 }
 
+/** A state that the log told of, or (without one) a hang. */
 interface Change {
   readonly upstream: string
-  readonly state: string
+  readonly state: string | undefined
   readonly reason: string
   readonly atMs: number
 }
@@ -376,47 +476,83 @@ export const intervals = { min_interval_seconds: 1, max_interval_seconds: 2 } as
 /** Starts mcp-vitals in front of the servers of all rows; `directory` is an empty folder. */
 export async function faultTable(directory: string) {
   const ports = await Promise.all(rows.map(() => freePort()))
-  const kit: Kit = { directory, ports: [...new Set(ports)], stops: [] }
+  const kit: Kit = { directory, ports: [...new Set(ports)], stops: [], stall: () => Promise.resolve(), alone: inTurn() }
   const changes: Change[] = []
   const subjects = new Map<string, Subject>()
   for (const row of rows) subjects.set(row.name, await row.subject(row.place, kit))
   const startedMs = Date.now()
+  const onLine = (line: string) => changes.push(...changeOf(line))
+  const configOf = (isOne: (row: Row) => boolean) =>
+    configWith(rows.flatMap((row) => (isOne(row) ? [[row.name, subjects.get(row.name)?.entry]] : [])))
+  const company = await patientServer(healthy('legacy'))
+  kit.stops.push(company.stop)
   // Servers that never answer take up places for probes: those of our processes wait elsewhere.
-  const [processes, others] = await Promise.all(
-    [true, false].map((ours) =>
-      startVitals({
-        config: {
-          heartbeat: { heartbeat_interval_seconds: 1, adaptive_heartbeat: intervals },
-          mcpServers: Object.fromEntries(
-            rows.flatMap(({ name, place }) =>
-              (place.where !== 'url') === ours ? [[name, subjects.get(name)?.entry]] : [],
-            ),
-          ),
-        },
-        onLine: (line) => changes.push(...changeOf(line)),
-      }),
-    ),
-  )
-  if (!processes || !others) throw new Error('both were started')
-  const [ofProcesses, ofOthers] = [watch(processes), watch(others)]
+  const [processes, others, stalled, quick] = await Promise.all([
+    startVitals({ config: configOf(({ by, place }) => !by && place.where !== 'url'), onLine }),
+    startVitals({ config: configOf(({ by, place }) => !by && place.where === 'url'), onLine }),
+    startVitals({ config: configOf(({ by }) => by === 'stalled'), onLine }),
+    startVitals({
+      config: inCompany(
+        configOf(({ by }) => by === 'quick'),
+        company.origin,
+      ),
+      onLine,
+      script: quickVitals,
+    }),
+  ])
+  kit.stall = () => standStill(stalled.pid)
+  const all = { processes, others, stalled, quick }
+  const seen = { processes: watch(processes), others: watch(others), stalled: watch(stalled), quick: watch(quick) }
   const stop = async () => {
-    await Promise.all([ofProcesses.stop(), ofOthers.stop()])
-    await Promise.all([processes.stop(), others.stop()])
+    await Promise.all(Object.values(seen).map((one) => one.stop()))
+    await Promise.all(Object.values(all).map((one) => one.stop()))
     for (const one of kit.stops.toReversed()) await one()
   }
   const run = (row: Row): Promise<Measured> => {
     const subject = subjects.get(row.name)
     if (!subject) throw new Error(`there is no ${row.name}`)
-    return measure(row, { subject, seen: row.place.where === 'url' ? ofOthers : ofProcesses, changes, startedMs })
+    const by = row.by ?? (row.place.where === 'url' ? 'others' : 'processes')
+    const at = `${all[by].dataUrl}/${row.name}/mcp`
+    return measure(row, { subject, url: at, seen: seen[by], changes, startedMs })
   }
   return { run, stop }
 }
 
+function inTurn(): Kit['alone'] {
+  let last = Promise.resolve()
+  return (act) => (last = last.then(act))
+}
+
+async function standStill(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP')
+  await sleep(stallMs)
+  process.kill(pid, 'SIGCONT')
+}
+
+function configWith(entries: readonly (readonly [name: string, entry: object | undefined])[]) {
+  return {
+    heartbeat: { heartbeat_interval_seconds: 1, adaptive_heartbeat: intervals },
+    mcpServers: Object.fromEntries(entries),
+  }
+}
+
+const quickVitals = 'test/peers/quick-vitals.ts'
+
+/** Where most servers fall silent together, nothing that hangs is ended: the fault may be ours. So most are well. */
+function inCompany({ mcpServers, ...config }: ReturnType<typeof configWith>, origin: string) {
+  const names = Object.keys(mcpServers).map((_name, at) => `well-${at}`)
+  return {
+    ...config,
+    mcpServers: { ...mcpServers, ...Object.fromEntries(names.map((name) => [name, { url: `${origin}/mcp` }])) },
+  }
+}
+
 function changeOf(line: string): Change[] {
   const entry = jsonLine(line)
-  if (entry?.msg !== 'upstream state changed') return []
+  if (entry?.msg !== 'upstream state changed' && entry?.msg !== 'a server process hangs') return []
   const { upstream, state, reason, ts } = entry
-  return [{ upstream: String(upstream), state: String(state), reason: String(reason), atMs: Date.parse(String(ts)) }]
+  const told = typeof state === 'string' ? state : undefined
+  return [{ upstream: String(upstream), state: told, reason: String(reason), atMs: Date.parse(String(ts)) }]
 }
 
 /** What the admin pages said last: one reader for all rows, so that the watching is no load of its own. */
@@ -428,7 +564,7 @@ interface Seen {
 
 const lookMs = 500
 
-function watch(vitals: RunningVitals): Seen {
+function watch(vitals: Pick<RunningVitals, 'adminUrl'>): Seen {
   let debug: DebugReport | undefined
   let metrics = ''
   const over = new AbortController()
@@ -448,6 +584,8 @@ function watch(vitals: RunningVitals): Seen {
 
 interface Bench {
   readonly subject: Subject
+  /** Where clients reach it. */
+  readonly url: string
   readonly seen: Seen
   readonly changes: readonly Change[]
   readonly startedMs: number
@@ -458,7 +596,7 @@ const settledTimeoutMs = 3500
 /** The next heartbeat, its answer, and a look at the metrics. */
 const lateSeenMs = 8000
 
-async function measure(row: Row, { subject, seen, changes, startedMs }: Bench): Promise<Measured> {
+async function measure(row: Row, { subject, url: at, seen, changes, startedMs }: Bench): Promise<Measured> {
   const { name, verdict, outcome } = row
   let injectedMs = startedMs
   const told = () => changes.filter((change) => change.upstream === name && change.atMs >= injectedMs)
@@ -479,25 +617,31 @@ async function measure(row: Row, { subject, seen, changes, startedMs }: Bench): 
       const before = await comes('should be healthy', () => isSettled(seen.debug()?.upstreams[name]))
       countedBefore = counted()
       injectedMs = Date.now()
-      await subject.inject(before.process?.pid ?? undefined)
+      await subject.inject(before.process?.pid ?? undefined, at)
       if (outcome === 'late') await sleep(lateSeenMs)
       isDone = outcome !== 'late' || isTold() !== undefined
     }
   }
-  const found = await comes(`should be ${verdict}`, isTold)
+  const found = row.isSilent ? undefined : await comes(`should be ${verdict}`, isTold)
   await comes(`should have heartbeats that are ${outcome}`, () => counted() > countedBefore)
+  const countedMs = Date.now()
   // Whether a probe or the process's end is noticed first is chance; what the failure is called is not.
-  const failures = seen.debug()?.upstreams[name]?.failures ?? []
-  const reasons = [found.reason, ...failures.flatMap((one) => (one.outcome === outcome ? [one.reason] : []))]
+  const called = () => {
+    const { failures = [], recent = [] } = seen.debug()?.upstreams[name] ?? {}
+    return [...failures, ...recent].flatMap((one) => (one.outcome === outcome ? [one.reason] : []))
+  }
+  if (row.isSilent) await comes('should have it in its history', () => called().length > 0)
+  const reasons = called()
+  if (row.action === 'hung') await comes('should be restarted', () => sum('mcp_upstream_restarts_total', {}) > 0)
   await comes(`should be ${row.finally} in the end`, () => sum('mcp_upstream_state', { state: row.finally }) === 1)
   await subject.aftermath?.()
   const restarts = restartReasons.map((why) => [why, sum('mcp_upstream_restarts_total', { reason: why })] as const)
   return {
-    detectedSeconds: (found.atMs - injectedMs) / 1000,
+    detectedSeconds: ((found?.atMs ?? countedMs) - injectedMs) / 1000,
     verdict,
-    reasons,
+    reasons: [...reasons, ...told().map(({ reason }) => reason)],
     restarts: restarts.filter(([, count]) => count > 0),
-    told: told().map(({ state }) => state),
+    told: told().flatMap(({ state }) => state ?? []),
   }
 }
 

@@ -1082,6 +1082,18 @@ describe('busy or hung, where the processes are ours (control-law.md, "stdio sup
     expect(test.reason()).toMatch(/^hung: no output for \d+ s, and it uses 0 % of a core; it is restarted$/)
   })
 
+  it('tells of the hang of a process that it has to open anew, which is no start', async () => {
+    let now = () => 0
+    const vitals = () => ({ ...still, ...using(0, now()), lastHeardMs: t0 })
+    const test = await settled({ vitals, settings: fixed })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    const { checks } = { checks: [silence] }
+    test.prober.play({ checks, openingDeadlineMs: settings.lateAnswerMs })
+    await test.advance(60_000)
+    expect(test.hangs.length).toBeGreaterThan(0)
+  })
+
   it('is busy while a request is under way that uses CPU: no miss, no failure, no restart, and healthy at the answer', async () => {
     let now = () => 0
     const vitals = () => ({ ...still, ...using(1, now()), inFlight: 1, lastHeardMs: t0 })

@@ -1,6 +1,6 @@
 /**
  * A process that serves MCP and falls ill at SIGUSR2: `node test/peers/patient.ts stdio|http|sse legacy|modern AILMENT`,
- * where an ailment is one of those of test/support/patient.ts, or `exit` (with code 0). HTTP listens
+ * where an ailment is one of those of test/support/patient.ts, `exit` (with code 0) or `spin` (for ever). HTTP listens
  * on PORT. While the file TOOLS_FILE exists there is a second tool; GRANDCHILD=1 starts a process that stays.
  */
 import { spawn } from 'node:child_process'
@@ -22,6 +22,7 @@ const patient: Patient = {
 
 process.on('SIGUSR2', () => {
   if (ill === 'exit') process.exit(0)
+  if (ill === 'spin') for (;;);
   patient.ailment = ailments.find((known) => known === ill)
 })
 if (GRANDCHILD) spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'inherit' })

@@ -44,6 +44,7 @@ function game(servers: readonly string[] = ['a']) {
     maxMs: law.maxMs,
     isBounded: true,
     faultOf: () => fault,
+    hadFault: () => fault !== undefined,
     tell: () => undefined,
   })
   const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }

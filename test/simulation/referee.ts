@@ -123,6 +123,8 @@ export interface RefereeOptions {
   readonly isBounded: boolean
   /** What is the matter with a server. */
   readonly faultOf: (upstream: string) => Fault['kind'] | undefined
+  /** Whether anything was the matter with it since then. */
+  readonly hadFault: (upstream: string, sinceMs: number) => boolean
   readonly tell: (upstream: string, what: string) => void
 }
 
@@ -304,8 +306,8 @@ export class Referee {
     for (const upstream of together) {
       const [outage, silentMs] = [this.#of(upstream).outages.at(-1), this.#of(upstream).status().verdict.silentSinceMs]
       const isOut = outage && (outage.untilMs ?? nowMs) + stragglerMs >= (silentMs ?? nowMs)
-      // Slow answers come too late now and then.
-      if (!isOut && this.#options.faultOf(upstream) === undefined)
+      // Slow answers come too late now and then, and flaky servers lose some.
+      if (!isOut && !this.#options.hadFault(upstream, silentMs ?? nowMs))
         this.#violate('silence', upstream, 'is said to have fallen silent')
     }
     this.#options.tell(

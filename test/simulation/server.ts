@@ -58,6 +58,12 @@ export class SimulatedServer {
     return fault && fault.atMs <= time.now() ? fault : undefined
   }
 
+  /** Whether anything was the matter with it since then. */
+  hadFault(sinceMs: number): boolean {
+    const { plan, time } = this.#options
+    return plan.faults.some(({ atMs, untilMs }) => atMs <= time.now() && untilMs >= sinceMs)
+  }
+
   /** A process that was started in place of a stopped one is well. */
   #effective(): Fault | undefined {
     const fault = this.fault()

@@ -87,6 +87,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     maxMs: adaptive.enabled ? adaptive.maxIntervalMs : intervalMs,
     isBounded: adaptive.enabled,
     faultOf: (name) => servers.get(name)?.fault()?.kind,
+    hadFault: (name, sinceMs) => servers.get(name)?.hadFault(sinceMs) ?? false,
     tell: (upstream, what) => tell?.(`${stamp(time.now())}  ${upstream.padEnd(12)}  ${what}`),
   })
   const ownLoad = { loopDelayP99Ms: 0, loopUtilisation: 0.05 }

@@ -10,6 +10,8 @@ export interface Patient {
   readonly ping: 'answered' | 'unsupported' | 'silent'
   readonly tools: () => readonly string[]
   ailment: Ailment | undefined
+  /** It answers `initialize` with a JSON-RPC error, and lets nobody in. */
+  readonly refusesInitialize?: boolean
   /** Hears of each heartbeat that was left unanswered. */
   readonly onSilence?: () => void
 }
@@ -52,8 +54,9 @@ export function treat(patient: Patient, message: Message, way: Way): void {
   }
 }
 
-function answerOf({ era, ping, tools }: Patient, message: Message): object | undefined {
+function answerOf({ era, ping, tools, refusesInitialize }: Patient, message: Message): object | undefined {
   const { id, method = '', params } = message
+  if (method === 'initialize' && refusesInitialize) return rpcError(id, -32_603, 'no licence')
   if (id === undefined || (method === 'ping' && ping === 'silent')) return undefined
   const capabilities = { tools: {} }
   const serverInfo = { name: 'patient', version: '1.0.0' }

@@ -26,6 +26,8 @@ export interface VitalsOptions {
   readonly args?: readonly string[]
   /** Hears each line of its log. */
   readonly onLine?: (line: string) => void
+  /** What is started; the program unless told. */
+  readonly script?: string
 }
 
 interface Addresses {
@@ -34,14 +36,15 @@ interface Addresses {
 }
 
 /** Starts the real program with the given configuration and waits until both of its listeners are bound. */
-export async function startVitals({ config, env = {}, args = [], onLine }: VitalsOptions): Promise<RunningVitals> {
-  if (!config) return started(['serve', ...args], env, onLine)
+export async function startVitals(options: VitalsOptions): Promise<RunningVitals> {
+  const { config, env = {}, args = [], onLine, script } = options
+  if (!config) return started(['serve', ...args], env, onLine, script)
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-test-'))
   const file = join(directory, 'config.yaml')
   await writeFile(file, stringify({ listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', ...config }))
   const removeDirectory = () => rm(directory, { recursive: true, force: true })
   try {
-    const running = await started(['serve', '--config', file, ...args], env, onLine)
+    const running = await started(['serve', '--config', file, ...args], env, onLine, script)
     const stop = async () => {
       await running.stop()
       await removeDirectory()
@@ -65,10 +68,11 @@ async function started(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
   onLine: (line: string) => void = () => undefined,
+  script = 'src/cli/main.ts',
 ): Promise<RunningVitals> {
   try {
     const running = await startProcess({
-      args: ['src/cli/main.ts', ...args],
+      args: [script, ...args],
       env: { PATH: ownNodeFirst(), ...env },
       ready: addressCollector(),
       onLine,

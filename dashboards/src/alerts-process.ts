@@ -4,6 +4,7 @@ import { recorded } from './recording-rules.ts'
 import { type Alert, debugPage, theServer, wholeValue } from './rule.ts'
 
 const { crashes, memoryBytes, memoryGrowth, memoryHorizonSeconds } = defaults.alerts
+const { crashLoopRetryMs } = defaults.supervision
 
 const memory = recorded.memoryOfProcess
 
@@ -13,12 +14,14 @@ export const processAlerts: readonly Alert[] = [
     when: `a server’s process was started again at least ${crashes} times in 15 minutes (exit, signal, hung, memory), the last time within 5; or the server is \`crash_loop\``,
     expr: recorded.crashLooping,
     severity: 'critical',
-    summary: 'The process of an MCP server ends again and again.',
+    summary: 'The process of an MCP server does not stay up.',
     description:
-      `The process of ${theServer} was started again ${wholeValue} times in the last 15 minutes` +
-      '{{ if lt $value 1.0 }}: it cannot be started at all{{ end }}. Its clients lose their sessions each time. ' +
-      // It may be up at the moment.
-      `How each ended: "failures" and "process" of ${debugPage}`,
+      `{{ if lt $value ${crashes}.0 }}The process of ${theServer} cannot be started; mcp-vitals tries again every ` +
+      `${crashLoopRetryMs / 60_000} minutes` +
+      `{{ else }}The process of ${theServer} was started again ${wholeValue} times in the last 15 minutes, and each ` +
+      'time its clients lost their sessions{{ end }}. ' +
+      // It may be up at the moment, and its reason no more than that.
+      `Why: "reason", "failures" and "process" of ${debugPage}`,
   },
   {
     alert: 'McpProcessMemoryGrowing',

@@ -478,7 +478,7 @@ export const alertCases: readonly AlertCase[] = [
       {
         at: 3.5,
         labels: files,
-        description: `The process of files behind vitals:9464 was started again 4 times in the last 15 minutes. Its clients lose their sessions each time. How each ended: "failures" and "process" of ${debug}`,
+        description: `The process of files behind vitals:9464 was started again 4 times in the last 15 minutes, and each time its clients lost their sessions. Why: "reason", "failures" and "process" of ${debug}`,
       },
     ],
   },
@@ -492,7 +492,7 @@ export const alertCases: readonly AlertCase[] = [
       {
         at: 2,
         labels: files,
-        description: `The process of files behind vitals:9464 was started again 0 times in the last 15 minutes: it cannot be started at all. Its clients lose their sessions each time. How each ended: "failures" and "process" of ${debug}`,
+        description: `The process of files behind vitals:9464 cannot be started; mcp-vitals tries again every 10 minutes. Why: "reason", "failures" and "process" of ${debug}`,
       },
     ],
   },

@@ -97,14 +97,22 @@ async function runServe(argv: readonly string[]): Promise<number> {
   const { structured } = config.heartbeat.logging
   const format = structured ? config.log.format : 'logfmt'
   const log = createLogger({ level: config.log.level, format, isTerminal })
-  for (const notice of notices) log.warn(notice)
-  const running = await serve({ config, files, load: () => configured(argv), env: process.env, log })
-  if (isTerminal) out(welcome(running))
-  const signal = await untilSignal(() => {
+  // Signals are heard from here on: one that comes while we start must not end us without our servers being stopped.
+  const stopSignal = untilSignal(() => {
     if (isTerminal && !hasTerminal()) return true
-    void running.reload('signal')
+    void reload()
     return false
   })
+  for (const notice of notices) log.warn(notice)
+  const starting = serve({ config, files, load: () => configured(argv), env: process.env, log })
+  const reload = () =>
+    starting.then(
+      (running) => running.reload('signal'),
+      () => undefined, // It did not start, which is told below.
+    )
+  const running = await starting
+  if (isTerminal) out(welcome(running))
+  const signal = await stopSignal
   log.info({ signal }, 'stopping')
   const { problems } = await running.stop()
   for (const problem of problems) log.error({ problem }, 'a step of the shutdown failed')

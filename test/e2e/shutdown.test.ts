@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -148,6 +150,27 @@ describe.concurrent('SIGTERM', { timeout: 40_000 }, () => {
     expect(end).toBe('code 0')
     expect(seconds).toBeLessThan(15)
     expect(members.filter(isRunning)).toEqual([])
+  })
+
+  it('exits 0 even when it is told to stop while it starts, and a SIGHUP then is not its end', async ({
+    onTestFinished,
+  }) => {
+    const directory = await temporary((run) => onTestFinished(run))
+    const file = join(directory, 'config.yaml')
+    // A notice is the first thing that it writes, before it listens.
+    const settings = { listen: '127.0.0.1:0', admin_listen: '127.0.0.1:0', max_sessions: 1, max_sessions_per_client: 2 }
+    await writeFile(file, JSON.stringify({ ...settings, mcpServers: { everything: everythingStdio } }))
+    const child = spawn(node, ['src/cli/main.ts', 'serve', '--config', file], {
+      cwd,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const [first] = await once(child.stdout, 'data')
+    expect(String(first)).toContain('has no effect')
+    child.kill('SIGHUP')
+    child.kill('SIGTERM')
+    child.stdout.resume()
+    expect(await once(child, 'exit')).toEqual([0, null])
   })
 
   it('gives the process of an open session the time to end that it needs (MCP 2025-11-25, Lifecycle, Shutdown)', async ({

@@ -84,7 +84,7 @@ export class SimulatedClients {
     }
     const forget = server.whenItEnds(() => end({ kind: 'failure', error: this.#broken() }))
     admission.sent({ isExcused: () => false, onOverdue: (error) => end({ kind: 'failure', error }) })
-    if (work) server.work(work.forMs, work.usesCpu)
+    if (work && server.work(work.forMs, work.usesCpu)) referee.works(name, time.now() + work.forMs)
     const reply = server.reply()
     const outcome = this.#endOf(reply)
     if (!outcome) return

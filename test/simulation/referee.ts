@@ -106,6 +106,8 @@ interface Watched {
   isAlarmed: boolean
   /** When it was `busy`: with its clients, as far as anybody can tell. */
   readonly busy: { readonly fromMs: number; untilMs: number | undefined }[]
+  /** When a client's request kept it from answering anybody else. */
+  readonly works: { readonly fromMs: number; readonly untilMs: number }[]
   servesSinceMs: number | undefined
   /** When a client was last answered. */
   lastServedMs: number
@@ -155,6 +157,7 @@ export class Referee {
       status,
       isAlarmed: false,
       busy: [],
+      works: [],
       servesSinceMs: undefined,
       lastServedMs: Number.NEGATIVE_INFINITY,
       carriage: limits && new Carriage({ limits, now, troubleMs, violate }),
@@ -340,7 +343,11 @@ export class Referee {
     const errorMs = Math.abs(measuredMs - watched.unservedMs - open)
     const boundMs = watched.outages.reduce(
       (sum, outage) =>
-        sum + (outage.isClear ? detectionBoundMs : troubledBoundMs) + this.#excusedMs(outage, outage.untilMs ?? nowMs),
+        sum +
+        (outage.isClear ? detectionBoundMs : troubledBoundMs) +
+        this.#excusedMs(outage, outage.untilMs ?? nowMs) +
+        // Whoever works for a client as soon as the outage is over shows that it is over only afterwards.
+        overlapMs(watched.works, outage.untilMs ?? nowMs, nowMs),
       0,
     )
     if (errorMs > boundMs) {
@@ -360,6 +367,11 @@ export class Referee {
     if (how === 'failed') watched.isAlarmed = true
     if (how === 'ok') watched.lastServedMs = this.#options.now()
     if (ticket) watched.carriage?.ends(ticket, how)
+  }
+
+  /** A client's request keeps the server from answering anybody else until then. */
+  works(upstream: string, untilMs: number): void {
+    this.#of(upstream).works.push({ fromMs: this.#options.now(), untilMs })
   }
 
   requestRefused(upstream: string, error: KnownError, waitedMs: number): void {

@@ -81,12 +81,13 @@ export class SimulatedServer {
     return this.#options.plan.kind !== 'stdio' || this.#process?.isOpen === true
   }
 
-  /** A client's request takes so long, if it can begin now. */
-  work(forMs: number, usesCpu: boolean): void {
+  /** A client's request takes so long, if it can begin now; false if it cannot. */
+  work(forMs: number, usesCpu: boolean): boolean {
     const nowMs = this.#options.time.now()
     // Before the opening exchange nobody is let in.
-    if (!this.#process?.isOpen || this.fault() || this.#workingForMs() > 0) return
+    if (!this.#process?.isOpen || this.fault() || this.#workingForMs() > 0) return false
     this.#works.push({ fromMs: nowMs, untilMs: nowMs + forMs, usesCpu })
+    return true
   }
 
   #workingForMs(): number {

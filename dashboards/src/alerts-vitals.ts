@@ -64,8 +64,8 @@ export const vitalsAlerts: readonly Alert[] = [
     severity: 'warning',
     summary: 'An mcp-vitals could not load its changed configuration.',
     description:
-      '{{ $labels.instance }} runs with the configuration of {{ $value | humanizeDuration }} ago: the files have changed ' +
-      'since, and what they hold now is wrong, so it could not start again. What: ' +
+      '{{ $labels.instance }} runs with the configuration of {{ $value | humanizeDuration }} ago: its files changed since, ' +
+      'and were refused. After a stop it may not come up again. What is wrong with them: ' +
       "curl 'http://{{ $labels.instance }}/debug/heartbeat' (config.last_reload)",
     dashboard: 'sidecar',
   },

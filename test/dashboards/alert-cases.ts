@@ -873,8 +873,8 @@ export const alertCases: readonly AlertCase[] = [
         at: 6,
         labels: target,
         description:
-          'vitals:9464 runs with the configuration of 6m 0s ago: the files have changed since, and what they hold now is ' +
-          "wrong, so it could not start again. What: curl 'http://vitals:9464/debug/heartbeat' (config.last_reload)",
+          'vitals:9464 runs with the configuration of 6m 0s ago: its files changed since, and were refused. After a stop ' +
+          "it may not come up again. What is wrong with them: curl 'http://vitals:9464/debug/heartbeat' (config.last_reload)",
       },
     ],
   },

@@ -47,17 +47,15 @@ const lockFile = z.object({
   packages: z.record(
     z.string(),
     z.object({
-      dev: z.boolean().optional(),
-      devOptional: z.boolean().optional(),
       dependencies: z.record(z.string(), z.string()).optional(),
     }),
   ),
 })
 
-/** Where the lock file puts what `npm install --omit=dev` installs, and these packages with what they need. */
-function installedPaths(more: readonly string[]): string[] {
+/** Where the lock file puts these packages and what they need. */
+function installedPaths(names: readonly string[]): string[] {
   const { packages } = lockFile.parse(JSON.parse(readFileSync(join(repoRoot, 'package-lock.json'), 'utf8')))
-  const paths = new Set(Object.keys(packages).filter((path) => path !== '' && isForProduction(packages[path])))
+  const paths = new Set<string>()
   const add = (name: string, from: string) => {
     const nested = `${from}/node_modules/${name}`
     const path = nested in packages ? nested : `node_modules/${name}`
@@ -65,16 +63,16 @@ function installedPaths(more: readonly string[]): string[] {
     paths.add(path)
     for (const dependency of Object.keys(packages[path]?.dependencies ?? {})) add(dependency, path)
   }
-  for (const name of more) add(name, '')
+  for (const name of names) add(name, '')
   return [...paths]
 }
 
-function isForProduction(entry: { dev?: boolean | undefined; devOptional?: boolean | undefined } | undefined): boolean {
-  return entry?.dev !== true && entry?.devOptional !== true
-}
-
-/** The packages that the stage with-demo-servers adds. */
-export const demoServers = ['node', 'server', 'server-everything'].map((name) => `@modelcontextprotocol/${name}`)
+/** The packages of the stage demo-servers. */
+export const demoServers = [
+  ...['node', 'server', 'server-everything'].map((name) => `@modelcontextprotocol/${name}`),
+  '@hono/node-server',
+  'zod',
+]
 
 /** Compiles the program, as the image does. */
 export function build(dist: string): void {

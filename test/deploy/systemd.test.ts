@@ -10,7 +10,7 @@ import { defaults } from '../../src/defaults.ts'
 import { findExecutable } from '../../src/upstreams/executable.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { eventually } from '../support/eventually.ts'
-import { startVitals } from '../support/vitals.ts'
+import { nodeFlags, startVitals } from '../support/vitals.ts'
 
 const here = join(repoRoot, 'deploy/systemd')
 const unit = readFileSync(join(here, 'mcp-vitals.service'), 'utf8')
@@ -58,6 +58,7 @@ describe('the unit', () => {
       .parse(JSON.parse(readFileSync(join(repoRoot, 'package.json'), 'utf8')))
     const words = setting('ExecStart')[0]?.split(' ') ?? []
     expect(words.slice(1)).toEqual([
+      ...nodeFlags,
       `/opt/mcp-vitals/${bin['mcp-vitals']}`,
       'serve',
       '--config',

@@ -30,6 +30,9 @@ export interface VitalsOptions {
   readonly script?: string
 }
 
+/** As the image and the systemd unit have it. */
+export const nodeFlags = ['--max-semi-space-size=16']
+
 interface Addresses {
   readonly dataUrl: string
   readonly adminUrl: string
@@ -72,7 +75,7 @@ async function started(
 ): Promise<RunningVitals> {
   try {
     const running = await startProcess({
-      args: [script, ...args],
+      args: [...nodeFlags, script, ...args],
       env: { PATH: ownNodeFirst(), ...env },
       ready: addressCollector(),
       onLine,

@@ -1,6 +1,6 @@
 /** The rule files are what the generator makes, and name nothing that does not exist. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { format } from 'prettier'
 import { describe, expect, it } from 'vitest'
@@ -19,6 +19,22 @@ const rules = ruleFiles.flatMap(({ groups }) => groups.flatMap(({ rules }) => ru
 describe('the rule files', () => {
   it.each(generatedRules)('$path is what the generator makes', async (file) => {
     expect(committed(file)).toBe(await formatted(file))
+  })
+
+  it('come from the names, closed lists and defaults of the program, and from nothing else of it', () => {
+    const sources = join(repoRoot, 'dashboards/src')
+    const imported = readdirSync(sources)
+      .filter((name) => name.endsWith('.ts'))
+      .flatMap((name) => [...readFileSync(join(sources, name), 'utf8').matchAll(/from '\.\.\/\.\.\/(src\/[^']+)'/g)])
+      .map(([, path = '']) => path)
+    expect([...new Set(imported)].toSorted()).toEqual([
+      'src/alerts/names.ts',
+      'src/defaults.ts',
+      'src/heartbeat/classify.ts',
+      'src/heartbeat/verdict.ts',
+      'src/telemetry/names.ts',
+      'src/upstreams/upstream.ts',
+    ])
   })
 
   it('please promtool', (context) => {

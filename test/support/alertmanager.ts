@@ -1,13 +1,9 @@
 /** The real Alertmanager. */
-import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/clock.ts'
-import { eventually } from './eventually.ts'
 import { listenOn, stopped } from './mcp-server.ts'
-import { freePort } from './processes.ts'
+import { startRealServer } from './real-server.ts'
 
 export interface RunningAlertmanager {
   readonly url: string
@@ -31,65 +27,23 @@ export interface ShownAlert {
 /** Tells nobody of anything. */
 const silent = { route: { receiver: 'nobody' }, receivers: [{ name: 'nobody' }] }
 
-/**
- * Starts an Alertmanager, alone, with this configuration (an object, as its YAML). It cannot choose its own port, so it
- * may need a second try.
- */
+/** Starts an Alertmanager, alone, with this configuration (an object, as its YAML). */
 export async function startAlertmanager(program: string, config: object = silent): Promise<RunningAlertmanager> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await startOnce(program, config)
-    } catch (error) {
-      if (attempt === 3) throw error
-    }
-  }
-}
-
-async function startOnce(program: string, config: object): Promise<RunningAlertmanager> {
-  const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-alertmanager-'))
-  const file = join(directory, 'alertmanager.yml')
-  // YAML reads JSON.
-  await writeFile(file, JSON.stringify(config))
-  const address = `127.0.0.1:${await freePort()}`
-  const child = spawn(
+  const { url, get, output, stop } = await startRealServer({
+    name: 'alertmanager',
     program,
-    [
-      `--config.file=${file}`,
+    // YAML reads JSON.
+    files: { 'alertmanager.yml': JSON.stringify(config) },
+    args: (directory) => [
+      `--config.file=${join(directory, 'alertmanager.yml')}`,
       `--storage.path=${join(directory, 'data')}`,
-      `--web.listen-address=${address}`,
       '--cluster.listen-address=',
       '--log.level=debug',
     ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  )
-  // Whoever ends without waiting for it leaves nothing behind.
-  const end = () => void child.kill('SIGTERM')
-  process.once('exit', end)
-  let output = ''
-  child.stderr.on('data', (chunk: Buffer) => (output = (output + chunk.toString()).slice(-64 * 1024)))
-  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  const stop = async () => {
-    process.off('exit', end)
-    child.kill('SIGTERM')
-    await exited
-    await rm(directory, { recursive: true, force: true })
-  }
-  const get = (path: string) => fetch(`http://${address}${path}`)
-  try {
-    await eventually(() => (child.exitCode === null ? get('/-/ready').then(({ ok }) => ok) : Promise.reject(output)), {
-      what: `alertmanager is ready; it says: ${output}`,
-    })
-  } catch (error) {
-    await stop()
-    throw error
-  }
-  return {
-    url: `http://${address}`,
-    api: async (path, parameters = {}) =>
-      (await get(`/api/v2/${path}?${new URLSearchParams(parameters).toString()}`)).json(),
-    output: () => output,
-    stop,
-  }
+  })
+  const api = async (path: string, parameters: Readonly<Record<string, string>> = {}) =>
+    (await get(`/api/v2/${path}?${new URLSearchParams(parameters).toString()}`)).json()
+  return { url, api, output, stop }
 }
 
 /** One alert of a notification. */

@@ -1,13 +1,10 @@
 /** The real Prometheus and its promtool, and what a scrape says. */
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'vitest'
 import type { RuleGroup } from '../../dashboards/src/rule.ts'
 import { findExecutable } from '../../src/upstreams/executable.ts'
-import { eventually } from './eventually.ts'
-import { freePort } from './processes.ts'
+import { startRealServer } from './real-server.ts'
 
 /** The Debian package that has each program. */
 const packages = {
@@ -56,70 +53,32 @@ export interface PrometheusOptions {
   readonly alertmanager?: string
 }
 
-/** Starts a Prometheus that scrapes one target. It cannot choose its own port, so it may need a second try. */
+/** Starts a Prometheus that scrapes one target. */
 export async function startPrometheus(
   program: string,
   target: string,
-  options: PrometheusOptions = {},
+  { everySeconds = 1, groups = [], alertmanager }: PrometheusOptions = {},
 ): Promise<RunningPrometheus> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await startOnce(program, target, options)
-    } catch (error) {
-      if (attempt === 3) throw error
-    }
-  }
-}
-
-async function startOnce(
-  program: string,
-  target: string,
-  { everySeconds = 1, groups = [], alertmanager }: PrometheusOptions,
-): Promise<RunningPrometheus> {
-  const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-prometheus-'))
-  const config = join(directory, 'prometheus.yml')
   const every = `${everySeconds}s`
   const staticTarget = (url: string) => [{ targets: [new URL(url).host] }]
-  // YAML reads JSON.
-  await writeFile(join(directory, 'rules.yml'), JSON.stringify({ groups }))
-  await writeFile(
-    config,
-    JSON.stringify({
-      global: { scrape_interval: every, scrape_timeout: '1s', evaluation_interval: every },
-      scrape_configs: [{ job_name: 'mcp-vitals', static_configs: staticTarget(target) }],
-      rule_files: ['rules.yml'],
-      alerting: { alertmanagers: alertmanager === undefined ? [] : [{ static_configs: staticTarget(alertmanager) }] },
-    }),
-  )
-  const address = `127.0.0.1:${await freePort()}`
-  const child = spawn(
+  const config = {
+    global: { scrape_interval: every, scrape_timeout: '1s', evaluation_interval: every },
+    scrape_configs: [{ job_name: 'mcp-vitals', static_configs: staticTarget(target) }],
+    rule_files: ['rules.yml'],
+    alerting: { alertmanagers: alertmanager === undefined ? [] : [{ static_configs: staticTarget(alertmanager) }] },
+  }
+  const { get, stop } = await startRealServer({
+    name: 'prometheus',
     program,
-    [
-      `--config.file=${config}`,
+    // YAML reads JSON.
+    files: { 'prometheus.yml': JSON.stringify(config), 'rules.yml': JSON.stringify({ groups }) },
+    args: (directory) => [
+      `--config.file=${join(directory, 'prometheus.yml')}`,
       `--storage.tsdb.path=${join(directory, 'data')}`,
-      `--web.listen-address=${address}`,
       '--enable-feature=exemplar-storage',
       '--log.level=error',
     ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  )
-  let output = ''
-  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
-  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  const stop = async () => {
-    child.kill('SIGTERM')
-    await exited
-    await rm(directory, { recursive: true, force: true })
-  }
-  const get = (path: string) => fetch(`http://${address}${path}`)
-  try {
-    await eventually(() => (child.exitCode === null ? get('/-/ready').then(({ ok }) => ok) : Promise.reject(output)), {
-      what: `prometheus is ready; it says: ${output}`,
-    })
-  } catch (error) {
-    await stop()
-    throw error
-  }
+  })
   return {
     api: async (path, parameters = {}) => {
       const answer = await get(`/api/v1/${path}?${new URLSearchParams(parameters).toString()}`)

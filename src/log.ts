@@ -11,7 +11,7 @@ export interface LogOptions {
   readonly write?: ((line: string) => void) | undefined
 }
 
-/** One JSON object a line, with `level`, `ts` and `msg` first; the same fields as logfmt for people. */
+/** One JSON object a line, with `level`, `ts` and `msg` first and a `trace_id`; the same fields as logfmt for people. */
 export function createLogger({ level, format, isTerminal, write }: LogOptions): Logger {
   const isLogfmt = format === 'logfmt' || (format === 'auto' && isTerminal)
   const stdout = write ? undefined : destination({ fd: 1, sync: isTerminal })
@@ -35,11 +35,16 @@ export function createLogger({ level, format, isTerminal, write }: LogOptions): 
   return logger
 }
 
-/** Pino writes the message after all fields; in front of them it is where people look. */
-function messageFirst(this: Logger, [fields, ...message]: Parameters<LogFn>, method: LogFn): void {
-  const [text] = message
-  if (typeof fields === 'object' && fields !== null && message.length === 1) method.call(this, { msg: text, ...fields })
-  else method.call(this, fields, ...message)
+/**
+ * Pino writes the message after all fields; in front of them it is where people look. Every line has a `trace_id`, if
+ * only to say that it belongs to no trace, so that one query finds all lines of a trace and none is of another shape.
+ */
+function messageFirst(this: Logger, [first, ...rest]: Parameters<LogFn>, method: LogFn): void {
+  if (typeof first === 'string' && rest.length === 0) return method.call(this, { msg: first, trace_id: null })
+  const isWithFields = typeof first === 'object' && first !== null && rest.length === 1
+  if (!isWithFields) return method.call(this, first, ...rest)
+  const traceId: unknown = 'trace_id' in first ? first.trace_id : undefined
+  method.call(this, { msg: rest[0], ...first, trace_id: traceId ?? null })
 }
 
 /** A JSON line as `key=value` pairs; a value with anything but plain characters is quoted as JSON. */

@@ -21,7 +21,7 @@ describe('a line', () => {
   it('is one JSON object, with level, ts and msg before the fields', async () => {
     const [line = ''] = await written({}, `log.info({ upstream: 'files', n: 1, none: null }, 'listening')`)
     const fields = JSON.parse(line) as Record<string, unknown>
-    expect(Object.keys(fields)).toEqual(['level', 'ts', 'msg', 'upstream', 'n', 'none'])
+    expect(Object.keys(fields)).toEqual(['level', 'ts', 'msg', 'upstream', 'n', 'none', 'trace_id'])
     expect(fields).toMatchObject({ level: 'info', msg: 'listening', upstream: 'files', n: 1, none: null })
     expect(new Date(String(fields['ts'])).toISOString()).toBe(fields['ts'])
   })
@@ -30,6 +30,18 @@ describe('a line', () => {
     const [failed = '', plain = ''] = await written({}, `log.error({ err: new Error('boom') }, 'bad'); log.warn('hm')`)
     expect(JSON.parse(failed)).toMatchObject({ level: 'error', msg: 'bad', err: { message: 'boom' } })
     expect(JSON.parse(plain)).toMatchObject({ level: 'warn', msg: 'hm' })
+  })
+
+  it('has a trace_id, null where it belongs to no trace', async () => {
+    const calls = [
+      `log.info({ trace_id: 'ae83', state: 'down' }, 'of a trace')`,
+      `log.info({ trace_id: undefined }, 'of none')`,
+      `log.info({ state: 'up' }, 'of none')`,
+      `log.info('of none')`,
+    ]
+    const lines = await written({}, calls.join('\n'))
+    const traceIds = lines.map((line) => (JSON.parse(line) as { trace_id?: unknown }).trace_id)
+    expect(traceIds).toEqual(['ae83', null, null, null])
   })
 
   it('is not written below the level', async () => {
@@ -43,7 +55,7 @@ describe('a line', () => {
     { options: { format: 'json', isTerminal: true }, isLogfmt: false },
   ])('is logfmt where people read it, unless told otherwise: $options', async ({ options, isLogfmt }) => {
     const [line] = await written(options, `log.info({ upstream: 'files' }, 'two words')`)
-    if (isLogfmt) expect(line).toMatch(/^level=info ts=\S+Z msg="two words" upstream=files$/)
+    if (isLogfmt) expect(line).toMatch(/^level=info ts=\S+Z msg="two words" upstream=files trace_id=null$/)
     else expect(line).toMatch(/^\{.*\}$/)
   })
 })

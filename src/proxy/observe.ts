@@ -1,3 +1,4 @@
+import type { Attributes } from '@opentelemetry/api'
 import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import { bareUrl } from '../redaction.ts'
@@ -75,14 +76,14 @@ const clientFaults = new Set([-32700, -32600, -32601, -32602, -32002])
 /** Begins to measure a request; its spans start now, its histograms are recorded at the end. */
 export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Operation {
   const { clock, instruments, tracing } = deps
-  const { peering, clientNetwork = 'tcp', envelope, protocolVersion, arrivedAtMs } = request
-  const { upstream, network } = peering
+  const { peering, envelope, protocolVersion, arrivedAtMs } = request
+  const { upstream } = peering
   const method = envelope.method ?? ''
   const names = targetNames(envelope)
   const start = spanStart(request, names.target)
-  const server = tracing.startServer(start)
+  const server = tracing.startServer({ ...start, attributes: () => spanAttributes(request, 'server') })
   const startedMs = clock.now()
-  const client = tracing.startClient(server, start)
+  const client = tracing.startClient(server, { ...start, attributes: () => spanAttributes(request, 'client') })
   const traceparent = deps.injectsTraceparent?.(upstream) === true ? tracing.traceparentOf(client) : undefined
   let over = false
   return {
@@ -92,14 +93,8 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
       if (over) return
       over = true
       const result = resultOf(end, method)
-      const record = (
-        side: 'server' | 'client',
-        span: OperationSpan,
-        sinceMs: number,
-        errorType: string | undefined,
-      ) => {
+      const record = (side: Side, span: OperationSpan, sinceMs: number, errorType: string | undefined) => {
         span.end({ errorType, rpcStatusCode: result.rpcStatusCode, message: result.message })
-        const networkTransport = side === 'server' ? clientNetwork : network
         instruments.recordOperation({
           side,
           upstream,
@@ -109,10 +104,7 @@ export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Ope
           errorType,
           rpcStatusCode: result.rpcStatusCode,
           protocolVersion,
-          networkTransport,
-          httpVersion: networkTransport === 'tcp' ? '1.1' : undefined,
-          serverAddress: side === 'client' ? peering.address : undefined,
-          serverPort: side === 'client' ? peering.port : undefined,
+          ...networkOf(request, side),
           durationSeconds: (clock.now() - sinceMs) / 1000,
           ...tracing.exemplarOf(span),
         })
@@ -143,22 +135,45 @@ function targetNames(envelope: Envelope): { tool?: string; prompt?: string; targ
   return {}
 }
 
+type Side = 'server' | 'client'
+
+/** How the two ends of one side are connected; the conventions want the address on the client side alone. */
+function networkOf({ peering, clientNetwork = 'tcp' }: ObservedRequest, side: Side) {
+  const networkTransport = side === 'server' ? clientNetwork : peering.network
+  return {
+    networkTransport,
+    httpVersion: networkTransport === 'tcp' ? '1.1' : undefined,
+    serverAddress: side === 'client' ? peering.address : undefined,
+    serverPort: side === 'client' ? peering.port : undefined,
+  }
+}
+
 function spanStart(request: ObservedRequest, target: string | undefined) {
-  const { peering, envelope, sessionId, protocolVersion, httpTraceparent, httpTracestate } = request
+  const { peering, envelope, httpTraceparent, httpTracestate } = request
   return {
     upstream: peering.upstream,
     method: envelope.method ?? '',
     target,
-    attributes: () => ({
-      ...(sessionId !== undefined && { [semconv.sessionId]: sessionId }),
-      ...(envelope.id !== undefined && { [semconv.requestId]: plainId(envelope.id) }),
-      ...(envelope.uri !== undefined && { [semconv.resourceUri]: bareUrl(envelope.uri) }),
-      ...(protocolVersion !== undefined && { [semconv.protocolVersion]: protocolVersion }),
-    }),
     ...(envelope.traceparent !== undefined && {
       meta: { traceparent: envelope.traceparent, tracestate: envelope.tracestate },
     }),
     ...(httpTraceparent !== undefined && { http: { traceparent: httpTraceparent, tracestate: httpTracestate } }),
+  }
+}
+
+function spanAttributes(request: ObservedRequest, side: Side): Attributes {
+  const { envelope, sessionId, protocolVersion } = request
+  const { networkTransport, httpVersion, serverAddress, serverPort } = networkOf(request, side)
+  return {
+    [semconv.sessionId]: sessionId,
+    [semconv.requestId]: envelope.id === undefined ? undefined : plainId(envelope.id),
+    [semconv.resourceUri]: envelope.uri === undefined ? undefined : bareUrl(envelope.uri),
+    [semconv.protocolVersion]: protocolVersion,
+    [semconv.networkTransport]: networkTransport,
+    [semconv.networkProtocol]: httpVersion === undefined ? undefined : 'http',
+    [semconv.networkProtocolVersion]: httpVersion,
+    [semconv.serverAddress]: serverAddress,
+    [semconv.serverPort]: serverPort,
   }
 }
 

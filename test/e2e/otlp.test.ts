@@ -156,7 +156,11 @@ describe('spans sent by OTLP', { timeout: 60_000 }, () => {
     expect(only(calls.root.id, 'client').attributes).toMatchObject({
       'gen_ai.tool.name': 'add',
       'gen_ai.operation.name': 'execute_tool',
+      'network.transport': 'tcp',
+      'network.protocol.name': 'http',
+      'server.address': '127.0.0.1',
     })
+    expect(only(calls.root.id, 'server').attributes).not.toHaveProperty('server.address')
     expect(only(11, 'server').attributes).toMatchObject({ 'mcp.protocol.version': '2026-07-28' })
   })
 

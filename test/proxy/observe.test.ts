@@ -155,6 +155,34 @@ describe('one operation', () => {
     ])
   })
 
+  it.each<[string, Partial<ObservedRequest>, object, object]>([
+    [
+      'a server behind a URL',
+      {},
+      { 'network.transport': 'tcp', 'network.protocol.name': 'http', 'network.protocol.version': '1.1' },
+      { 'network.transport': 'tcp', 'network.protocol.name': 'http', 'server.address': 'host', 'server.port': 81 },
+    ],
+    [
+      'a process',
+      { peering: { upstream: 'u', network: 'pipe' } },
+      { 'network.transport': 'tcp', 'network.protocol.name': 'http' },
+      { 'network.transport': 'pipe', 'network.protocol.name': undefined, 'server.address': undefined },
+    ],
+    [
+      'a process whose client is one, too',
+      { peering: { upstream: 'u', network: 'pipe' }, clientNetwork: 'pipe' },
+      { 'network.transport': 'pipe', 'network.protocol.name': undefined },
+      { 'network.transport': 'pipe', 'network.protocol.name': undefined },
+    ],
+  ])('with %s has spans that tell how it went (OpenTelemetry, MCP conventions)', (_, changes, server, client) => {
+    const { starts } = observed(call, { sessionId: 's', ...changes })
+    const [ofServer, ofClient] = starts.map((start) => start.attributes?.())
+    const both = { 'jsonrpc.request.id': '7', 'mcp.session.id': 's', 'mcp.protocol.version': '2025-11-25' }
+    expect(ofServer).toMatchObject({ ...both, ...server })
+    expect(ofServer?.['server.address']).toBeUndefined()
+    expect(ofClient).toMatchObject({ ...both, ...client })
+  })
+
   it('counts once, however often it ends', () => {
     const { operation, operations, results, answered, failed } = observed()
     operation.end(answer('{"id":7,"result":{}}'))

@@ -86,6 +86,9 @@ export const defaults = {
     /** A start that nobody knows to be over holds its place among those for this long at most. */
     startHoldMs: 2000,
     discoverPatienceMs: 20_000,
+    /** How long requests of clients wait for a server that only starts to listen, and how often they try. */
+    clientPatienceMs: 5000,
+    clientRetryMs: 100,
     stdinGraceMs: 3000,
     residentStdinGraceMs: 500,
     termGraceMs: 5000,

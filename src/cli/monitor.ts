@@ -30,6 +30,7 @@ import type { Tracing } from '../telemetry/tracing.ts'
 import type { BreakerOptions } from '../upstreams/breaker.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
 import { limited } from '../upstreams/queue.ts'
+import { patient } from '../upstreams/patient.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { delayOf } from '../upstreams/restart.ts'
@@ -221,6 +222,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const launched =
     target.launch &&
     launch(deps, { ...target, name, launch: target.launch, supervision: () => supervision }, () => heartbeat)
+  const isStarting = () => launched?.supervisor.state() === 'starting'
   const prober = new HttpProber({
     endpoint: pool,
     transport: target.transport,
@@ -228,7 +230,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     maxBodyBytes: defaults.maxLineBytes,
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
-    isStarting: () => launched?.supervisor.state() === 'starting',
+    isStarting,
     isResting: () => launched?.isResting() ?? false,
     method: () => probeMethod(),
   })
@@ -240,7 +242,19 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   return {
     name,
     transport: target.transport,
-    access: { kind: 'endpoint', endpoint: pool, transport: target.transport },
+    access: {
+      kind: 'endpoint',
+      endpoint: {
+        ...pool,
+        send: patient((request, handler) => pool.send(request, handler), {
+          clock: deps.clock,
+          isStarting,
+          patienceMs: defaults.supervision.clientPatienceMs,
+          retryMs: defaults.supervision.clientRetryMs,
+        }),
+      },
+      transport: target.transport,
+    },
     heartbeat,
     prober,
     processes: () => {

@@ -101,7 +101,7 @@ function orNone(part: string, whole: string): string {
 }
 
 /** Ended, or had to be ended; the others are somebody's wish. */
-const crashReasons = restartReasons.filter((reason) => !['manual', 'config', 'alert'].includes(reason))
+export const crashReasons = restartReasons.filter((reason) => !['manual', 'config', 'alert'].includes(reason))
 
 function crashesIn(window: string): string {
   const restarts = select(upstreamRestarts, { [label.reason]: oneOf(crashReasons) })

@@ -80,6 +80,15 @@ const firing = alertCases.flatMap((one) => {
   return times.length === 0 || leftToAlerts.includes(one.alert) ? [] : [{ ...one, times }]
 })
 
+const impatient = new Set(alerts.flatMap(({ alert, for: patience }) => (patience === undefined ? [alert] : [])))
+
+/** Where an alert is silent for another reason than its patience, which the table does not have. */
+const quiet = alertCases.filter(
+  ({ alert, kind }) =>
+    !leftToAlerts.includes(alert) &&
+    (kind === 'another alert tells' || (kind === 'just below' && impatient.has(alert))),
+)
+
 describe('the table of what needs action', { timeout: 60_000 }, () => {
   it.for(firing)('has a row while $alert fires: $what', ({ alert, times, ...one }, context) => {
     const expected = times.map(({ at, labels }) => ({
@@ -87,6 +96,11 @@ describe('the table of what needs action', { timeout: 60_000 }, () => {
       eval_time: seconds(at),
       exp_samples: [{ labels: '{}', value: 1 }],
     }))
+    expect(tested(needed(context, 'promtool'), one, expected)).toBe('')
+  })
+
+  it.for(quiet)('has no row of $alert: $what', ({ alert, silentAt, ...one }, context) => {
+    const expected = silentAt.map((at) => ({ expr: rows(alert, {}), eval_time: seconds(at), exp_samples: [] }))
     expect(tested(needed(context, 'promtool'), one, expected)).toBe('')
   })
 

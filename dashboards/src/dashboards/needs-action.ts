@@ -1,16 +1,16 @@
 /** What somebody has to see to now: the first thing on the first dashboard. */
 import { defaults } from '../../../src/defaults.ts'
-import { isMiss, outcomes } from '../../../src/heartbeat/classify.ts'
+import { isAnswered, isFailure, isMiss, outcomes } from '../../../src/heartbeat/classify.ts'
 import { type State, isUp, states } from '../../../src/heartbeat/verdict.ts'
 import { label, labelName, metrics, semconv } from '../../../src/telemetry/names.ts'
 import { type AlertName, runbookBase } from '../links.ts'
 import { is, onInstance, onServer, oneOf, targetLabels } from '../promql.ts'
+import { crashReasons } from '../recording-rules.ts'
 import { type Severity, severities } from '../rule.ts'
-import { increase, names, sumBy } from './expressions.ts'
+import { increase, names, share, sumBy } from './expressions.ts'
 import {
   type Over,
   failedOperations,
-  heartbeatErrorShare,
   heartbeatQuantile,
   heartbeatsWith,
   requestErrorShare,
@@ -50,8 +50,6 @@ function inState(...wanted: readonly State[]): string {
 
 const isNotUp = `(${upstreams.series(metrics.upstreamUp)} == 0)`
 const lastAnswer = upstreams.series(metrics.heartbeatLastSuccess)
-/** These have alerts of their own. */
-const isNotJustDown = inState('needs_auth', 'crash_loop')
 const clientsRefused = sumBy(
   server,
   increase(
@@ -59,8 +57,18 @@ const clientsRefused = sumBy(
     '10m',
   ),
 )
-const restarts = sumBy(server, increase(upstreams.series(metrics.upstreamRestarts), '15m'))
+const crashesIn = (window: string) =>
+  sumBy(server, increase(upstreams.series(metrics.upstreamRestarts, { [label.reason]: oneOf(crashReasons) }), window))
+const isCrashLooping = `(${crashesIn('15m')} >= ${alerts.crashes} and ${crashesIn('5m')} > 0 or ${onServer} (${crashesIn('15m')} and ${onServer} ${inState('crash_loop')}))`
+const isSilentTogether = `(${sidecars.series(metrics.correlatedFailure)} == 1)`
+/** These have alerts of their own. */
+const unlessTold = `unless ${onServer} ${inState('needs_auth')} unless ${onServer} ${isCrashLooping} unless ${onInstance} ${isSilentTogether}`
+/** The windows of others still hold what a crash loop or another outage left there. */
+const hadCrashLoop = `(max_over_time((${crashesIn('15m')})[10m:15s]) >= ${alerts.crashes})`
+const hadOutage = `(${sumBy(server, increase(upstreams.series(metrics.upstreamUnavailable), '10m'))} > ${alerts.outageShare * 600} or ${hadCrashLoop})`
+const telling = outcomes.filter((outcome) => isAnswered(outcome) || isFailure(outcome))
 const misses = heartbeatsWith(upstreams, outcomes.filter(isMiss), server, over('10m'))
+const missedShare = share(misses, heartbeatsWith(upstreams, telling, server, over('10m')))
 const tool = [...server, semconv.toolName]
 const toolErrors = sumBy(
   tool,
@@ -87,28 +95,28 @@ const problems: readonly Problem[] = [
   {
     alert: 'McpUpstreamsSilentTogether',
     severity: 'critical',
-    expr: `${sidecars.series(metrics.correlatedFailure)} == 1`,
+    expr: isSilentTogether,
     evidence: 'more than half of the servers fell silent together',
     labels: sidecar,
   },
   {
     alert: 'McpUpstreamDown',
     severity: 'critical',
-    expr: `time() - ${lastAnswer} and ${onServer} ${isNotUp} unless ${onServer} ${isNotJustDown}`,
+    expr: `time() - ${lastAnswer} and ${onServer} ${isNotUp} ${unlessTold}`,
     evidence: 'not up: the last answer was $1 s ago',
     labels: server,
   },
   {
     alert: 'McpUpstreamDown',
     severity: 'critical',
-    expr: `${isNotUp} unless ${onServer} ${lastAnswer} unless ${onServer} ${isNotJustDown}`,
+    expr: `${isNotUp} unless ${onServer} ${lastAnswer} ${unlessTold}`,
     evidence: 'not up: it never answered',
     labels: server,
   },
   {
     alert: 'McpProcessCrashLooping',
     severity: 'critical',
-    expr: `${restarts} >= ${alerts.crashes} or ${onServer} (${restarts} and ${onServer} ${inState('crash_loop')})`,
+    expr: `${crashesIn('15m')} and ${onServer} ${isCrashLooping}`,
     evidence: '$1 restarts in 15 minutes',
     labels: server,
   },
@@ -129,15 +137,15 @@ const problems: readonly Problem[] = [
   {
     alert: 'McpUpstreamFlapping',
     severity: 'warning',
-    expr: `${sumBy(server, increase(outages, '30m'))} >= ${alerts.flaps}`,
+    expr: `${sumBy(server, increase(outages, '30m'))} >= ${alerts.flaps} and ${sumBy(server, increase(outages, '10m'))} > 0 unless ${onServer} ${hadCrashLoop}`,
     evidence: '$1 outages in 30 minutes',
     labels: server,
   },
   {
     alert: 'McpHeartbeatErrorRateHigh',
     severity: 'warning',
-    expr: `100 * (${heartbeatErrorShare(upstreams, server, over('10m'))} > ${errorShareLimit}) and (${misses} >= ${alerts.heartbeatMisses}) unless ${onServer} ${isNotUp}`,
-    evidence: '$1 % of the heartbeats failed in 10 minutes',
+    expr: `100 * (${missedShare} > ${errorShareLimit}) and (${misses} >= ${alerts.heartbeatMisses}) unless ${onServer} ${hadOutage}`,
+    evidence: '$1 % of the heartbeats were missed in 10 minutes',
     roundedTo: 0.1,
     labels: server,
   },
@@ -166,7 +174,7 @@ const problems: readonly Problem[] = [
   {
     alert: 'McpToolErrorRateHigh',
     severity: 'warning',
-    expr: `100 * (${toolErrorShare} > ${alerts.toolErrorRatio}) and (${toolErrors} >= ${alerts.toolErrors})`,
+    expr: `100 * (${toolErrorShare} > ${alerts.toolErrorRatio}) and (${toolErrors} >= ${alerts.toolErrors}) unless ${onServer} ${hadOutage}`,
     evidence: '$1 % of the calls failed in 10 minutes',
     roundedTo: 0.1,
     labels: tool,

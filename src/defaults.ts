@@ -224,8 +224,8 @@ export const defaults = {
     /** Tools fail by nature, a file that is not there is an answer too: only a tool that fails often is news. */
     toolErrorRatio: 0.25,
     toolErrors: 5,
-    /** Measurements in an hour; a request makes two. Models misspell names of tools now and then. */
-    labelOverflows: 20,
+    /** Requests in an hour. Models misspell names of tools now and then. */
+    labelOverflows: 10,
   },
   /** How long a shutdown waits for requests in flight: what is left of the deadline belongs to the processes. */
   shutdownDrainMs: 4000,

@@ -71,12 +71,12 @@ export const vitalsAlerts: readonly Alert[] = [
   },
   {
     alert: 'McpVitalsLabelOverflow',
-    when: `more than ${alerts.labelOverflows} measurements in an hour were recorded as \`_overflow\`, two for each request`,
+    when: `more than ${alerts.labelOverflows} requests in an hour were recorded as \`_overflow\``,
     expr: `increase(${select(metrics.labelOverflow)}[1h]) > ${alerts.labelOverflows}`,
     severity: 'info',
     summary: 'Tools or prompts of an MCP server are measured without their names.',
     description:
-      `${wholeValue} measurements of ${theServer} in the last hour have no name of their own, but count as _overflow: it ` +
+      `${wholeValue} requests to ${theServer} in the last hour have no name of their own, but count as _overflow: it ` +
       'has too many tools or prompts, or clients ask for some that it does not list.',
   },
 ]

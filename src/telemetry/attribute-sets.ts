@@ -52,7 +52,7 @@ export class AttributeSets {
 
 /**
  * The attribute sets of operations, at most `maxPerUpstream` for each upstream. What exceeds that keeps its error and
- * loses its method and names, so that the figures per upstream stay true; `onOverflow` counts it.
+ * loses its method and names, so that the figures per upstream stay true.
  */
 export class OperationSets {
   readonly #sets = new Map<string, Series>()
@@ -80,7 +80,6 @@ export class OperationSets {
   }
 
   #overflow({ upstream, errorType, networkTransport }: BoundedOperation): Series {
-    this.#options.onOverflow(upstream)
     const coarse: BoundedOperation = { upstream, method: overflowValue, errorType, networkTransport }
     const key = operationKey(coarse)
     return this.#sets.get(key) ?? this.#add(key, coarse)
@@ -91,7 +90,11 @@ interface OperationSetsOptions {
   readonly keys: SeriesKeys
   readonly labels: LabelBounds
   readonly maxPerUpstream: number
-  readonly onOverflow: (upstream: string) => void
+}
+
+/** Whether what is recorded under `attributes` lost a name, because it was never announced or there are too many. */
+export function isOverflow(attributes: Attributes): boolean {
+  return [semconv.method, semconv.toolName, semconv.promptName].some((key) => attributes[key] === overflowValue)
 }
 
 /** An operation whose every field is out of a closed or counted set. */

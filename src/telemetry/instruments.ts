@@ -3,7 +3,7 @@ import { errorCodes, type ErrorCode } from '../errors.ts'
 import { outcomes, type Leg, type Outcome } from '../heartbeat/classify.ts'
 import type { State } from '../heartbeat/verdict.ts'
 import { restartReasons, type RestartReason, type Transport } from '../upstreams/upstream.ts'
-import { AttributeSets, OperationSets, withoutUndefined, type Operation } from './attribute-sets.ts'
+import { AttributeSets, OperationSets, isOverflow, withoutUndefined, type Operation } from './attribute-sets.ts'
 import { bucketIndex, type ExemplarReservoir } from './exemplars.ts'
 import { observeGauges, type GaugeSources } from './gauges.ts'
 import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
@@ -145,17 +145,18 @@ export function instruments(options: {
   observeGauges({ meter, keys, sources, version: options.version })
 
   const labelOverflow = countedBy(meters, metrics.labelOverflow, label.upstream)
-  const labels = labelBounds({ maxLabelsPerUpstream, onOverflow: labelOverflow.count })
+  const labels = labelBounds({ maxLabelsPerUpstream })
   const operationSets = () =>
-    new OperationSets({
-      keys,
-      labels,
-      maxPerUpstream: maxLabelsPerUpstream * operationSetsPerLabel,
-      onOverflow: labelOverflow.count,
-    })
+    new OperationSets({ keys, labels, maxPerUpstream: maxLabelsPerUpstream * operationSetsPerLabel })
   const operations = {
     server: { ...timed(meter, exemplars, metrics.serverOperationDuration), sets: operationSets() },
     client: { ...timed(readings, exemplars, metrics.clientOperationDuration), sets: operationSets() },
+  }
+  // Both sides lose the same names, and the client's has all the attributes of the server's and more: it alone is asked.
+  const recordOperation = (o: Operation) => {
+    const series = operations[o.side].sets.of(o)
+    operations[o.side].record(series, o)
+    if (o.side === 'client' && isOverflow(series.attributes)) labelOverflow.count(o.upstream)
   }
   const sessions = timed(meter, exemplars, metrics.serverSessionDuration)
   const sessionSets = new AttributeSets(keys)
@@ -183,7 +184,7 @@ export function instruments(options: {
 
   return {
     labels,
-    recordOperation: (o) => operations[o.side].record(operations[o.side].sets.of(o), o),
+    recordOperation,
     recordHeartbeat: heartbeats.record,
     recordSession: (session) => sessions.record(sessionAttributes(session, sessionSets), session),
     recordStream: (stream) => streams.record(streamAttributes(stream, streamSets), stream),

@@ -84,18 +84,14 @@ export function errorTypeLabel(errorType: string): string {
 export interface LabelBounds {
   /** Admits names from the server's own list: first come, first served, up to the limit. */
   readonly admit: (upstream: string, kind: 'tool' | 'prompt', names: readonly string[]) => void
-  /** The name if it was admitted, else `_overflow`, which is counted. */
+  /** The name if it was admitted, else `_overflow`. */
   readonly bound: (upstream: string, kind: 'tool' | 'prompt', name: string) => string
 }
 
 /** MCP 2025-11-25, Tools, "Tool Names": at most 128 characters. */
 const maxNameLength = 128
 
-/** `onOverflow` is called for every name that was not admitted. */
-export function labelBounds(options: {
-  readonly maxLabelsPerUpstream: number
-  readonly onOverflow: (upstream: string) => void
-}): LabelBounds {
+export function labelBounds(options: { readonly maxLabelsPerUpstream: number }): LabelBounds {
   const admitted = { tool: new Map<string, Set<string>>(), prompt: new Map<string, Set<string>>() }
   return {
     admit: (upstream, kind, names) => {
@@ -105,10 +101,6 @@ export function labelBounds(options: {
         if (known.size < options.maxLabelsPerUpstream && name.length <= maxNameLength) known.add(name)
       }
     },
-    bound: (upstream, kind, name) => {
-      if (admitted[kind].get(upstream)?.has(name)) return name
-      options.onOverflow(upstream)
-      return overflowValue
-    },
+    bound: (upstream, kind, name) => (admitted[kind].get(upstream)?.has(name) ? name : overflowValue),
   }
 }

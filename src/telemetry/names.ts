@@ -432,10 +432,10 @@ export const metrics = {
     instrument: 'mcp_vitals.label_overflow',
     family: 'mcp_vitals_label_overflow_total',
     kind: 'counter',
-    unit: '{measurement}',
+    unit: '{request}',
     labels: [label.upstream],
     live: true,
-    help: 'Measurements recorded as _overflow: their tool or prompt was never announced, or there are too many.',
+    help: 'Requests recorded as _overflow: their tool or prompt was never announced, or there are too many.',
   },
   unparsedMessages: {
     instrument: 'mcp_vitals.unparsed_messages',

@@ -892,14 +892,14 @@ export const alertCases: readonly AlertCase[] = [
     alert: 'McpVitalsLabelOverflow',
     kind: 'fires and resolves',
     what: 'clients ask for tools that it does not list, for half an hour',
-    series: [series(metrics.labelOverflow, line([{ minutes: 30, perMinute: 1 }, { minutes: 70 }]))],
+    series: [series(metrics.labelOverflow, line([{ minutes: 30, perMinute: 0.5 }, { minutes: 70 }]))],
     silentAt: [15, 80, 95],
     firesAt: [
       {
         at: 40,
         labels: files,
         description:
-          '30 measurements of files behind vitals:9464 in the last hour have no name of their own, but count as _overflow: it has too many tools or prompts, or clients ask for some that it does not list.',
+          '15 requests to files behind vitals:9464 in the last hour have no name of their own, but count as _overflow: it has too many tools or prompts, or clients ask for some that it does not list.',
       },
     ],
   },

@@ -259,7 +259,7 @@ describe('the dashboards', { timeout: 90_000 }, () => {
       /^3 dead McpUpstreamDown : not up: it never answered$/,
       /^2 locked McpUpstreamNeedsAuth : refuses our credentials$/,
       /^2 modern McpToolErrorRateHigh bad: 100 % of the calls failed in 10 minutes$/,
-      /^1 modern McpVitalsLabelOverflow : \d+(\.\d)? measurements without the name of their tool in the last hour$/,
+      /^1 modern McpVitalsLabelOverflow : \d+(\.\d)? requests without the name of their tool in the last hour$/,
     ]
     await untilNone('what needs action', async () => {
       const all = await rows()

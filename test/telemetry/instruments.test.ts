@@ -51,8 +51,23 @@ describe('recordOperation', () => {
     const counts = (await samplesOf('mcp_server_operation_duration_seconds')).filter((line) => line.includes('_count'))
     expect(counts).toHaveLength(1)
     expect(counts[0]).toMatch(/gen_ai_tool_name="_overflow".*mcp_protocol_version="_other".* 500$/)
+  })
+
+  it.each([
+    ['a tool that nobody announced', 'tools/call', { toolName: 'made_up' }, 200, 1],
+    ['a prompt that nobody announced', 'prompts/get', { promptName: 'made_up' }, 200, 1],
+    ['a tool that nobody announced, where there is no room for its set', 'tools/call', { toolName: 'made_up' }, 0, 1],
+    ['a request for whose set there is no room', 'tools/list', {}, 0, 1],
+    ['a request like any other', 'tools/list', {}, 200, 0],
+  ])('counts %s once, though it is measured on both sides', async (_, method, name, maxLabelsPerUpstream, times) => {
+    const { recorder, samplesOf } = pipeline({ maxLabelsPerUpstream })
+    recorder.initUpstream('files', 'http')
+    const address = { serverAddress: 'localhost', serverPort: 8080 }
+    const operation = { ...toolCall, toolName: undefined, ...name, method }
+    recorder.recordOperation({ ...operation, ...address, side: 'client' })
+    recorder.recordOperation({ ...operation, side: 'server' })
     expect(await samplesOf('mcp_vitals_label_overflow_total')).toEqual([
-      'mcp_vitals_label_overflow_total{upstream="files"} 500',
+      `mcp_vitals_label_overflow_total{upstream="files"} ${times}`,
     ])
   })
 

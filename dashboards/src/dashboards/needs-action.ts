@@ -212,7 +212,7 @@ const problems: readonly Problem[] = [
     alert: 'McpVitalsLabelOverflow',
     severity: 'info',
     expr: `${sumBy(server, increase(upstreams.series(metrics.labelOverflow), '1h'))} > ${alerts.labelOverflows}`,
-    evidence: '$1 measurements without the name of their tool in the last hour',
+    evidence: '$1 requests without the name of their tool in the last hour',
     labels: server,
   },
 ]

@@ -174,7 +174,7 @@ const bites: readonly PanelPlan[] = [
   }),
   events({
     title: 'Label overflow',
-    description: 'Measurements recorded as _overflow: their tool or prompt was never announced, or there are too many.',
+    description: 'Requests recorded as _overflow: their tool or prompt was never announced, or there are too many.',
     queries: [
       {
         expr: sumBy([label.upstream], recentIncrease(sidecars.series(metrics.labelOverflow))),

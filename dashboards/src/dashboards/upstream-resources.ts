@@ -131,7 +131,7 @@ export const traffic: readonly PanelPlan[] = [
   events({
     title: 'Unmeasured messages',
     description:
-      'Messages that passed but could not be read, and measurements of tools and prompts that the server never listed (counted on both sides).',
+      'Messages that passed but could not be read, and requests for tools and prompts that the server never listed.',
     queries: [
       { expr: sum(recentIncrease(oneUpstream.series(metrics.unparsedMessages))), legend: 'unreadable' },
       { expr: sum(recentIncrease(oneUpstream.series(metrics.labelOverflow))), legend: '_overflow' },

@@ -1,8 +1,4 @@
 /** Whatever an alert fires for stands in the table of what needs action, as Prometheus' own rule tester evaluates it. */
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { AlertName } from '../../dashboards/src/links.ts'
 import { alerts } from '../../dashboards/src/rules.ts'
@@ -10,7 +6,8 @@ import { outcomes } from '../../src/heartbeat/classify.ts'
 import { states } from '../../src/heartbeat/verdict.ts'
 import { metrics } from '../../src/telemetry/names.ts'
 import { needed } from '../support/prometheus.ts'
-import { type AlertCase, type Series, alertCases, target } from './alert-cases.ts'
+import { type Series, alertCases, target } from './alert-cases.ts'
+import { type Asked, seconds, tested } from './promtool.ts'
 import { allChosen } from './query-rules.ts'
 import { shippedDashboards } from './shipped.ts'
 
@@ -34,45 +31,10 @@ function rows(alert: AlertName, { upstream, instance }: Readonly<Record<string, 
   return `count((${query}) and on (${Object.keys(wanted).join(', ')}) ${one})`
 }
 
-function written({ name, labels, samples }: Series) {
-  const pairs = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
-  return {
-    series: `${name}{${pairs.join(',')}}`,
-    values: samples.map((sample) => (sample === 'gone' ? 'stale' : sample)).join(' '),
-  }
-}
-
-const seconds = (minutes: number) => `${Math.round(minutes * 60)}s`
-
-interface Expected {
-  readonly expr: string
-  readonly eval_time: string
-  readonly exp_samples: readonly { readonly labels: string; readonly value: number }[]
-}
-
-/** What promtool says when these queries are asked of these series; nothing if all is as expected. */
-function tested(
-  promtool: string,
-  { series, step = 0.25 }: Pick<AlertCase, 'series' | 'step'>,
-  expected: readonly Expected[],
-): string {
-  const directory = mkdtempSync(join(tmpdir(), 'mcp-vitals-needs-action-'))
-  const file = join(directory, 'test.yaml')
-  const interval = seconds(step)
-  // The build info is in every scrape.
-  const all = [
-    ...series,
-    { name: 'mcp_vitals_build_info', labels: target, samples: series[0]?.samples.map(() => 1) ?? [] },
-  ]
-  const tests = [{ interval, input_series: all.map(written), promql_expr_test: expected }]
-  try {
-    // YAML reads JSON.
-    writeFileSync(file, JSON.stringify({ rule_files: [], evaluation_interval: interval, tests }))
-    const { status, stdout, stderr } = spawnSync(promtool, ['test', 'rules', file], { encoding: 'utf8' })
-    return status === 0 ? '' : `${stdout}${stderr}`.slice(0, 4000)
-  } finally {
-    rmSync(directory, { recursive: true })
-  }
+/** The build info is in every scrape. */
+function withBuildInfo({ series, ...timing }: Asked): Asked {
+  const samples = series[0]?.samples.map(() => 1) ?? []
+  return { ...timing, series: [...series, { name: 'mcp_vitals_build_info', labels: target, samples }] }
 }
 
 const firing = alertCases.flatMap((one) => {
@@ -96,12 +58,12 @@ describe('the table of what needs action', { timeout: 60_000 }, () => {
       eval_time: seconds(at),
       exp_samples: [{ labels: '{}', value: 1 }],
     }))
-    expect(tested(needed(context, 'promtool'), one, expected)).toBe('')
+    expect(tested(needed(context, 'promtool'), withBuildInfo(one), expected)).toBe('')
   })
 
   it.for(quiet)('has no row of $alert: $what', ({ alert, silentAt, ...one }, context) => {
     const expected = silentAt.map((at) => ({ expr: rows(alert, {}), eval_time: seconds(at), exp_samples: [] }))
-    expect(tested(needed(context, 'promtool'), one, expected)).toBe('')
+    expect(tested(needed(context, 'promtool'), withBuildInfo(one), expected)).toBe('')
   })
 
   it('is empty while all is well', (context) => {
@@ -148,10 +110,12 @@ describe('the table of what needs action', { timeout: 60_000 }, () => {
       { name: metrics.configReloadTimestamp.family, labels: target, samples: steady(0) },
     ]
     const expected = [1, 5, 19].map((at) => ({ expr: query, eval_time: seconds(at), exp_samples: [] }))
-    expect(tested(needed(context, 'promtool'), { series }, expected)).toBe('')
+    expect(tested(needed(context, 'promtool'), withBuildInfo({ series }), expected)).toBe('')
     // Nothing of it is so because nothing was asked: a server less and it is there.
     const down = series.map((one) => (one.name === metrics.upstreamUp.family ? { ...one, samples: steady(0) } : one))
-    expect(tested(needed(context, 'promtool'), { series: down }, expected)).toContain('the last answer was')
+    expect(tested(needed(context, 'promtool'), withBuildInfo({ series: down }), expected)).toContain(
+      'the last answer was',
+    )
   })
 
   it('knows all alerts but those that look back for long, and how severe they are', () => {

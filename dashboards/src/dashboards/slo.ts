@@ -61,12 +61,13 @@ const now: readonly PanelPlan[] = [
     description: 'Servers that use up their budget so fast that an alert fires for it, or soon will.',
     queries: [
       {
+        // All tiers give the same series, so an `or` would stop at the first.
         expr: `sum(max by (job, ${server.join(', ')}) (\n  ${tiers
           .map(({ rate, long, short }) => {
             const limit = rate * errorBudgetRatio
             return `(${unavailable(long)} > bool ${limit}) * (${unavailable(short)} > bool ${limit})`
           })
-          .join('\n  or ')}\n))`,
+          .join('\n  + ')}\n) > bool 0)`,
       },
     ],
     unit: 'none',

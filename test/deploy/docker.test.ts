@@ -13,6 +13,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { dashboardUids, grafanaBase } from '../../dashboards/src/links.ts'
+import { objectiveWindow } from '../../dashboards/src/slo.ts'
 import { prometheusConfig } from '../../deploy/stack/shipped-config.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { defaults } from '../../src/defaults.ts'
@@ -253,6 +254,16 @@ describe("Prometheus' configuration in compose.yaml", () => {
       .scrape_configs.slice(0, 1)
     expect(config).toMatchObject({ ...Object(adapted), global: config.global, scrape_configs: services })
     expect(config.scrape_configs).toHaveLength(1)
+  })
+
+  it('keeps samples for longer than the objective looks back', () => {
+    const option = /^--storage\.tsdb\.retention\.time=(\d+)d$/
+    const kept = serviceOf('prometheus').command?.find((word) => option.test(word)) ?? ''
+    expect(Number(option.exec(kept)?.[1])).toBeGreaterThan(Number.parseInt(objectiveWindow))
+    // What to start Prometheus with elsewhere.
+    for (const file of ['deploy/prometheus/prometheus.yml', 'README.md']) {
+      expect(readFileSync(join(repoRoot, file), 'utf8')).toContain(kept)
+    }
   })
 
   it('finds its rules where they are mounted', () => {

@@ -14,6 +14,7 @@ export interface Token {
   /** False when the text was cut, so that memory does not grow with the message. */
   readonly isWhole: boolean
   readonly start: number
+  /** Of an object that is looked into, it is the start. */
   readonly end: number
 }
 
@@ -269,13 +270,19 @@ export class Scanner {
       } else if (byte >= openBracket) {
         if (byte === openBrace || byte === openBracket) depth++
         else if ((byte === closeBrace || byte === closeBracket) && --depth === 0) {
-          this.#afterValue()
+          this.#endContainer(this.#offset + at + 1)
           return at + 1
         }
       }
     }
     this.#depth = depth
     return bytes.length
+  }
+
+  #endContainer(end: number): void {
+    const found = this.#member && this.#found[this.#member.slot]
+    if (found && this.#member) this.#found[this.#member.slot] = { ...found, end }
+    this.#afterValue()
   }
 
   #leaveInString(bytes: Buffer, from: number, depth: number): number {

@@ -34,6 +34,26 @@ describe('withTraceparent (SEP-414)', () => {
       '{"id":1,"method":"m","params":{"_meta":{"x":1,"traceparent" : null}}}',
       `{"id":1,"method":"m","params":{"_meta":{"x":1,"traceparent" : "${traceparent}"}}}`,
     ],
+    [
+      'a parent of the client that is an object',
+      String.raw`{"id":1,"method":"m","params":{"_meta":{"traceparent":{"a":[1,"}\""]},"x":1}}}`,
+      `{"id":1,"method":"m","params":{"_meta":{${member},"x":1}}}`,
+    ],
+    [
+      'a parent of the client that is an array',
+      '{"id":1,"method":"m","params":{"_meta":{"traceparent":[] }}}',
+      `{"id":1,"method":"m","params":{"_meta":{${member} }}}`,
+    ],
+    [
+      'keys that are written with escapes',
+      String.raw`{"id":1,"method":"m","params":{"\u005fmeta":{"\u0074raceparent":"x"}}}`,
+      String.raw`{"id":1,"method":"m","params":{"\u005fmeta":{"\u0074raceparent":` + `"${traceparent}"}}}`,
+    ],
+    [
+      'keys that are there twice, of which the last counts',
+      '{"id":1,"method":"m","params":{"_meta":{"traceparent":"x"},"_meta":{"y":1}}}',
+      `{"id":1,"method":"m","params":{"_meta":{"traceparent":"x"},"_meta":{${member},"y":1}}}`,
+    ],
   ])('writes into a request with %s', (_, message, expected) => {
     expect(traced(message)).toBe(expected)
   })
@@ -52,7 +72,8 @@ describe('withTraceparent (SEP-414)', () => {
   it('adds the parent to any request and changes nothing else', () => {
     const other = fc.string().filter((key) => key !== '_meta')
     const members = fc.dictionary(other, fc.jsonValue())
-    const meta = fc.dictionary(fc.string(), fc.jsonValue())
+    const parent = fc.record({ traceparent: fc.jsonValue() }, { requiredKeys: [] })
+    const meta = fc.tuple(fc.dictionary(fc.string(), fc.jsonValue()), parent).map(([one, two]) => ({ ...one, ...two }))
     const withMeta = fc.tuple(members, meta).map(([others, _meta]) => ({ ...others, _meta }))
     const params = fc.option(fc.oneof(members, withMeta), { nil: undefined })
     const request = fc.record({ jsonrpc: fc.constant('2.0'), id: fc.integer(), method: fc.constant('m'), params })

@@ -14,15 +14,19 @@ export type TraceSettings =
   | { readonly kind: 'off' }
   | { readonly kind: 'otlp'; readonly url: string; readonly sampling: Sampling; readonly batches: BatchSettings }
 
+/** OpenTelemetry specification, OTLP exporter: where a collector listens unless one says otherwise. */
+const defaultUrl = 'http://localhost:4318/v1/traces'
+
 /**
  * Reads the standard variables: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT,
  * OTEL_TRACES_SAMPLER[_ARG] and OTEL_BSP_*. SDK 3.x reads none of these itself, but the exporter reads its headers, time-out,
- * compression and certificates from `process.env`.
+ * compression and certificates from `process.env`. Unlike the specification's default, nothing is sent unless an endpoint
+ * or OTEL_TRACES_EXPORTER asks for it.
  */
 export function traceSettings(env: Env): TraceSettings {
-  const url = otlpUrl(env, 'TRACES', '/v1/traces')
-  const isOff = isSdkDisabled(env) || env['OTEL_TRACES_EXPORTER'] === 'none'
-  if (url === undefined || isOff) return { kind: 'off' }
+  const exporters = (env['OTEL_TRACES_EXPORTER'] ?? '').split(',').map((name) => name.trim())
+  const url = otlpUrl(env, 'TRACES', '/v1/traces') ?? (exporters.includes('otlp') ? defaultUrl : undefined)
+  if (url === undefined || exporters.includes('none') || isSdkDisabled(env)) return { kind: 'off' }
   return { kind: 'otlp', url, sampling: samplingOf(env), batches: batchSettings(env) }
 }
 

@@ -23,6 +23,11 @@ describe('traceSettings (OTLP Exporter specification, "Endpoint URLs for OTLP/HT
       { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://t/x', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c' },
       { kind: 'otlp', url: 'http://t/x', sampling: always, batches },
     ],
+    [
+      'this machine, if spans are asked for and nothing else is said',
+      { OTEL_TRACES_EXPORTER: 'otlp' },
+      { kind: 'otlp', url: 'http://localhost:4318/v1/traces', sampling: always, batches },
+    ],
     ['disabled', { OTEL_SDK_DISABLED: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c' }, { kind: 'off' }],
     ['no exporter', { OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c' }, { kind: 'off' }],
   ])('%s', (_, env, settings) => expect(traceSettings(env)).toEqual(settings))

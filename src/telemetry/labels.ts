@@ -91,6 +91,11 @@ export interface LabelBounds {
 /** MCP 2025-11-25, Tools, "Tool Names": at most 128 characters. */
 const maxNameLength = 128
 
+/** Lone surrogates are all the same in UTF-8: two names of them would be one series twice, which Prometheus refuses. */
+function isLabel(name: string): boolean {
+  return name.length <= maxNameLength && name.isWellFormed()
+}
+
 export function labelBounds(options: { readonly maxLabelsPerUpstream: number }): LabelBounds {
   const admitted = { tool: new Map<string, Set<string>>(), prompt: new Map<string, Set<string>>() }
   return {
@@ -98,7 +103,7 @@ export function labelBounds(options: { readonly maxLabelsPerUpstream: number }):
       const known = admitted[kind].get(upstream) ?? new Set()
       admitted[kind].set(upstream, known)
       for (const name of names) {
-        if (known.size < options.maxLabelsPerUpstream && name.length <= maxNameLength) known.add(name)
+        if (known.size < options.maxLabelsPerUpstream && isLabel(name)) known.add(name)
       }
     },
     bound: (upstream, kind, name) => (admitted[kind].get(upstream)?.has(name) ? name : overflowValue),

@@ -70,6 +70,13 @@ describe('labelBounds', () => {
     expect(bound('files', 'tool', 'y'.repeat(129))).toBe('_overflow')
   })
 
+  it('does not let in names that UTF-8 cannot tell apart', () => {
+    const { admit, bound } = bounds(200)
+    const names = ['a\uD800', 'a\uD801', 'a\u{1F600}']
+    admit('files', 'tool', names)
+    expect(names.map((name) => bound('files', 'tool', name))).toEqual(['_overflow', '_overflow', 'a\u{1F600}'])
+  })
+
   it('never has more values than the limit, and keeps the first', () => {
     const names = fc.array(fc.string({ maxLength: 3 }), { maxLength: 30 })
     fc.assert(

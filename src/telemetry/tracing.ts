@@ -10,6 +10,7 @@ import {
   type Link,
   type Span,
   type SpanContext,
+  type TraceState,
   type Tracer,
 } from '@opentelemetry/api'
 import { millisToHrTime, parseTraceParent } from '@opentelemetry/core'
@@ -47,6 +48,8 @@ export interface TracePlace {
 
 /** One operation's place in a trace. */
 export interface OperationSpan extends TracePlace {
+  /** What the parent's makers say in `tracestate`; spans below have it, too (W3C Trace Context §3.3). */
+  readonly traceState?: TraceState | undefined
   end(result: OperationResult): void
 }
 
@@ -221,7 +224,8 @@ function tracesOf({ ids, recorder, exportsTo, sheds, shutdown }: TracingParts): 
     startClient: (parent, start) => {
       const { traceId, spanId } = ids.next(parent.traceId)
       if (!recorder || !parent.sampled) return unrecorded(traceId, spanId)
-      const context = { traceId, spanId: parent.spanId, traceFlags: TraceFlags.SAMPLED }
+      const traceState = parent.traceState && { traceState: parent.traceState }
+      const context = { traceId, spanId: parent.spanId, traceFlags: TraceFlags.SAMPLED, ...traceState }
       return recorded(
         recorder,
         startSpan(recorder.tracer, { kind: SpanKind.CLIENT, start, parent: context, links: [] }),
@@ -269,10 +273,11 @@ function unrecorded(traceId: string, spanId: string): OperationSpan {
 function doNothing(): void {}
 
 function recorded({ redact }: Recorder, span: Span): OperationSpan {
-  const { traceId, spanId } = span.spanContext()
+  const { traceId, spanId, traceState } = span.spanContext()
   return {
     traceId,
     spanId,
+    traceState,
     sampled: true,
     end: ({ errorType, rpcStatusCode, message, attributes }) => {
       span.setAttributes(

@@ -95,11 +95,13 @@ describe('operations', () => {
   })
 
   it('take their parent from _meta and link the HTTP context (semconv, MCP, "Context propagation")', async () => {
-    const { startServer, spans } = await recordedTracing()
-    startServer({ ...call, meta: sampledParent, http: httpParent }).end({})
-    const [span] = spans()
+    const { startServer, startClient, spans } = await recordedTracing()
+    const server = startServer({ ...call, meta: sampledParent, http: httpParent })
+    server.end({})
+    startClient(server, call).end({})
+    const [span, child] = spans()
     expect(span?.parentSpanContext).toMatchObject({ traceId, spanId: 'b7ad6b7169203331', isRemote: true })
-    expect(span?.spanContext().traceState?.serialize()).toBe('vendor=1')
+    for (const one of [span, child]) expect(one?.spanContext().traceState?.serialize()).toBe('vendor=1')
     expect(span?.links.map(({ context }) => context.traceId)).toEqual(['11111111111111111111111111111111'])
   })
 

@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { adminApp } from '../src/admin/app.ts'
+import { alertNames, sentAlertTexts, sentAlerts } from '../src/alerts/names.ts'
 import { systemClock } from '../src/clock.ts'
 import type { Config } from '../src/config/config.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { fileSchema } from '../src/config/schema.ts'
+import { defaults } from '../src/defaults.ts'
 import { KnownError, errorCodes } from '../src/errors.ts'
 import { outcomes } from '../src/heartbeat/classify.ts'
 import { firstDecision } from '../src/heartbeat/interval.ts'
@@ -166,6 +168,36 @@ describe('metrics', () => {
     const unknown = named.filter((name) => !families.has(name.replace(/_(bucket|sum|count)$/, '')) && !labels.has(name))
     expect(named.length).toBeGreaterThan(liveMetrics().length)
     expect(unknown.filter((name) => name !== 'mcp_server' && name !== 'mcp_client')).toEqual([])
+  })
+})
+
+describe('alerts', () => {
+  it('exist wherever the README names one', () => {
+    const named = [...readme.matchAll(/\bMcp[A-Z]\w+/g)].map(([name]) => name)
+    expect(new Set(named)).toEqual(new Set(alertNames))
+  })
+
+  it('that mcp-vitals sends by itself are in a table, and no others', () => {
+    const told = rows(section('Notifications')).flatMap(([alert = '', severity]) =>
+      alert.startsWith('`') ? [`${alert} ${severity}`] : [],
+    )
+    expect(told.toSorted()).toEqual(sentAlerts.map((name) => `\`${name}\` ${sentAlertTexts[name].severity}`).toSorted())
+  })
+
+  it('are sent as the README says', () => {
+    const { maxWaiting, timeoutMs, backoff } = defaults.notifications
+    const figures = [
+      `no answer within ${timeoutMs / 1000} s`,
+      `after ${backoff.firstMs / 1000} s, 2 s, 4 s … ${backoff.maxMs / 1000} s with jitter`,
+      `(${backoff.maxRetryAfterMs / 60_000} minutes at most)`,
+      `At most ${maxWaiting.toLocaleString('en')} alerts`,
+    ]
+    for (const figure of figures) expect(section('Notifications')).toContain(figure)
+  })
+
+  it('have the thresholds of the dashboards', () => {
+    const { errorRateThresholdPercent, responseTimeThresholdMs } = defaults.heartbeat
+    expect(section('Dashboards')).toContain(`${errorRateThresholdPercent} % and ${responseTimeThresholdMs} ms`)
   })
 })
 

@@ -76,23 +76,54 @@ function hasRoute(method: string, path: string): boolean {
 /** OAuth's errors, and values of labels and variables that no list of ours holds. */
 const wordsOfOthers = ['tool_error', '_overflow', 'invalid_client', 'invalid_scope', 'https_proxy']
 
-const { alerts: limits, requests, shedding } = defaults
+const { alerts: limits, breaker, requests, shedding, supervision } = defaults
 const budgetPercent = 100 - limits.availabilityObjectivePercent
 const budget = `${budgetPercent} % of 30 days (${((budgetPercent / 100) * 30 * 24).toFixed(1)} hours)`
 
 const outage = `more than ${limits.outageShare * 600} s`
 
+const numerals = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten']
+
+/** A number as prose has it. */
+function inWords(number: number): string {
+  return numerals[number] ?? String(number)
+}
+
 /** What runbooks say of defaults and limits besides when they fire. */
 const figures: Partial<Record<AlertName, readonly string[]>> = {
   McpHeartbeatErrorRateHigh: [outage],
-  McpToolErrorRateHigh: [outage],
+  McpToolErrorRateHigh: [
+    outage,
+    `at least ${inWords(limits.toolErrors)},`,
+    `circuit breaker after ${inWords(breaker.failuresToOpen)} in a row`,
+  ],
+  McpUpstreamFlapping: [`at least ${inWords(limits.flaps)} times in half an hour`],
+  McpProcessCrashLooping: [
+    `at least ${inWords(limits.crashes)} times in a quarter of an hour`,
+    `after ${inWords(supervision.startsBeforeCrashLoop)} starts that never became ready`,
+    `… ${supervision.maxBackoffMs / 1000} s with jitter`,
+    `ready for ${inWords(supervision.resetAfterReadyMs / 60_000)} minutes`,
+    `only every ${inWords(supervision.crashLoopRetryMs / 60_000)} minutes`,
+    `within ${supervision.startDeadlineMs / 1000} s`,
+  ],
   McpAvailabilityBurnRateHigh: [budget, ...limits.burnRates.page.map(({ rate }) => `${rate} times`)],
   McpAvailabilityBurnRateSlow: [budget, `${limits.burnRates.ticket[0].rate} times`],
   McpConnectionPoolExhausted: [`${requests.maxInFlight} unless configured`, `(${requests.queueTimeoutMs / 1000} s)`],
   McpVitalsOverloaded: [`above ${shedding.loadFrom * 100} %`, `(${shedding.heapFrom * 100} %)`],
-  McpVitalsLabelOverflow: [`up to ${defaults.maxLabelsPerUpstream} each`],
-  McpUpstreamDown: [`every ${defaults.heartbeat.minIntervalSeconds} s`],
-  McpProcessMemoryGrowing: [`more than ${Math.round((limits.memoryGrowth - 1) * 100)} %`],
+  McpVitalsLabelOverflow: [
+    `up to ${defaults.maxLabelsPerUpstream} each`,
+    `more than ${inWords(limits.labelOverflows)} requests`,
+  ],
+  McpUpstreamDown: [
+    `every ${defaults.heartbeat.minIntervalSeconds} s`,
+    `after ${inWords(breaker.failuresToOpen)} failures in a row`,
+    `… ${supervision.maxBackoffMs / 1000} s`,
+    `not ready within ${supervision.startDeadlineMs / 1000} s`,
+  ],
+  McpProcessMemoryGrowing: [
+    `more than ${Math.round((limits.memoryGrowth - 1) * 100)} %`,
+    `in ${inWords(limits.memoryHorizonSeconds / 3600)} hours`,
+  ],
 }
 
 /** Words of jq itself in these commands. */

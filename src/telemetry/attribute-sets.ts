@@ -94,7 +94,8 @@ interface OperationSetsOptions {
 
 /** Whether what is recorded under `attributes` lost a name, because it was never announced or there are too many. */
 export function isOverflow(attributes: Attributes): boolean {
-  return [semconv.method, semconv.toolName, semconv.promptName].some((key) => attributes[key] === overflowValue)
+  const { [semconv.method]: method, [semconv.toolName]: tool, [semconv.promptName]: prompt } = attributes
+  return method === overflowValue || tool === overflowValue || prompt === overflowValue
 }
 
 /** An operation whose every field is out of a closed or counted set. */

@@ -223,6 +223,12 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     target.launch &&
     launch(deps, { ...target, name, launch: target.launch, supervision: () => supervision }, () => heartbeat)
   const isStarting = () => launched?.supervisor.state() === 'starting'
+  const patientSend = patient((request, handler) => pool.send(request, handler), {
+    clock: deps.clock,
+    isStarting,
+    patienceMs: defaults.supervision.clientPatienceMs,
+    retryMs: defaults.supervision.clientRetryMs,
+  })
   const prober = new HttpProber({
     endpoint: pool,
     transport: target.transport,
@@ -244,15 +250,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     transport: target.transport,
     access: {
       kind: 'endpoint',
-      endpoint: {
-        ...pool,
-        send: patient((request, handler) => pool.send(request, handler), {
-          clock: deps.clock,
-          isStarting,
-          patienceMs: defaults.supervision.clientPatienceMs,
-          retryMs: defaults.supervision.clientRetryMs,
-        }),
-      },
+      endpoint: launched ? { ...pool, send: patientSend } : pool,
       transport: target.transport,
     },
     heartbeat,

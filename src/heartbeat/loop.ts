@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, type Timer, sleep } from '../clock.ts'
 import type { Redact } from '../redaction.ts'
 import { defaults } from '../defaults.ts'
 import type { Transport } from '../upstreams/upstream.ts'
@@ -327,10 +327,12 @@ export class Heartbeat {
 
   /** What ended is not started again. */
   lost(reason: string): void {
+    this.#endedMs = this.#options.clock.now()
     this.#weigh({ kind: 'lost', reason })
   }
 
   idle(reason: string): void {
+    this.#endedMs = this.#options.clock.now()
     this.#weigh({ kind: 'idle', reason })
   }
 
@@ -487,6 +489,8 @@ export class Heartbeat {
     const { signal } = this.#life
     const judged = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
     const result = { ...judged, reason: this.#shown(judged.reason) }
+    // Whoever supervises the process is about to hear of its end, and knows whether that was to be expected.
+    if (result.outcome === 'exited') await this.#endHeard(beat)
     if (signal.aborted) return
     beat.settled.push(result)
     // The end of the process was a heartbeat of its own: what that left unanswered is not to be counted twice.
@@ -496,6 +500,14 @@ export class Heartbeat {
     if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat, traceId)
     const { inventory, announced = false } = result
     if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
+  }
+
+  async #endHeard({ startedMs }: Beat): Promise<void> {
+    const { clock } = this.#options
+    const untilMs = clock.now() + exitLagMs
+    while (this.#endedMs < startedMs && clock.now() < untilMs && !this.#life.signal.aborted) {
+      await sleep(clock, exitLookMs, this.#life.signal)
+    }
   }
 
   /** What the checks come to, once it is known which of the silent processes are at work, and which hang. */
@@ -617,6 +629,10 @@ export class Heartbeat {
     return probeTimeoutMs(this.#rtt, { misses: this.#verdict.misses, localHealth: this.#localHealth, minMs, maxMs })
   }
 }
+
+/** How long the end of a process may take to be heard after its pipe broke, and how often that is looked at. */
+const exitLagMs = 500
+const exitLookMs = 20
 
 /** Who has not answered after this part of the time-out is looked at, to see what it does until the end of it. */
 const slowRatio = 0.25

@@ -657,6 +657,29 @@ describe('a stall of our own event loop', () => {
 })
 
 describe('a process of ours', () => {
+  it.each([
+    ['that was to be expected is no outage', (heartbeat: Heartbeat) => heartbeat.idle('it exited with code 0'), 'idle'],
+    ['is told as what it is', (heartbeat: Heartbeat) => heartbeat.lost('exited with code 0 (restart: never)'), 'down'],
+  ])('whose end a broken pipe tells before the exit is heard: an end %s', async (_, tell, state) => {
+    const { heartbeat, prober, advance, changes, reason, ...test } = await settled({ settings: fixed })
+    prober.play({ outcome: 'exited', reason: 'stdin: write EPIPE' })
+    await advance(10_000)
+    expect(test.state()).toBe('healthy')
+    await advance(200)
+    tell(heartbeat)
+    await advance(400)
+    expect(test.state()).toBe(state)
+    expect(changes).toHaveLength(1)
+    expect(reason()).toContain('exited with code 0')
+  })
+
+  it('that no longer reads, but does not end either, is down all the same', async () => {
+    const { prober, advance, state, reason } = await settled({ settings: fixed })
+    prober.play({ outcome: 'exited', reason: 'the process no longer reads its stdin' })
+    await advance(10_600)
+    expect([state(), reason()]).toEqual(['down', 'the process no longer reads its stdin'])
+  })
+
   it('that is gone takes the upstream down at once, with the interval at its shortest, and the outage runs', async () => {
     const { t0, heartbeat, advance, changes, beats, reason } = await settled({ settings: calm })
     await advance(7000)

@@ -58,15 +58,20 @@ export class OperationSets {
   readonly #sets = new Map<string, Series>()
   readonly #sizes = new Map<string, number>()
   readonly #options: OperationSetsOptions
+  /** Most operations are like the one before. What lost a name may get it next time, so that is not kept. */
+  #last: { readonly operation: Operation; readonly series: Series } | undefined
 
   constructor(options: OperationSetsOptions) {
     this.#options = options
   }
 
   of(operation: Operation): Series {
+    if (this.#last && isAlike(this.#last.operation, operation)) return this.#last.series
     const bounded = boundOperation(operation, this.#options.labels)
     const key = operationKey(bounded)
-    return this.#sets.get(key) ?? this.#add(key, bounded)
+    const series = this.#sets.get(key) ?? this.#add(key, bounded)
+    this.#last = isOverflow(series.attributes) ? undefined : { operation, series }
+    return series
   }
 
   #add(key: string, operation: BoundedOperation): Series {
@@ -96,6 +101,23 @@ interface OperationSetsOptions {
 export function isOverflow(attributes: Attributes): boolean {
   const { [semconv.method]: method, [semconv.toolName]: tool, [semconv.promptName]: prompt } = attributes
   return method === overflowValue || tool === overflowValue || prompt === overflowValue
+}
+
+/** Whether two operations have the same attributes. */
+function isAlike(one: Operation, other: Operation): boolean {
+  return (
+    one.method === other.method &&
+    one.toolName === other.toolName &&
+    one.upstream === other.upstream &&
+    one.errorType === other.errorType &&
+    one.rpcStatusCode === other.rpcStatusCode &&
+    one.promptName === other.promptName &&
+    one.protocolVersion === other.protocolVersion &&
+    one.networkTransport === other.networkTransport &&
+    one.httpVersion === other.httpVersion &&
+    one.serverAddress === other.serverAddress &&
+    one.serverPort === other.serverPort
+  )
 }
 
 /** An operation whose every field is out of a closed or counted set. */

@@ -84,6 +84,42 @@ describe('recordOperation', () => {
   })
 })
 
+describe('one operation after another', () => {
+  it.each([
+    ['method', { method: 'tools/list' }],
+    ['tool', { toolName: 'write_file' }],
+    ['prompt', { promptName: 'p' }],
+    ['upstream', { upstream: 'search' }],
+    ['error', { errorType: 'timeout' }],
+    ['code', { rpcStatusCode: -32_603 }],
+    ['revision', { protocolVersion: '2025-06-18' }],
+    ['network', { networkTransport: 'pipe' }],
+    ['HTTP version', { httpVersion: '2' }],
+    ['address', { serverAddress: 'a.example' }],
+    ['port', { serverPort: 81 }],
+  ] as const)('of another %s is another series', async (_, other) => {
+    const { recorder, samplesOf } = pipeline()
+    for (const upstream of ['files', 'search']) {
+      recorder.labels.admit(upstream, 'tool', ['read_file', 'write_file'])
+      recorder.labels.admit(upstream, 'prompt', ['p'])
+    }
+    const call = { ...toolCall, side: 'client', serverAddress: 'b.example', serverPort: 80 } as const
+    for (const one of [call, { ...call, ...other }, call, call]) recorder.recordOperation(one)
+    const counts = await samplesOf('mcp_client_operation_duration_seconds')
+    const totals = counts.filter((line) => line.includes('_count{')).map((line) => Number(line.split(' ').at(-1)))
+    expect(totals.toSorted((one, another) => one - another)).toEqual([1, 3])
+  })
+
+  it('of a name that is announced only then gets it', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.recordOperation(toolCall)
+    recorder.labels.admit('files', 'tool', ['read_file'])
+    recorder.recordOperation(toolCall)
+    const counts = (await samplesOf('mcp_server_operation_duration_seconds')).filter((line) => line.includes('_count{'))
+    expect(counts.map((line) => /gen_ai_tool_name="([^"]+)"/.exec(line)?.[1])).toEqual(['_overflow', 'read_file'])
+  })
+})
+
 describe('recordHeartbeat', () => {
   it('fills the histogram by method and the counter by outcome', async () => {
     const { recorder, samplesOf } = pipeline()

@@ -2,9 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { adminApp } from '../src/admin/app.ts'
 import { alertNames, sentAlertTexts, sentAlerts } from '../src/alerts/names.ts'
-import { systemClock } from '../src/clock.ts'
 import type { Config } from '../src/config/config.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { fileSchema } from '../src/config/schema.ts'
@@ -16,6 +14,7 @@ import { heartbeatFields } from '../src/heartbeat/log-line.ts'
 import { isUp, newVerdict, states } from '../src/heartbeat/verdict.ts'
 import { errorMessageFor, statusOf } from '../src/proxy/replies.ts'
 import { labelName, liveMetrics, metricsTable } from '../src/telemetry/names.ts'
+import { adminRoutes } from './support/admin-routes.ts'
 import { intervalSettings } from './support/settings.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -97,18 +96,9 @@ describe('the section on endpoints', () => {
   const shown = (path: string) => `\`${path.replace(/:(\w+)/, '<$1>')}\``
 
   it('names every path of the admin listener', () => {
-    const app = adminApp({
-      clock: systemClock,
-      version: '0',
-      guards: { open: () => undefined, closed: () => undefined, alerts: () => undefined },
-      exposition: { scrape: () => Promise.reject(new Error('not asked here')) },
-      upstreams: () => [],
-      report: () => Promise.reject(new Error('not asked here')),
-      isReady: () => true,
-      reload: () => Promise.reject(new Error('not asked here')),
-      onRejected: () => undefined,
-    })
-    const paths = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path)
+    const paths = adminRoutes()
+      .filter(({ method }) => method !== 'ALL')
+      .map(({ path }) => path)
     expect(paths.length).toBeGreaterThan(4)
     for (const path of paths) expect(endpoints).toContain(`| ${shown(path)} `)
   })

@@ -504,7 +504,7 @@ export class Heartbeat {
 
   async #endHeard({ startedMs }: Beat): Promise<void> {
     const { clock } = this.#options
-    const untilMs = clock.now() + exitLagMs
+    const untilMs = clock.now() + exitPatienceMs
     while (this.#endedMs < startedMs && clock.now() < untilMs && !this.#life.signal.aborted) {
       await sleep(clock, exitLookMs, this.#life.signal)
     }
@@ -631,7 +631,7 @@ export class Heartbeat {
 }
 
 /** How long the end of a process may take to be heard after its pipe broke, and how often that is looked at. */
-const exitLagMs = 500
+const exitPatienceMs = 500
 const exitLookMs = 20
 
 /** Who has not answered after this part of the time-out is looked at, to see what it does until the end of it. */

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { repoRoot } from '../peers/spawn.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { median } from './load.ts'
 import { processUsage } from './proc.ts'
 

@@ -17,7 +17,7 @@ import type { Check, Instance } from '../../src/cli/selftest-instance.ts'
 import { selftest } from '../../src/cli/selftest.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { repoRoot } from '../peers/spawn.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 
 const longestMs = 20_000
 

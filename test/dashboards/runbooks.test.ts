@@ -6,8 +6,6 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { debugReportSchema } from '../../src/admin/debug.ts'
-import { adminApp } from '../../src/admin/app.ts'
-import { systemClock } from '../../src/clock.ts'
 import { fileSchema } from '../../src/config/schema.ts'
 import { defaults } from '../../src/defaults.ts'
 import { errorCodes } from '../../src/errors.ts'
@@ -18,6 +16,7 @@ import { alerts } from '../../dashboards/src/rules.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { needed } from '../support/prometheus.ts'
 import { seriesLabels, unknownNames } from '../support/promql.ts'
+import { adminRoutes } from '../support/admin-routes.ts'
 
 const folder = join(repoRoot, 'dashboards/runbooks')
 const sections = ['What it means', 'What users feel', 'How to confirm', 'What mcp-vitals did already', 'How to fix']
@@ -55,21 +54,11 @@ function keysOf(schema: unknown): string[] {
 const debugKeys = new Set(keysOf(z.toJSONSchema(debugReportSchema)))
 const configKeys = new Set(keysOf(z.toJSONSchema(fileSchema, { io: 'input' })))
 
-const admin = adminApp({
-  clock: systemClock,
-  version: '0',
-  guards: { open: () => undefined, closed: () => undefined, alerts: () => undefined },
-  exposition: { scrape: () => Promise.reject(new Error('not asked here')) },
-  upstreams: () => [],
-  report: () => Promise.reject(new Error('not asked here')),
-  isReady: () => true,
-  reload: () => Promise.reject(new Error('not asked here')),
-  onRejected: () => undefined,
-})
-
 /** Whether the admin listener has a route of its own for this request. */
 function hasRoute(method: string, path: string): boolean {
-  const patterns = admin.routes.filter((route) => route.method === method).map((route) => route.path)
+  const patterns = adminRoutes()
+    .filter((route) => route.method === method)
+    .map((route) => route.path)
   return patterns.some((pattern) => new RegExp(`^${pattern.replaceAll(/:\w+/g, '[^/]+')}$`).test(path))
 }
 

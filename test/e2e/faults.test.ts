@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
 import { type RunningProcess, repoRoot } from '../peers/spawn.ts'
-import { debugUpstream, metricValue, metricValues } from '../support/admin.ts'
+import { becomesState, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { launchedEverything } from '../support/launched.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { initializeMessage, modernPost, openPost, openSession, post } from '../support/rpc.ts'
 import { type ScriptedServer, scriptedServer, sendJson } from '../support/scripted-server.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
@@ -103,14 +103,7 @@ async function changes(upstream: string, labels: Readonly<Record<string, string>
 }
 
 function becomes(name: string, state: string, timeoutMs = 20_000) {
-  return eventually(
-    async () => {
-      const upstream = await stateOf(name)
-      if (upstream.state === state) return upstream
-      throw new Error(`it is ${upstream.state}: ${upstream.reason}`)
-    },
-    { timeoutMs, what: `${name} is ${state}` },
-  )
+  return becomesState(vitals, name, state, timeoutMs)
 }
 
 function kill(upstream: { readonly process: { readonly pid: number | null } | null }): void {

@@ -1,7 +1,7 @@
 /** A launched server that takes its time to listen, as its first client sees it. */
 import { expect, it } from 'vitest'
 import { metricValue } from '../support/admin.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { initializeMessage, post } from '../support/rpc.ts'
 import { startVitals } from '../support/vitals.ts'
 

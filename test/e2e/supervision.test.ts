@@ -5,7 +5,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { defaults } from '../../src/defaults.ts'
 import { createLogger } from '../../src/log.ts'
 import { repoRoot } from '../peers/spawn.ts'
-import { debugUpstream, metricValue, metricValues } from '../support/admin.ts'
+import { becomesState, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { launchedEverything } from '../support/launched.ts'
 import { isRunning } from '../support/processes.ts'
@@ -64,14 +64,7 @@ async function outagesOf(upstream: string): Promise<number> {
 }
 
 function becomes(name: string, state: string, timeoutMs = 40_000) {
-  return eventually(
-    async () => {
-      const upstream = await stateOf(name)
-      if (upstream.state === state) return upstream
-      throw new Error(`it is ${upstream.state}: ${upstream.reason}`)
-    },
-    { timeoutMs, what: `${name} is ${state}` },
-  )
+  return becomesState(vitals, name, state, timeoutMs)
 }
 
 async function pidOf(name: string, role: string): Promise<number> {

@@ -16,7 +16,7 @@ import {
   sendJson,
   silence,
 } from '../support/mcp-server.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { scriptedServer } from '../support/scripted-server.ts'
 import { legacySdkServer, modernSdkServer } from '../support/sdk-servers.ts'
 

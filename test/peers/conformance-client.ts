@@ -17,7 +17,7 @@ import {
 } from '@modelcontextprotocol/client'
 import { z } from 'zod'
 import { errorMessage } from '../../src/errors.ts'
-import { freePort } from '../support/processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { startVitals } from '../support/vitals.ts'
 
 const callback = 'http://localhost:3000/callback'

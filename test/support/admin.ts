@@ -1,4 +1,5 @@
 /** What the admin listener of a running mcp-vitals says, for tests. */
+import { eventually } from './eventually.ts'
 import { type DebugReport, type DebugUpstream, debugReportSchema } from '../../src/admin/debug.ts'
 import type { RunningVitals } from './vitals.ts'
 
@@ -13,6 +14,23 @@ export async function debugUpstream(vitals: Pick<RunningVitals, 'adminUrl'>, nam
   const upstream = (await debugReport(vitals)).upstreams[name]
   if (!upstream) throw new Error(`/debug/heartbeat knows no upstream "${name}"`)
   return upstream
+}
+
+/** The upstream, once it is in that state. */
+export function becomesState(
+  vitals: Pick<RunningVitals, 'adminUrl'>,
+  name: string,
+  state: string,
+  timeoutMs: number,
+): Promise<DebugUpstream> {
+  return eventually(
+    async () => {
+      const upstream = await debugUpstream(vitals, name)
+      if (upstream.state === state) return upstream
+      throw new Error(`it is ${upstream.state}: ${upstream.reason}`)
+    },
+    { timeoutMs, what: `${name} is ${state}` },
+  )
 }
 
 type Labels = Readonly<Record<string, string>>

@@ -1,6 +1,6 @@
 import { everythingStdio } from '../peers/everything.ts'
 import { repoRoot } from '../peers/spawn.ts'
-import { freePort } from './processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 
 /** The entry of an upstream that mcp-vitals itself starts: server-everything over Streamable HTTP on a free port. */
 export async function launchedEverything() {

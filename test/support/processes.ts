@@ -1,6 +1,4 @@
-import { randomInt } from 'node:crypto'
 import { readFileSync, readdirSync } from 'node:fs'
-import { createServer } from 'node:net'
 
 /** Whether a process runs; a zombie does not. Linux only. */
 export function isRunning(pid: number): boolean {
@@ -35,23 +33,4 @@ function statOf(pid: number): { readonly parent: number; readonly group: number 
   } catch {
     return undefined // It has gone.
   }
-}
-
-/**
- * A loopback port that nobody listens on right now, for programs that must be told one. It is below those that the
- * kernel gives to connections and to whoever listens on port 0, which would take it before that program does.
- */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = randomInt(16_384, 32_768)
-    if (await isFree(port)) return port
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-  })
 }

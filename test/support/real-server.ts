@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eventually } from './eventually.ts'
-import { freePort } from './processes.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 
 export interface RealServer {
   readonly url: string

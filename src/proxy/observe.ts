@@ -8,7 +8,7 @@ import type { OperationSpan, Tracing } from '../telemetry/tracing.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { EnvelopeReader } from '../wire/envelope.ts'
-import { SseReader } from '../wire/sse.ts'
+import { EventMessages } from '../wire/event-messages.ts'
 import { withTraceparent } from '../wire/trace-context.ts'
 
 /** Where a server is, as client-side metrics name it. */
@@ -221,7 +221,7 @@ export class BodyObserver {
   readonly #onMessage: (envelope: Envelope | undefined) => void
   readonly #onEvent: () => void
   #json: EnvelopeReader | undefined
-  readonly #events: SseReader | undefined
+  readonly #events: EventMessages | undefined
   #hasEventIds = false
 
   /** `onEvent` hears of every event that a client would see, messages included. */
@@ -245,20 +245,11 @@ export class BodyObserver {
     return this.#events?.isBetweenEvents ?? false
   }
 
-  #eventReader(): SseReader {
-    let message: EnvelopeReader | undefined
-    return new SseReader({
-      onData: (piece) => {
-        message ??= new EnvelopeReader()
-        message.push(piece)
-      },
-      onEvent: ({ type, id, hadData }) => {
-        if (hadData) this.#onEvent()
-        this.#hasEventIds ||= id !== undefined && id !== ''
-        // A priming event has an id and empty data (MCP 2025-11-25, Transports): it is no message.
-        if (message && type === 'message') this.#onMessage(message.end())
-        message = undefined
-      },
+  #eventReader(): EventMessages {
+    return new EventMessages(({ id, hadData, isMessage, envelope }) => {
+      if (hadData) this.#onEvent()
+      this.#hasEventIds ||= id !== undefined && id !== ''
+      if (isMessage) this.#onMessage(envelope)
     })
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { BoundedSet } from '../bounded-set.ts'
 import { type Clock, giveUpAfter } from '../clock.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
@@ -39,8 +40,8 @@ export class Peer {
   readonly #channel: Channel
   readonly #clock: Clock
   readonly #pending = new Map<string, Pending>()
-  readonly #late = new Set<string>()
-  readonly #answered = new Set<string>()
+  readonly #late = new BoundedSet<string>(maxLate)
+  readonly #answered = new BoundedSet<string>(maxAnswered)
 
   constructor(channel: Channel, clock: Clock) {
     this.#channel = channel
@@ -62,7 +63,7 @@ export class Peer {
 
   /** Without an answer so far; one may still come, and is for nobody else. */
   #forget(key: string): void {
-    if (this.#pending.delete(key)) remember(this.#late, key, maxLate)
+    if (this.#pending.delete(key)) this.#late.add(key)
   }
 
   async notify(method: string, timeoutMs: number): Promise<void> {
@@ -96,7 +97,7 @@ export class Peer {
     if (!asked && !this.#late.has(id)) return this.#answered.has(id)
     this.#pending.delete(id)
     this.#late.delete(id)
-    remember(this.#answered, id, maxAnswered)
+    this.#answered.add(id)
     asked?.resolve({ message, error })
     return true
   }
@@ -118,11 +119,4 @@ export class Peer {
   fail(error: KnownError): void {
     for (const { reject } of this.#pending.values()) reject(error)
   }
-}
-
-/** Forgets the oldest when there are too many. */
-function remember(ids: Set<string>, id: string, most: number): void {
-  const [oldest] = ids
-  if (ids.size >= most && oldest !== undefined) ids.delete(oldest)
-  ids.add(id)
 }

@@ -93,3 +93,25 @@ export function batchItems(batch: Buffer): Buffer[] | undefined {
   splitter.push(batch)
   return items.length > maxBatchMessages ? undefined : items
 }
+
+/**
+ * A batch without some of its entries, which `batchItems` gave; every other byte of them is as it was. Undefined when
+ * none is left.
+ */
+export function withoutItems(
+  batch: Buffer,
+  items: readonly Buffer[],
+  isLeftOut: (index: number) => boolean,
+): Buffer | undefined {
+  // Where an entry is missing it is no JSON, and nobody's answer.
+  if (items.some(({ length }) => length === 0)) return batch
+  const left = items.filter((_item, index) => !isLeftOut(index))
+  const [first, last] = [items[0], items.at(-1)]
+  if (!first || !last || left.length === 0) return undefined
+  const start = first.byteOffset - batch.byteOffset
+  const end = last.byteOffset + last.length - batch.byteOffset
+  const entries = left.flatMap((item, index) => (index === 0 ? [item] : [separator, item]))
+  return Buffer.concat([batch.subarray(0, start), ...entries, batch.subarray(end)])
+}
+
+const separator = Buffer.from(',')

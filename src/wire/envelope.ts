@@ -119,8 +119,9 @@ export class EnvelopeReader {
     this.#batch.push(chunk)
   }
 
-  /** Whether what came so far may still become an answer under an id of which `isWanted` holds. */
+  /** Whether what came so far may still become an answer under an id of which `isWanted` holds, or a batch with one. */
   mayAnswer(isWanted: (id: string) => boolean): boolean {
+    if (this.#scanner.isArray) return true
     const found = this.#scanner.soFar()
     if (!found || found[inMessage.method.slot]) return false
     const id = idText(found[inMessage.id.slot])

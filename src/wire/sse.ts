@@ -27,8 +27,17 @@ const newline = Buffer.from('\n')
 export interface SseHandler {
   /** A piece of the current event's data; a newline piece stands between data lines. */
   onData(piece: Buffer): void
-  /** A blank line. Without a data line (only comments, or an id) there is no event that a client would see. */
-  onEvent(event: { readonly type: string; readonly id: string | undefined; readonly hadData: boolean }): void
+  /** A blank line. */
+  onEvent(event: SseEvent): void
+}
+
+export interface SseEvent {
+  readonly type: string
+  readonly id: string | undefined
+  /** Without a data line (only comments, or an id) there is no event that a client would see. */
+  readonly hadData: boolean
+  /** Where it ends in the chunk, its last line break included as far as that is in it. */
+  readonly end: number
 }
 
 /**
@@ -68,7 +77,7 @@ export class SseReader {
       this.#isAfterCr = false
       const end = nextLineEnd(at)
       if (at < end) this.#readPart(bytes, at, end)
-      if (end < bytes.length) this.#endLine(bytes[end] === carriageReturn)
+      if (end < bytes.length) this.#endLine(bytes, end)
       at = end + 1
     }
   }
@@ -119,10 +128,11 @@ export class SseReader {
     }
   }
 
-  #endLine(isCr: boolean): void {
-    this.#isAfterCr = isCr
+  #endLine(bytes: Buffer, at: number): void {
+    this.#isAfterCr = bytes[at] === carriageReturn
     if (this.#place === 'name') {
-      if (this.#name === emptyName) return this.#endEvent()
+      if (this.#name === emptyName)
+        return this.#endEvent(this.#isAfterCr && bytes[at + 1] === lineFeed ? at + 2 : at + 1)
       // A line without a colon is a field with an empty value.
       this.#startField()
     }
@@ -135,8 +145,8 @@ export class SseReader {
     this.#value = ''
   }
 
-  #endEvent(): void {
-    const event = { type: this.#type || 'message', id: this.#id, hadData: this.#hadData }
+  #endEvent(end: number): void {
+    const event = { type: this.#type || 'message', id: this.#id, hadData: this.#hadData, end }
     this.#type = ''
     this.#id = undefined
     this.#hadData = false

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { batchItems, maxBatchMessages } from '../../src/wire/batch.ts'
+import { batchItems, maxBatchMessages, withoutItems } from '../../src/wire/batch.ts'
 
 const texts = (batch: string) => batchItems(Buffer.from(batch))?.map((item) => item.toString())
 
@@ -40,5 +40,23 @@ describe('the messages of a batch (MCP 2025-03-26, Basic, "Batching")', () => {
     const batch = (count: number) => Buffer.from(`[${Array.from({ length: count }, () => '{}').join()}]`)
     expect(batchItems(batch(maxBatchMessages))).toHaveLength(maxBatchMessages)
     expect(batchItems(batch(maxBatchMessages + 1))).toBeUndefined()
+  })
+
+  it.each([
+    ['[1,2,3]', [1], '[1,3]'],
+    [' [ 1.0 ,2, 3 ]\n', [0], ' [2, 3 ]\n'],
+    ['[1,2 ,3 ]', [2], '[1,2 ]'],
+    ['[1,2]', [0, 1], undefined],
+    ['[1]', [], '[1]'],
+    ['[]', [], undefined],
+  ])('%s without %j is %j', (text, leftOut, rest) => {
+    const batch = Buffer.from(text)
+    const items = batchItems(batch) ?? []
+    expect(withoutItems(batch, items, (index) => leftOut.includes(index))?.toString()).toBe(rest)
+  })
+
+  it('are left alone where one is missing, which is no JSON', () => {
+    const batch = Buffer.from('[1,,2]')
+    expect(withoutItems(batch, batchItems(batch) ?? [], () => true)).toBe(batch)
   })
 })

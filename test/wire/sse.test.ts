@@ -137,11 +137,23 @@ describe('SseReader', () => {
     expect(pieces[0]?.buffer).toBe(chunk.buffer)
     expect(pieces[0]?.byteOffset).toBe(chunk.byteOffset + 6)
     expect(told).toEqual([
-      { type: 'message', id: undefined, hadData: true },
-      { type: 'message', id: undefined, hadData: false },
-      { type: 'message', id: '5', hadData: false },
-      { type: 'message', id: undefined, hadData: false },
+      { type: 'message', id: undefined, hadData: true, end: 19 },
+      { type: 'message', id: undefined, hadData: false, end: 30 },
+      { type: 'message', id: '5', hadData: false, end: 37 },
+      { type: 'message', id: undefined, hadData: false, end: 38 },
     ])
+  })
+
+  it.each([
+    ['\n', 'a\n\n'],
+    ['\r', 'a\r\r'],
+    ['\r\n', 'a\r\n\r\n'],
+  ])('tells where an event ends, with the whole of its last line break (%j)', (_what, lines) => {
+    const ends: number[] = []
+    const reader = new SseReader({ onData: () => undefined, onEvent: ({ end }) => ends.push(end) })
+    const stream = Buffer.from(`data: ${lines}data: ${lines}`)
+    reader.push(stream)
+    expect(ends).toEqual([stream.length / 2, stream.length])
   })
 
   it('keeps no type or id that is absurdly long', () => {

@@ -24,6 +24,7 @@ import type { Bridge } from '../proxy/bridge.ts'
 import { sharedCapabilities } from '../proxy/shared-capabilities.ts'
 import type { Redact } from '../redaction.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
+import type { Session } from '../sessions/session.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
@@ -416,6 +417,8 @@ export interface HeartbeatParts {
   readonly onOpened?: () => void
   /** Hears of every answer to a probe of ours. */
   readonly onAnswered?: () => void
+  /** What follows when the server has forgotten a session: it ends, unless this says otherwise. */
+  readonly onSessionGone?: (session: Session) => void
 }
 
 /** The heartbeat of one upstream, with all that it tells metrics, traces and log. */
@@ -423,7 +426,7 @@ export function tunableHeartbeat(
   deps: HeartbeatDeps,
   { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
-  { own, onOpened, onAnswered }: HeartbeatParts = {},
+  { own, onOpened, onAnswered, onSessionGone }: HeartbeatParts = {},
 ): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, directory, redact } = deps
   const { transport } = target
@@ -507,6 +510,7 @@ export function tunableHeartbeat(
     config: () => config,
     heartbeat,
     prober,
+    onGone: onSessionGone ?? ((session) => directory.end(session, 'unknown')),
     onClientBeat: (beat, session) => report(beat, measure(beat, session.transport)),
   })
   const configure = (next: HeartbeatConfig) => {

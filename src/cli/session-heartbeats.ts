@@ -18,13 +18,15 @@ export interface SessionHeartbeatsOptions {
   readonly config: () => HeartbeatConfig
   readonly heartbeat: Heartbeat
   readonly prober: Prober
+  /** The server does not know this session any more. */
+  readonly onGone: (session: Session) => void
   /** A heartbeat towards a client, which says nothing about the upstream. */
   readonly onClientBeat: (report: HeartbeatReport, session: Session) => void
 }
 
 /** The heartbeats inside the sessions of one upstream, and what follows from them for it. */
 export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBeats {
-  const { upstream, clock, scheduler, directory, config, heartbeat, prober, onClientBeat } = options
+  const { upstream, clock, scheduler, directory, config, heartbeat, prober, onGone, onClientBeat } = options
   return new SessionBeats({
     upstream,
     clock,
@@ -38,7 +40,7 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
       if (result.leg === 'session') heartbeat.heardInSession(report)
       else onClientBeat(report, session)
     },
-    onGone: (session) => directory.end(session, 'unknown'),
+    onGone,
     onHung: (hung, others) => {
       const reason =
         hung.length === 0

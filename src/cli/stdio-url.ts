@@ -57,6 +57,8 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     },
     peering: peeringOf(name, pool),
     directory,
+    toServer: () => bridge.toServer,
+    toClient: () => bridge.toClient,
     onOpened: () => undefined,
   })
   const failed = (error: KnownError) => {
@@ -67,7 +69,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
   stop.add('stop the sweep', () => sweep.stop())
   let inFlight = 0
   const watch = unharmed(log)
-  const bridge = new PipeBridge({
+  const bridge: PipeBridge = new PipeBridge({
     client: { input: process.stdin, output: process.stdout },
     clock,
     upstream: name,
@@ -102,7 +104,10 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     isStarting: () => false,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober)
+  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober, {
+    // That of the client goes on: its next message opens another at the server.
+    onSessionGone: () => undefined,
+  })
   watched.push({
     name,
     transport: target.transport,

@@ -122,6 +122,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     traffic: { onAnswered: () => heartbeat.trafficAnswered(true), onFailed: () => undefined },
     peering: { upstream: name, network: 'pipe' },
     directory,
+    toClient: () => ({ canAsk: () => relay.toClient.canAsk(), request: (asked) => client.request(asked) }),
     onOpened: () => heartbeat.start(),
   })
   const watch = unharmed(log)
@@ -134,16 +135,19 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
       wantsText: () => session.wantsText(),
       onClientMessage: (envelope) => watch(() => session.hearClient(envelope)),
       onServerMessage: (envelope, text) => watch(() => session.hearServer(envelope, text)),
-      onAnswer: (message, envelope) => watch(() => void peer.takeAnswer(message, envelope)),
+      onClientAnswer: (message, envelope) => watch(() => void client.takeAnswer(message, envelope)),
+      onServerAnswer: (message, envelope) => watch(() => void peer.takeAnswer(message, envelope)),
       onClientSlow: () => peer.fail(new KnownError('cancelled', 'the client does not read what the server says')),
+      onServerSlow: () => client.fail(new KnownError('cancelled', 'the server does not read what the client says')),
     },
   })
-  const peer = new Peer(relay, clock)
+  const peer = new Peer(relay.toServer, clock)
+  const client = new Peer(relay.toClient, clock)
   const prober = new WrapperProber({
     talker: peer,
     clock,
     session,
-    canAsk: () => relay.canAsk(),
+    canAsk: () => relay.toServer.canAsk(),
     // The interval has its jitter, and is no reason to skip a heartbeat.
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
     method: () => probeMethod(),

@@ -11,6 +11,7 @@ import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
 import { type Admission, claimOf, deliver } from './admission.ts'
+import { endedSession } from './ended-session.ts'
 import type { Exchange } from './exchange.ts'
 import { namesIn } from './learn.ts'
 import type { Operation } from './observe.ts'
@@ -65,19 +66,6 @@ interface Waiting extends Asked {
 /** What the server says while no stream is open waits for one, within these limits. */
 const maxBacklogMessages = 100
 const maxBacklogBytes = 4 * 1024 * 1024
-
-/** What a request still in flight is told when its session ends. Only a process that ended by itself is to blame. */
-const codesOfEnds: Readonly<Record<SessionEnd, ErrorCode>> = {
-  deleted: 'session_not_found',
-  unknown: 'session_not_found',
-  expired: 'session_not_found',
-  too_old: 'session_not_found',
-  stream_closed: 'session_not_found',
-  refused: 'session_not_found',
-  removed: 'session_not_found',
-  exited: 'upstream_exited',
-  shutdown: 'shutting_down',
-}
 
 /** Failures before the server got the request; of any other it may have. */
 const undelivered: ReadonlySet<ErrorCode> = new Set([
@@ -318,7 +306,7 @@ export class BridgeSession implements GuestListener {
 
   end(end: SessionEnd): void {
     if (this.#ended) return
-    this.#ended = new KnownError(codesOfEnds[end], `the session ended (${end})`)
+    this.#ended = endedSession(end)
     this.#failAll(this.#ended)
     this.#stream?.end()
     this.#stream = undefined

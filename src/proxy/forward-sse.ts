@@ -1,17 +1,23 @@
 import { randomUUID } from 'node:crypto'
+import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import { Questions } from '../sessions/questions.ts'
+import type { SessionEnd } from '../sessions/session.ts'
+import { besideStream } from '../upstreams/borrowed-channel.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { EventTap } from '../wire/event-tap.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
 import { sseEvent } from '../wire/sse.ts'
 import { unreadIn } from './batch-operation.ts'
+import { bridgedHeaders } from './bridged-headers.ts'
+import { endedSession } from './ended-session.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
 import { type Exchange, clientOf, receiveBody, searchOf } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, forwardedPath } from './forward.ts'
-import { BodyObserver, tellTraffic } from './observe.ts'
+import { tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
 import { accepted, replyError } from './replies.ts'
 import { SsePost, type SseStream } from './sse-post.ts'
@@ -73,8 +79,9 @@ export class SseForwarder {
       const deps = this.#deps
       const post = (body: Buffer) =>
         withStream((stream) => {
-          if (isForUs(deps, stream, body)) accepted(exchange)
-          else new SsePost({ deps, exchange, endpoint, stream, body }).start()
+          if (isForUs(deps, stream, body)) return accepted(exchange)
+          stream.lend(exchange)
+          new SsePost({ deps, exchange, endpoint, stream, body }).start()
         })
       receiveBody(exchange, maxBodyBytes, post, refuse)
     })
@@ -104,7 +111,7 @@ class StreamPassage {
   readonly #streams: Map<string, SseStream>
   readonly #id = randomUUID()
   readonly #relay: Relay
-  readonly #observer: BodyObserver
+  readonly #tap: EventTap
   readonly #rewriter: EndpointRewriter
   #upstream: HttpExchange | undefined
   #client: ClientStream | undefined
@@ -121,11 +128,12 @@ class StreamPassage {
     this.#endpoint = endpoint
     this.#streams = streams
     this.#relay = new Relay(exchange.outgoing)
-    this.#observer = new BodyObserver(
-      'events',
-      (envelope) => this.#heard(envelope),
-      () => this.#client?.event(),
-    )
+    this.#tap = new EventTap({
+      maxHeldBytes: defaults.maxHeldBytes,
+      onMessage: (envelope) => this.#heard(envelope),
+      onEvent: () => this.#client?.event(),
+      onAnswer: (message, envelope) => this.#answeredUs(message, envelope),
+    })
     this.#rewriter = new EndpointRewriter((data) => this.#opened(data))
   }
 
@@ -151,7 +159,7 @@ class StreamPassage {
   }
 
   #isBetweenEvents(): boolean {
-    return this.#stream !== undefined && this.#observer.isBetweenEvents
+    return this.#stream !== undefined && this.#tap.isBetweenEvents
   }
 
   #tell(message: Buffer): void {
@@ -175,13 +183,17 @@ class StreamPassage {
     } catch (error) {
       return this.onError(error instanceof KnownError ? error : new KnownError('internal', errorMessage(error)))
     }
-    if (bytes.length > 0) this.#relay.data(bytes)
     this.#stream?.learner?.push(chunk)
-    this.#observer.push(chunk)
+    this.#pass(this.#tap.push(bytes))
     this.#tellAll()
   }
 
+  #pass(passing: readonly Buffer[]): void {
+    for (const bytes of passing) this.#relay.data(bytes)
+  }
+
   onEnd(): void {
+    this.#pass(this.#tap.end())
     this.#relay.end()
     if (this.#status >= 500) {
       tellTraffic(this.#deps.traffic, this.#exchange.upstream, { kind: 'status', status: this.#status })
@@ -194,6 +206,15 @@ class StreamPassage {
     replyError(this.#exchange.incoming, this.#exchange.outgoing, error)
     this.#deps.traffic.onFailed(this.#exchange.upstream, error)
     this.close(error)
+  }
+
+  /** The session ended elsewhere: its server does not know it any more, or we stop. */
+  #sessionEnded(end: SessionEnd): void {
+    if (this.#over) return
+    this.#pass(this.#tap.end())
+    this.#relay.end()
+    this.#client?.end('upstream_ended')
+    this.close(endedSession(end))
   }
 
   /** A session and its stream end together, and with them every request that still waits. */
@@ -222,6 +243,7 @@ class StreamPassage {
     })
     if (session) {
       session.openStreams = 1
+      session.endings.add((end) => this.#sessionEnded(end))
       this.#deps.clientPeers.opened(session, {
         canSay: () => this.#isBetweenEvents() && !this.#relay.isPaused,
         say: (message) => this.#tell(message),
@@ -231,16 +253,37 @@ class StreamPassage {
       upstream,
       messages,
       session,
-      questions: new Questions(),
+      questions: session?.questions ?? new Questions(),
       posts: new Set(),
       pending: new Map(),
       learner: undefined,
       isPaused: () => this.#relay.isPaused,
       tell: (message) => this.#tell(message),
+      lend: (exchange) => this.#lend(exchange),
     }
+    this.#lend(this.#exchange)
     this.#streams.set(this.#id, this.#stream)
     this.#deps.traffic.onAnswered(upstream)
     return `/${upstream}/messages?session_id=${this.#id}`
+  }
+
+  /** The client's latest headers are those to ask its server with, where that is wanted. */
+  #lend(exchange: Exchange): void {
+    const { borrowedSessions, ownsAuthorization } = this.#deps
+    const { session, messages } = this.#stream ?? {}
+    if (!session || !messages) return
+    borrowedSessions.heard({
+      session,
+      endpoint: this.#endpoint,
+      headers: bridgedHeaders(exchange, ownsAuthorization),
+      place: () => besideStream(messages, (id) => this.#tap.expect(id)),
+      canHear: () => !this.#relay.isPaused,
+    })
+  }
+
+  #answeredUs(message: Buffer, envelope: Envelope): void {
+    const session = this.#stream?.session
+    if (session) this.#deps.borrowedSessions.answered(session, message, envelope)
   }
 
   #heard(envelope: Envelope | undefined): void {

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { KnownError } from '../errors.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Session } from '../sessions/session.ts'
+import { insideSession } from '../upstreams/borrowed-channel.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
@@ -280,7 +281,9 @@ class Passage {
     const canAdd = !this.#decoder && !hasLength && incoming.method !== 'HEAD'
     const isBetweenEvents = canAdd ? () => this.#observer?.isBetweenEvents === true : undefined
     this.#stream = this.#deps.streams.open({ upstream, transport: 'http', outgoing, isBetweenEvents })
-    if (!isBetweenEvents || incoming.method !== 'GET' || !this.#session) return
+    if (incoming.method !== 'GET' || !this.#session) return
+    this.#session.endings.add(this.#endStream)
+    if (!isBetweenEvents) return
     this.#listening = {
       canSay: () => isBetweenEvents() && outgoing.headersSent && !this.#relay.isPaused,
       // Without an id: where the client resumes is the server's business.
@@ -370,10 +373,25 @@ class Passage {
 
   #lend(session: Session): void {
     const { borrowedSessions, ownsAuthorization } = this.#deps
-    borrowedSessions.heard(session, this.#endpoint, bridgedHeaders(this.#exchange, ownsAuthorization))
+    borrowedSessions.heard({
+      session,
+      endpoint: this.#endpoint,
+      headers: bridgedHeaders(this.#exchange, ownsAuthorization),
+      place: () => insideSession(this.#endpoint, session.id, () => session.protocolVersion),
+      canHear: () => true,
+    })
+  }
+
+  /** A session and its stream end together. */
+  readonly #endStream = (): void => {
+    if (this.#over) return
+    this.#upstream?.abort()
+    this.#relay.end()
+    this.#finish(undefined, 'upstream_ended')
   }
 
   #leaveSession(session: Session): void {
+    session.endings.delete(this.#endStream)
     if (this.#exchange.incoming.method === 'GET') session.openStreams -= 1
     session.pending -= this.#asked
     this.#deps.directory.touch(session)

@@ -2,8 +2,11 @@ import type { Readable, Writable } from 'node:stream'
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError, errorMessage } from '../errors.ts'
 import { PassingMap } from '../passing-map.ts'
+import { Questions } from '../sessions/questions.ts'
+import type { SessionPeer } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
+import { Peer } from '../upstreams/peer.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
@@ -50,9 +53,6 @@ interface Waiting {
 /** While this much of the client's waits to be sent, no more is read of it. */
 const maxWaitingBytes = 1024 * 1024
 
-/** Requests of the server that are remembered at the same time; more still pass. */
-const maxServerAsks = 1000
-
 const drainPollMs = 20
 
 /**
@@ -69,13 +69,14 @@ export class PipeBridge implements LinkListener {
   readonly #lines: LineReader
   /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
   readonly #waiting = new PassingMap<string, Waiting[]>()
-  /** What the server asked of the client, by id: until the client answers, the server waits for it. */
-  readonly #serverAsks = new Set<string>()
+  readonly #questions = new Questions()
+  readonly #peerOfClient: Peer
   #unsent: Line[] = []
   #unsentBytes = 0
   #isSending = false
   #isHeld = false
   #isClosed = false
+  #isInputOver = false
 
   constructor(options: PipeBridgeOptions) {
     this.#options = options
@@ -88,15 +89,39 @@ export class PipeBridge implements LinkListener {
         this.#refuse(new KnownError('body_too_large', `a line of ${bytes} bytes; the limit is ${maxLineBytes}`))
       },
     })
+    const send = (message: Buffer) => {
+      this.#write(message)
+      return Promise.resolve()
+    }
+    this.#peerOfClient = new Peer({ send, close: () => Promise.resolve() }, options.clock)
     client.input.on('data', (chunk: Buffer) => this.#hearClient(chunk))
     this.ended = new Promise((resolve) => {
+      const over = () => {
+        this.#isInputOver = true
+        resolve('input_over')
+      }
       client.input.once('end', () => {
         this.#lines.end()
-        resolve('input_over')
+        over()
       })
-      for (const end of ['error', 'close']) client.input.once(end, () => resolve('input_over'))
+      for (const end of ['error', 'close']) client.input.once(end, over)
       for (const end of ['error', 'close']) client.output.on(end, () => resolve('client_gone'))
     })
+  }
+
+  /** Our own end towards the server, inside the session in use. */
+  readonly toServer: SessionPeer = {
+    canAsk: () => !this.#isClosed && !this.#isHeld && this.#link.peer !== undefined,
+    request: (asked) => {
+      const { peer } = this.#link
+      return peer ? peer.request(asked) : Promise.reject(new KnownError('cancelled', 'the session has just ended'))
+    },
+  }
+
+  /** Our own end towards the client; what it answers goes no further. */
+  readonly toClient: SessionPeer = {
+    canAsk: () => !this.#isClosed && !this.#isHeld && !this.#isInputOver && !this.#options.client.input.isPaused(),
+    request: (asked) => this.#peerOfClient.request(asked),
   }
 
   requestsInFlight(): number {
@@ -155,10 +180,11 @@ export class PipeBridge implements LinkListener {
 
   #take(line: Line): void {
     const { message, envelope } = line
+    if (this.#peerOfClient.takeAnswer(message, envelope)) return
     this.#options.events.onClientMessage(envelope)
+    this.#questions.heardClient(envelope)
     if (envelope.kind === 'response') {
       // The server waits for it, maybe before it answers what everything else waits for.
-      this.#serverAsks.delete(envelope.id ?? 'null')
       void this.#tell(line)
       return
     }
@@ -192,7 +218,7 @@ export class PipeBridge implements LinkListener {
       admission.enter(claimOf(envelope), envelope.method, (refusal) => {
         if (refusal) return this.#fail(waiting, refusal)
         admission.sent({
-          isExcused: () => this.#isHeld || this.#serverAsks.size > 0,
+          isExcused: () => this.#isHeld || this.#questions.isOpen,
           onOverdue: (error) => this.#giveUp(waiting, error),
         })
         this.#link.send(message, envelope, noHeaders).catch((error: unknown) => this.#fail(waiting, known(error)))
@@ -236,9 +262,7 @@ export class PipeBridge implements LinkListener {
 
   #hearServer({ message, envelope }: Line): void {
     this.#options.events.onServerMessage(envelope, message)
-    if (envelope.kind === 'request' && this.#serverAsks.size < maxServerAsks)
-      this.#serverAsks.add(envelope.id ?? 'null')
-    if (envelope.method === 'notifications/cancelled') this.#serverAsks.delete(envelope.requestId ?? '')
+    this.#questions.heardServer(envelope)
     if (envelope.kind !== 'response') return
     const waiting = this.#waiting.get(envelope.id ?? 'null')?.[0]
     if (waiting) this.#remove(waiting)
@@ -246,7 +270,7 @@ export class PipeBridge implements LinkListener {
 
   /** An event stream is lost, and with it the answers that would have come on it; over HTTP each has its own. */
   onClose(error: KnownError): void {
-    this.#serverAsks.clear()
+    this.#questions.clear()
     if (error.code === 'upstream_session_gone') return
     for (const waiting of this.#all()) this.#fail(waiting, error)
   }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { KnownError } from '../errors.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
-import { type Session, type SessionEnd, sessionKey } from '../sessions/session.ts'
+import { type Session, type SessionEnd, type SessionPeer, sessionKey } from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
 import { unreadIn } from './batch-operation.ts'
@@ -13,6 +13,9 @@ export interface PipeSessionOptions extends ObserveDeps {
   /** The server's side; the client's is a pipe. */
   readonly peering: Peering
   readonly directory: SessionDirectory
+  /** Our own ends of the conversation, towards those that are to be asked in it. */
+  readonly toServer?: () => SessionPeer
+  readonly toClient?: () => SessionPeer
   /** The opening exchange is over: from now on the server may be asked something that its client did not ask. */
   readonly onOpened: () => void
 }
@@ -76,6 +79,7 @@ export class PipeSession {
   }
 
   #hearClient(envelope: Envelope | undefined): void {
+    this.#session?.questions.heardClient(envelope)
     if (envelope?.kind === 'request') return this.#request(envelope)
     if (envelope?.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
     if (envelope?.method === 'notifications/initialized') this.#isInitialized = true
@@ -89,6 +93,7 @@ export class PipeSession {
     for (let left = unreadIn(envelope); left > 0; left--) instruments.countUnparsed(peering.upstream)
     for (const message of envelope?.messages ?? [envelope]) {
       if (message?.kind === 'response') this.#answer(message, text)
+      else if (message) this.#session?.questions.heardServer(message)
     }
   }
 
@@ -164,8 +169,20 @@ export class PipeSession {
       client,
       protocolVersion: this.#protocolVersion,
     })
+    if (!this.#session) return
     // It lives as long as the pipe: nobody expires it.
-    if (this.#session) this.#session.openStreams = 1
+    this.#session.openStreams = 1
+    const { toServer, toClient } = this.#options
+    this.#session.serverPeer = toServer && this.#onceOpened(toServer(), this.#session)
+    this.#session.clientPeer = toClient && this.#onceOpened(toClient(), this.#session)
+  }
+
+  /** `ping` is of the legacy era, and nothing to ask while somebody waits for the client. */
+  #onceOpened(peer: SessionPeer, { questions }: Session): SessionPeer {
+    return {
+      canAsk: () => this.#era === 'legacy' && !questions.isOpen && peer.canAsk(),
+      request: (asked) => peer.request(asked),
+    }
   }
 
   #openLegacy(): void {

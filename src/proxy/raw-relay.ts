@@ -20,26 +20,33 @@ export interface RawRelayEvents {
   wantsText(): boolean
   onClientMessage(envelope: Envelope | undefined): void
   onServerMessage(envelope: Envelope | undefined, text: Buffer | undefined): void
-  /** The answer to a message of our own. */
-  onAnswer(message: Buffer, envelope: Envelope): void
-  /** The client does not read, so no answer can be heard. */
+  /** The answers to messages of our own. */
+  onClientAnswer(message: Buffer, envelope: Envelope): void
+  onServerAnswer(message: Buffer, envelope: Envelope): void
+  /** The client does not read what the server says, or the server what the client says, so no answer can be heard. */
   onClientSlow(): void
+  onServerSlow(): void
 }
 
 /** Nothing came for this long after the process ended: a grandchild holds its pipe open, and will say nothing. */
 const lastWordsMs = 100
 
+/** A way to say something of our own to one of the two, and hear the answer. */
+export interface AskingChannel extends Channel {
+  /** Whether a message of ours could be sent now, and its answer heard. */
+  canAsk(): boolean
+}
+
 /**
  * The bytes between a client and the server process that it thinks it started, as they come and at the pace of
- * whoever reads them. As a channel it puts lines of our own between those of the client, and keeps their answers.
+ * whoever reads them. Lines of our own go between those of the other side, and their answers stay here.
  */
-export class RawRelay implements Channel {
+export class RawRelay {
+  readonly toServer: AskingChannel
+  readonly toClient: AskingChannel
   readonly #options: RawRelayOptions
-  readonly #fromClient: LineTap
-  readonly #fromServer: LineTap
-  /** A line of ours may not overtake the one that is being told. */
-  #isPassing = false
-  #isClientSlow = false
+  readonly #fromClient: Way
+  readonly #fromServer: Way
   #isInputOver = false
   #isInputRefused = false
   readonly #over = new AbortController()
@@ -48,23 +55,38 @@ export class RawRelay implements Channel {
   constructor(options: RawRelayOptions) {
     this.#options = options
     const { client, server, events, maxHeldBytes, maxTextBytes } = options
-    this.#fromClient = new LineTap({
-      maxHeldBytes,
-      maxTextBytes,
-      wantsText: () => false,
-      onMessage: (envelope) => events.onClientMessage(envelope),
-      onAnswer: () => undefined,
+    this.#fromClient = new Way({
+      source: client.input,
+      sink: server.stdin,
+      tap: new LineTap({
+        maxHeldBytes,
+        maxTextBytes,
+        wantsText: () => false,
+        onMessage: (envelope) => events.onClientMessage(envelope),
+        onAnswer: (message, envelope) => events.onClientAnswer(message, envelope),
+      }),
+      onSlow: () => events.onServerSlow(),
     })
-    this.#fromServer = new LineTap({
-      maxHeldBytes,
-      maxTextBytes,
-      wantsText: () => events.wantsText(),
-      onMessage: (envelope, text) => events.onServerMessage(envelope, text),
-      onAnswer: (message, envelope) => events.onAnswer(message, envelope),
+    this.#fromServer = new Way({
+      source: server.stdout,
+      sink: client.output,
+      tap: new LineTap({
+        maxHeldBytes,
+        maxTextBytes,
+        wantsText: () => events.wantsText(),
+        onMessage: (envelope, text) => events.onServerMessage(envelope, text),
+        onAnswer: (message, envelope) => events.onServerAnswer(message, envelope),
+      }),
+      onSlow: () => events.onClientSlow(),
     })
-    client.input.on('data', (chunk: Buffer) => this.#toServer(chunk))
+    this.toServer = this.#channel(this.#fromClient, this.#fromServer)
+    this.toClient = this.#channel(this.#fromServer, this.#fromClient)
+    client.input.on('data', (chunk: Buffer) => this.#fromClient.pass(chunk))
     for (const end of ['end', 'error', 'close']) client.input.once(end, () => this.#endInput())
-    server.stdout.on('data', (chunk: Buffer) => this.#toClient(chunk))
+    server.stdout.on('data', (chunk: Buffer) => {
+      this.#bytesHeard += chunk.length
+      this.#fromServer.pass(chunk)
+    })
     for (const end of ['end', 'error', 'close']) server.stdout.once(end, () => this.#over.abort())
     // Whoever closes the end that it reads from learns so of nobody; whoever writes there gets a broken pipe.
     for (const end of ['error', 'close']) server.stdin.on(end, () => this.#refuseInput())
@@ -76,67 +98,35 @@ export class RawRelay implements Channel {
     return this.#isInputOver
   }
 
-  /** Whether a message of ours could be sent now, and its answer heard. */
-  canAsk(): boolean {
-    const isBetween = this.#fromClient.isBetweenLines && !this.#isPassing
-    return isBetween && !this.#isClientSlow && !this.#isInputOver && this.#options.server.stdin.writable
-  }
-
-  /** Puts one message of ours between two lines of the client; rejects with `cancelled` when that cannot be now. */
-  send(message: Buffer): Promise<void> {
-    if (!this.canAsk()) return Promise.reject(new KnownError('cancelled', 'the client is in the middle of something'))
-    const id = readEnvelope(message)?.id
-    if (id !== undefined) this.#fromServer.expect(id)
-    return new Promise((resolve, reject) => {
-      this.#options.server.stdin.write(Buffer.concat([message, Buffer.from('\n')]), (error) => {
-        if (error) reject(new KnownError('upstream_exited', `stdin: ${error.message}`, { cause: error }))
-        else resolve()
-      })
-    })
-  }
-
-  /** The connection is the client's; it ends with the client or the process. */
-  close(): Promise<void> {
-    return Promise.resolve()
+  /** Puts whole messages of ours in one way, and keeps the answers back that come the other way. */
+  #channel(way: Way, back: Way): AskingChannel {
+    const canAsk = () => way.canPut() && !back.isSlow && !this.#isInputOver
+    return {
+      canAsk,
+      send: (message) => {
+        if (!canAsk()) return Promise.reject(new KnownError('cancelled', 'somebody is in the middle of something'))
+        const id = readEnvelope(message)?.id
+        if (id !== undefined) back.tap.expect(id)
+        return way.put(message)
+      },
+      // The connection is the client's; it ends with the client or the process.
+      close: () => Promise.resolve(),
+    }
   }
 
   /** After the process ended: resolves once the client has all that it said, however long the client takes to read it. */
   async finish(clock: Clock): Promise<void> {
     const { output } = this.#options.client
     for (let heard = -1; !this.#over.signal.aborted; heard = this.#bytesHeard) {
-      if (heard === this.#bytesHeard && !this.#isClientSlow) break
+      if (heard === this.#bytesHeard && !this.#fromServer.isSlow) break
       await sleep(clock, lastWordsMs, this.#over.signal)
     }
     if (output.destroyed || !output.writable) return
-    const rest = Buffer.concat(this.#fromServer.end())
+    const rest = Buffer.concat(this.#fromServer.tap.end())
     await new Promise<void>((resolve) => {
       output.once('close', resolve)
       output.write(rest, () => resolve())
     })
-  }
-
-  #toServer(chunk: Buffer): void {
-    const { client, server } = this.#options
-    this.#isPassing = true
-    for (const bytes of this.#fromClient.push(chunk)) server.stdin.write(bytes)
-    this.#isPassing = false
-    if (!server.stdin.writableNeedDrain) return
-    client.input.pause()
-    server.stdin.once('drain', () => client.input.resume())
-  }
-
-  #toClient(chunk: Buffer): void {
-    const { client, server, events } = this.#options
-    this.#bytesHeard += chunk.length
-    for (const bytes of this.#fromServer.push(chunk)) client.output.write(bytes)
-    if (!client.output.writableNeedDrain) return
-    this.#isClientSlow = true
-    server.stdout.pause()
-    client.output.once('drain', () => {
-      this.#isClientSlow = false
-      server.stdout.resume()
-    })
-    events.onClientSlow()
   }
 
   /** The server reads no more, which is not the client's doing. */
@@ -148,7 +138,70 @@ export class RawRelay implements Channel {
   #endInput(): void {
     if (this.#isInputOver || this.#isInputRefused) return
     this.#isInputOver = true
-    this.#fromClient.end()
-    this.#options.server.stdin.end()
+    const { stdin } = this.#options.server
+    for (const bytes of this.#fromClient.tap.end()) stdin.write(bytes)
+    stdin.end()
   }
 }
+
+interface WayOptions {
+  readonly source: Readable
+  readonly sink: Writable
+  readonly tap: LineTap
+  /** Whoever reads there does not keep up. */
+  readonly onSlow: () => void
+}
+
+/** What one side says to the other. */
+class Way {
+  readonly #options: WayOptions
+  /** A line of ours may not overtake the one that is being told. */
+  #isPassing = false
+  #isSlow = false
+
+  constructor(options: WayOptions) {
+    this.#options = options
+  }
+
+  get tap(): LineTap {
+    return this.#options.tap
+  }
+
+  /** Whether the one that speaks is kept waiting by the one that reads. */
+  get isSlow(): boolean {
+    return this.#isSlow
+  }
+
+  pass(chunk: Buffer): void {
+    const { source, sink, tap, onSlow } = this.#options
+    this.#isPassing = true
+    for (const bytes of tap.push(chunk)) sink.write(bytes)
+    this.#isPassing = false
+    if (!sink.writableNeedDrain || this.#isSlow) return
+    this.#isSlow = true
+    source.pause()
+    sink.once('drain', () => {
+      this.#isSlow = false
+      source.resume()
+    })
+    onSlow()
+  }
+
+  /** Whether a line of ours would stand between two others. */
+  canPut(): boolean {
+    const { sink, tap } = this.#options
+    return tap.isBetweenLines && !this.#isPassing && sink.writable
+  }
+
+  put(message: Buffer): Promise<void> {
+    const { sink } = this.#options
+    return new Promise((resolve, reject) => {
+      sink.write(Buffer.concat([message, lineEnd]), (error) => {
+        if (error) reject(new KnownError('upstream_exited', `its pipe: ${error.message}`, { cause: error }))
+        else resolve()
+      })
+    })
+  }
+}
+
+const lineEnd = Buffer.from('\n')

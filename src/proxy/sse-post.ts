@@ -35,6 +35,8 @@ export interface SseStream {
   readonly isPaused: () => boolean
   /** Adds a message of ours. */
   readonly tell: (message: Buffer) => void
+  /** What the headers of this request of the client contribute to our own messages in its session. */
+  readonly lend: (exchange: Exchange) => void
 }
 
 export interface SsePostOptions {

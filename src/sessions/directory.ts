@@ -72,6 +72,7 @@ export class SessionDirectory {
       health: newHealth,
       serverPeer: undefined,
       clientPeer: undefined,
+      endings: new Set(),
     }
     this.#sessions.set(keyOf(upstream, id), session)
     if (isBridged) this.#lookAgain(session)
@@ -93,13 +94,14 @@ export class SessionDirectory {
     if (after !== before) session.health = { ...session.health, session: after }
   }
 
-  /** Nothing of ours may go into it any more, and nothing is kept with which it could. */
+  /** Its streams end with it; nothing of ours may go into it any more, and nothing is kept with which it could. */
   end(session: Session, end: SessionEnd): void {
     if (!this.#sessions.delete(keyOf(session.upstream, session.id))) return
     session.serverPeer = undefined
     session.clientPeer = undefined
     this.#looks.get(session)?.cancel()
     this.#looks.delete(session)
+    for (const ends of session.endings) ends(end)
     this.#options.onEnd(session, end, this.#options.clock.now() - session.startedAtMs)
   }
 

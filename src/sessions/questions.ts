@@ -26,4 +26,9 @@ export class Questions {
     if (message.kind === 'response') this.#open.delete(message.id ?? '')
     for (const one of message.messages ?? []) this.heardClient(one)
   }
+
+  /** Nobody waits for an answer any more. */
+  clear(): void {
+    this.#open.clear()
+  }
 }

@@ -58,6 +58,8 @@ export interface Session {
   /** Where our own `ping` may go inside this session; absent where it may not, and once the session has ended. */
   serverPeer: SessionPeer | undefined
   clientPeer: SessionPeer | undefined
+  /** What ends together with it: streams that are forwarded. */
+  readonly endings: Set<(end: SessionEnd) => void>
 }
 
 export function sessionKey(id: string): string {

@@ -5,6 +5,7 @@ import { KnownError, errorCode } from '../errors.ts'
 import { type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
 import type { HeadersFor } from './client-endpoint.ts'
 import type { Link, LinkListener } from './link.ts'
+import type { Answer, Peer, RequestOptions } from './peer.ts'
 
 export interface LastingLinkOptions {
   /** Makes a connection that has said nothing yet. */
@@ -27,6 +28,12 @@ interface Repetition {
   readonly reject: (error: Error) => void
 }
 
+/** A connection, and how many messages are being sent on it. */
+interface Connection {
+  readonly link: Link
+  sending: number
+}
+
 /**
  * A link that outlives the server's sessions, for a client that cannot be told that one has ended. Whoever speaks HTTP
  * opens a new one when the server forgot the old (MCP 2025-11-25, Session Management, 4), so the client's own opening
@@ -36,12 +43,15 @@ interface Repetition {
 export class LastingLink implements Link {
   readonly #options: LastingLinkOptions
   /** The connection in use; a rejected one is forgotten. */
-  #link: Promise<Link> | undefined
+  #connecting: Promise<Connection> | undefined
+  /** The same once it is open. */
+  #current: Connection | undefined
   #asked: { readonly id: string | undefined; readonly message: Buffer } | undefined
   #opening: Opening | undefined
   #isHeld = false
   #isClosed = false
-  readonly #links = new Set<Link>()
+  /** Those that are not closed: a forgotten one may still answer what was sent on it. */
+  readonly #connections = new Set<Connection>()
 
   constructor(options: LastingLinkOptions) {
     this.#options = options
@@ -55,43 +65,83 @@ export class LastingLink implements Link {
   async send(message: Buffer, envelope: Envelope, headers: HeadersFor): Promise<void> {
     const { method, id } = envelope
     if (method === 'initialize') this.#asked = { id, message }
-    const current = this.#connected(headers)
+    const connecting = this.#connected(headers)
     try {
-      await (await current).send(message, envelope, headers)
+      await this.#sendOn(await connecting, message, envelope, headers)
     } catch (error) {
       if (errorCode(error) !== 'upstream_session_gone' || !this.#opening || method === 'initialize') throw error
-      if (this.#link === current) this.#link = undefined
-      await (await this.#connected(headers)).send(message, envelope, headers)
+      this.#forget(await connecting)
+      await this.#sendOn(await this.#connected(headers), message, envelope, headers)
     }
     if (method === 'notifications/initialized' && this.#opening) this.#opening.initialized = message
   }
 
+  /** Inside the session in use; where the server turns out to have forgotten it, the next message opens another. */
+  get peer(): Pick<Peer, 'request'> | undefined {
+    const connection = this.#current
+    const peer = connection?.link.peer
+    return connection && peer && { request: (asked) => this.#ask(connection, peer, asked) }
+  }
+
+  async #ask(connection: Connection, peer: Pick<Peer, 'request'>, asked: RequestOptions): Promise<Answer> {
+    try {
+      return await peer.request(asked)
+    } catch (error) {
+      if (errorCode(error) === 'upstream_session_gone') this.#forget(connection)
+      throw error
+    }
+  }
+
   giveUp(id: string, reason: string, headers: HeadersFor): void {
-    for (const link of this.#links) link.giveUp(id, reason, headers)
+    for (const { link } of this.#connections) link.giveUp(id, reason, headers)
   }
 
   hold(isFull: boolean): void {
     this.#isHeld = isFull
-    for (const link of this.#links) link.hold(isFull)
+    for (const { link } of this.#connections) link.hold(isFull)
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
-    await Promise.all([...this.#links].map((link) => link.close()))
+    await Promise.all([...this.#connections].map(({ link }) => link.close()))
   }
 
-  #connected(headers: HeadersFor): Promise<Link> {
+  async #sendOn(connection: Connection, message: Buffer, envelope: Envelope, headers: HeadersFor): Promise<void> {
+    connection.sending += 1
+    try {
+      await connection.link.send(message, envelope, headers)
+    } finally {
+      connection.sending -= 1
+      this.#closeUnused(connection)
+    }
+  }
+
+  /** The next message goes on another connection. */
+  #forget(connection: Connection): void {
+    if (this.#current === connection) {
+      this.#current = undefined
+      this.#connecting = undefined
+    }
+    this.#closeUnused(connection)
+  }
+
+  #closeUnused(connection: Connection): void {
+    const isUsed = connection === this.#current || connection.sending > 0
+    if (!isUsed && this.#connections.delete(connection)) void connection.link.close()
+  }
+
+  #connected(headers: HeadersFor): Promise<Connection> {
     if (this.#isClosed) return Promise.reject(new KnownError('cancelled', 'the connection was closed by us'))
-    if (this.#link) return this.#link
+    if (this.#connecting) return this.#connecting
     const connecting = this.#connect(headers)
-    this.#link = connecting
+    this.#connecting = connecting
     connecting.catch(() => {
-      if (this.#link === connecting) this.#link = undefined
+      if (this.#connecting === connecting) this.#connecting = undefined
     })
     return connecting
   }
 
-  async #connect(headers: HeadersFor): Promise<Link> {
+  async #connect(headers: HeadersFor): Promise<Connection> {
     let repetition: Repetition | undefined
     const { connect, listener } = this.#options
     const link = connect({
@@ -103,19 +153,22 @@ export class LastingLink implements Link {
       },
       onClose: (error) => {
         repetition?.reject(error)
-        if (!this.#links.delete(link)) return
-        this.#link = undefined
+        if (this.#current !== connection) return
+        this.#connections.delete(connection)
+        this.#forget(connection)
         listener.onClose(error)
       },
     })
-    this.#links.add(link)
+    const connection: Connection = { link, sending: 0 }
+    this.#connections.add(connection)
     if (this.#isHeld) link.hold(true)
     try {
       await link.open(headers)
       if (this.#opening) await this.#repeat(link, this.#opening, headers, (waiting) => (repetition = waiting))
-      return link
+      this.#current = connection
+      return connection
     } catch (error) {
-      this.#links.delete(link)
+      this.#connections.delete(connection)
       void link.close()
       throw error
     }

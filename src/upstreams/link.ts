@@ -22,8 +22,8 @@ export interface Link {
   /** Back-pressure: while the client does not read, the server is not read either. */
   hold(isFull: boolean): void
   close(): Promise<void>
-  /** Our own end of the connection, with the headers that the client sent last; absent where others ask. */
-  readonly peer?: Peer
+  /** Our own end of the connection, with the headers that the client sent last; absent where others ask, or nobody can. */
+  readonly peer?: Pick<Peer, 'request'> | undefined
 }
 
 /** The client session's end of a link. */

@@ -78,7 +78,7 @@ const forwarding: ForwardDeps = {
   sweep,
   streams: new Streams({ clock, sweep, instruments, keepAliveMs: () => 15_000 }),
   clientPeers: new ClientPeers(clock),
-  borrowedSessions: { heard: () => undefined },
+  borrowedSessions: { heard: nothing, answered: nothing },
   maxBodyBytes: 4 * 1024 * 1024,
   ownsAuthorization: false,
   onRequest: nothing,

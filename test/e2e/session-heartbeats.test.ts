@@ -1,12 +1,17 @@
+import { join } from 'node:path'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js'
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { DebugReport } from '../../src/admin/debug.ts'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
-import type { RunningProcess } from '../peers/spawn.ts'
-import { debugReport, metricValue } from '../support/admin.ts'
+import { type RunningProcess, repoRoot } from '../peers/spawn.ts'
+import { becomesState, debugReport, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
+import { mcpServer, result, sendJson } from '../support/mcp-server.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
+import { type Kept, run, wrapperFolder } from '../support/wrapper.ts'
 
 let vitals: RunningVitals
 let peers: readonly RunningProcess<string>[] = []
@@ -38,6 +43,8 @@ afterAll(async () => {
   await Promise.all(peers.map((peer) => peer.stop()))
 }, 30_000)
 
+type DebugSession = DebugReport['sessions'][string]
+
 interface Connected {
   readonly client: Client
   readonly errors: readonly Error[]
@@ -68,7 +75,7 @@ describe('heartbeats inside the sessions of an official client', { timeout: 60_0
     { path: '/stdio/mcp', upstream: 'stdio', legs: ['session', 'client'] },
     { path: '/stdio/sse', upstream: 'stdio', legs: ['session', 'client'] },
     { path: '/http/mcp', upstream: 'http', legs: ['session', 'client'] },
-    { path: '/sse/sse', upstream: 'sse', legs: ['client'] },
+    { path: '/sse/sse', upstream: 'sse', legs: ['session', 'client'] },
   ] as const)(
     '$path: both ends answer, and the client goes on as if nothing were',
     async ({ path, upstream, legs }) => {
@@ -99,4 +106,158 @@ describe('heartbeats inside the sessions of an official client', { timeout: 60_0
       })
     },
   )
+})
+
+describe('heartbeats inside the session of a client that started us', { timeout: 60_000 }, () => {
+  const closers: (() => unknown)[] = []
+  afterEach(async () => {
+    for (const close of closers.splice(0).toReversed()) await close()
+  })
+
+  const beating = { session_ping_seconds: 1, client_ping_seconds: 1 }
+  const everything = ['--', everythingStdio.command, ...everythingStdio.args]
+
+  /** The command line of `mcp-vitals stdio`, and where it then tells what it sees. */
+  function started(server: readonly string[], settings: Readonly<Record<string, unknown>> = beating) {
+    const folder = wrapperFolder(settings)
+    closers.push(folder.remove)
+    const command = [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', '--name', 'u', ...folder.options]
+    return { command: [...command, ...server], folder }
+  }
+
+  /** What is known of the one session, once that is what is looked for. */
+  function sessionThat(adminUrl: string, isIt: (session: DebugSession) => boolean, what: string) {
+    return eventually(
+      async () => {
+        const [session] = Object.values((await debugReport({ adminUrl })).sessions)
+        if (session && isIt(session)) return session
+        throw new Error(JSON.stringify(session))
+      },
+      { timeoutMs: 40_000, what },
+    )
+  }
+
+  it.each([
+    { what: 'a command', server: () => everything, transport: 'stdio' },
+    { what: 'Streamable HTTP', server: () => ['--url', peers[1]?.ready ?? ''], transport: 'http' },
+    { what: 'HTTP+SSE', server: () => ['--url', peers[0]?.ready ?? ''], transport: 'sse' },
+  ])('$what: both ends answer, and an official client goes on as if nothing were', async ({ server, transport }) => {
+    const { command, folder } = started(server())
+    const [node = '', ...args] = command
+    const client = new Client({ name: 'mcp-vitals-test', version: '1.0.0' })
+    const errors: Error[] = []
+    // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
+    client.onerror = (error) => errors.push(error)
+    await client.connect(new StdioClientTransport({ command: node, args }))
+    closers.push(() => client.close())
+    const { adminUrl } = await folder.announced()
+    const hasBeaten = ({ heartbeats }: DebugSession) =>
+      heartbeats.session.heartbeats >= 2 && heartbeats.client.heartbeats >= 2
+    const session = await sessionThat(adminUrl, hasBeaten, 'two heartbeats on each leg')
+    expect(session).toMatchObject({ state: 'healthy', transport: 'stdio' })
+    const counted = (leg: string, side: string) =>
+      metricValue({ adminUrl }, 'mcp_heartbeats_total', { upstream: 'u', transport: side, leg, outcome: 'ok' })
+    expect(await counted('session', transport)).toBeGreaterThanOrEqual(2)
+    expect(await counted('client', 'stdio')).toBeGreaterThanOrEqual(2)
+    expect(await client.callTool({ name: 'echo', arguments: { message: 'hi' } })).toMatchObject({ content: [{}] })
+    expect(errors).toEqual([])
+    expect(await metricValue({ adminUrl }, 'mcp_sessions_with_issues', { transport: 'stdio' })).toBe(0)
+  })
+
+  it('nobody asks the client unless the configuration says so', async () => {
+    const { command, folder } = started(everything, { session_ping_seconds: 1 })
+    const kept = open(command)
+    const { adminUrl } = await folder.announced()
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.heartbeats >= 3, 'three heartbeats')
+    expect(kept.stdout()).not.toContain('"ping"')
+    expect(await metricValues({ adminUrl }, 'mcp_heartbeats_total', { leg: 'client' })).toEqual([])
+  })
+
+  /** A client by hand, which opens a session. */
+  function open(command: readonly string[]): Kept {
+    const kept = run(command)
+    closers.push(() => kept.child.kill('SIGKILL'))
+    const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
+    const say = (message: object) => kept.child.stdin.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`)
+    say({ id: 1, method: 'initialize', params })
+    say({ method: 'notifications/initialized' })
+    return kept
+  }
+
+  it('a client that knows no ping is alive', async () => {
+    const { command, folder } = started(everything)
+    const { child } = open(command)
+    child.stdout.on('data', (chunk: Buffer) => {
+      for (const [, id] of chunk.toString().matchAll(/"id":"(vitals-[0-9a-f-]+)","method":"ping"/g)) {
+        child.stdin.write(`{"jsonrpc":"2.0","id":"${id}","error":{"code":-32601,"message":"Method not found"}}\n`)
+      }
+    })
+    const { adminUrl } = await folder.announced()
+    const { heartbeats } = await sessionThat(adminUrl, (one) => one.heartbeats.client.heartbeats >= 2, 'two heartbeats')
+    expect(heartbeats.client).toMatchObject({ state: 'healthy', misses: 0 })
+    const labels = { leg: 'client', transport: 'stdio', outcome: 'unsupported' }
+    expect(await metricValue({ adminUrl }, 'mcp_heartbeats_total', labels)).toBeGreaterThanOrEqual(2)
+  })
+
+  it('a client that stands still is told: its session has issues, until it goes on', async () => {
+    const { command, folder } = started(everything)
+    const client = run([process.execPath, join(repoRoot, 'test/peers/stdio-client.ts'), ...command])
+    closers.push(() => client.child.kill('SIGKILL'))
+    const { adminUrl } = await folder.announced()
+    const withIssues = () =>
+      metricValue({ adminUrl }, 'mcp_sessions_with_issues', { upstream: 'u', transport: 'stdio' })
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.client.state === 'healthy', 'the client has answered')
+    expect(await withIssues()).toBe(0)
+    client.child.kill('SIGSTOP')
+    const hung = await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.client.state === 'hung', 'the client hangs')
+    expect(hung).toMatchObject({ state: 'hung', heartbeats: { session: { state: 'healthy' } } })
+    expect(await withIssues()).toBe(1)
+    expect((await debugReport({ adminUrl })).upstreams['u']).toMatchObject({ state: 'healthy' })
+    client.child.kill('SIGCONT')
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.client.state === 'healthy', 'the client goes on')
+    expect(await withIssues()).toBe(0)
+    client.child.stdin.end()
+    expect(await client.ended).toMatchObject({ code: 0 })
+  })
+
+  it('a session that the server has forgotten is opened anew with the next message of the client', async () => {
+    const mcp = await mcpServer()
+    closers.push(mcp.stop)
+    const { command, folder } = started(['--url', mcp.url], { session_ping_seconds: 1 })
+    const kept = open(command)
+    const { adminUrl } = await folder.announced()
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.state === 'healthy', 'the server has answered')
+    mcp.sessions.clear()
+    const gone = { leg: 'session', transport: 'http', outcome: 'session_gone' }
+    await eventually(async () => ((await metricValue({ adminUrl }, 'mcp_heartbeats_total', gone)) ?? 0) > 0, {
+      what: 'our ping finds out',
+    })
+    expect(await metricValue({ adminUrl }, 'mcp_sessions_active', { upstream: 'u', transport: 'stdio' })).toBe(1)
+    const { session } = (await sessionThat(adminUrl, () => true, 'the session')).heartbeats
+    kept.child.stdin.write('{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
+    await eventually(() => kept.stdout().includes('"id":2'), { what: 'the server answers again' })
+    await sessionThat(
+      adminUrl,
+      ({ heartbeats }) => heartbeats.session.heartbeats > session.heartbeats,
+      'it is asked again',
+    )
+    expect(await metricValue({ adminUrl }, 'mcp_heartbeats_total', gone)).toBe(1)
+  })
+
+  it('a session in which the server does not answer is hung, and the server degraded, until it does', async () => {
+    const mcp = await mcpServer()
+    closers.push(mcp.stop)
+    const { command, folder } = started(['--url', mcp.url], { session_ping_seconds: 1 })
+    open(command).child.stdin.write('{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
+    const { adminUrl } = await folder.announced()
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.state === 'healthy', 'the server has answered')
+    const session = mcp.heard.find(({ message }) => message.id === 2)?.headers['mcp-session-id']
+    mcp.reactions.set('ping', (message, response, { headers }) => {
+      if (headers['mcp-session-id'] !== session) sendJson(response, 200, result(message))
+    })
+    await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.state === 'hung', 'the session hangs')
+    await becomesState({ adminUrl }, 'u', 'degraded', 20_000)
+    mcp.reactions.clear()
+    await becomesState({ adminUrl }, 'u', 'healthy', 30_000)
+  })
 })

@@ -29,6 +29,7 @@ const session: Session = {
   health: newHealth,
   serverPeer: undefined,
   clientPeer: undefined,
+  endings: new Set(),
 }
 
 function inputOf(changes: Partial<LogLineInput> = {}, result: Partial<ProbeResult> = {}): LogLineInput {

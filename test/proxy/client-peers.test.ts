@@ -117,6 +117,17 @@ describe('our own ping to the client of a forwarded Streamable HTTP session', ()
   })
 })
 
+it('the GET stream of a forwarded session ends with it', async () => {
+  const place = await start('http')
+  const { stream, session } = await listen(place)
+  place.proxy.directory.end(session, 'unknown')
+  await place.client.until(() => stream.isComplete)
+  expect(place.proxy.told.streams.map(({ reason }) => reason)).toEqual(['upstream_ended'])
+  await place.upstream.until(() => place.upstream.arrived[0]?.isClosed())
+  expect(session).toMatchObject({ openStreams: 0, clientPeer: undefined })
+  expect(session.endings.size).toBe(0)
+})
+
 describe('our own ping to the client of a forwarded HTTP+SSE session', () => {
   it('comes on its stream, and its answer stays with us', async () => {
     const { upstream, proxy, client } = await start('sse')

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { PassThrough } from 'node:stream'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -295,6 +296,61 @@ describe('its end', () => {
   })
 })
 
+describe('our own ping to the client', () => {
+  const pingOf = (lines: readonly string[]) =>
+    lines.map((line) => JSON.parse(line) as { id: string; method?: string }).find(({ method }) => method === 'ping')
+
+  it.each([
+    ['a result', (id: string) => `{"jsonrpc":"2.0","id":"${id}","result":{}}`, []],
+    ['an error', (id: string) => `{"jsonrpc":"2.0","id":"${id}","error":{"code":-32601,"message":"no"}}`, []],
+    [
+      'part of a batch',
+      (id: string) => `[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":"${id}","result":{}}]`,
+      ['{"jsonrpc":"2.0","id":1,"result":{}}'],
+    ],
+  ])('is a line, and its answer, %s, stays with us', async (_what, answer, passes) => {
+    const link = scripted()
+    const { bridge, say, lines } = bridged({ ...link, clock: fakeClock() })
+    const answered = bridge.toClient.request({ method: 'ping', timeoutMs: 5000 })
+    await settled()
+    const { id = '' } = pingOf(lines()) ?? {}
+    expect(id).toMatch(/^vitals-[0-9a-f-]{36}$/)
+    say(answer(id))
+    await answered
+    expect(link.sent).toEqual(passes)
+  })
+
+  it('that is answered too late, or twice, tells the server nothing either', async () => {
+    const clock = fakeClock()
+    const link = scripted()
+    const { bridge, say, lines } = bridged({ ...link, clock })
+    const asked = expect(bridge.toClient.request({ method: 'ping', timeoutMs: 5000 })).rejects.toMatchObject({
+      code: 'upstream_timeout',
+    })
+    await clock.advance(5001)
+    await asked
+    const answer = `{"jsonrpc":"2.0","id":"${pingOf(lines())?.id}","result":{}}`
+    say(answer, answer)
+    await settled()
+    expect(link.sent).toEqual([])
+  })
+
+  it('is not sent to a client that does not read, nor after its input ended', async () => {
+    const link = scripted()
+    const { bridge, read, input } = bridged({ ...link, clock: fakeClock(), highWaterMark: 200 })
+    const { toClient } = bridge
+    expect(toClient.canAsk()).toBe(true)
+    for (let n = 0; n < 20; n++) link.tell(`{"jsonrpc":"2.0","method":"n","params":${n}}`)
+    expect(toClient.canAsk()).toBe(false)
+    read()
+    await settled()
+    expect(toClient.canAsk()).toBe(true)
+    input.end()
+    await bridge.ended
+    expect(toClient.canAsk()).toBe(false)
+  })
+})
+
 it('a client that does not read holds the server, and gets everything when it reads on', async () => {
   const link = scripted()
   const { lines, read } = bridged({ ...link, clock: fakeClock(), highWaterMark: 200 })
@@ -385,6 +441,73 @@ describe('a Streamable HTTP server', () => {
     const openings = heard.filter(({ message }) => message.method === 'initialize').map(({ message }) => message)
     expect(openings).toHaveLength(2)
     expect(openings[1]).toEqual({ ...openings[0], id: expect.stringMatching(/^vitals-/) })
+  })
+
+  it('is asked by us inside the session of this client, which hears nothing of it', async () => {
+    const { client, heard } = await server()
+    const { toServer } = client.bridge
+    expect(toServer.canAsk()).toBe(false)
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    expect(toServer.canAsk()).toBe(true)
+    const before = client.lines()
+    await toServer.request({ method: 'ping', timeoutMs: 5000 })
+    const [ours, theirs] = [heard.at(-1), heard.at(-2)]
+    expect(ours?.message).toMatchObject({ method: 'ping', id: expect.stringMatching(/^vitals-/) })
+    expect(ours?.headers['mcp-session-id']).toBe(theirs?.headers['mcp-session-id'])
+    expect(client.lines()).toEqual(before)
+  })
+
+  it('that tells us that it forgot the session is not asked any more until the next message opens another', async () => {
+    const { client, sessions, count } = await server()
+    const { toServer } = client.bridge
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    sessions.clear()
+    const asked = toServer.request({ method: 'ping', timeoutMs: 5000 })
+    await expect(asked).rejects.toMatchObject({ code: 'upstream_session_gone' })
+    expect(toServer.canAsk()).toBe(false)
+    await expect(toServer.request({ method: 'ping', timeoutMs: 5000 })).rejects.toMatchObject({ code: 'cancelled' })
+    client.say(request(2, 'ping'))
+    await client.hears('"id":2')
+    expect([count('POST initialize'), toServer.canAsk(), client.failed]).toEqual([2, true, []])
+  })
+
+  it('may answer what was asked in the session that it forgot meanwhile', async () => {
+    const { client, sessions, reactions } = await server()
+    client.say(initialize, initialized, request(1, 'ping'))
+    await client.hears('"id":1')
+    let answer: (() => void) | undefined
+    reactions.set('slow', (message, response) => {
+      answer = () => sendJson(response, 200, { jsonrpc: '2.0', id: message.id, result: { slow: true } })
+    })
+    client.say(request(2, 'slow'))
+    await eventually(() => answer !== undefined, { what: 'the slow request has arrived' })
+    sessions.clear()
+    client.say(request(3, 'ping'))
+    await client.hears('"id":3')
+    answer?.()
+    expect(JSON.parse(await client.hears('"id":2'))).toMatchObject({ result: { slow: true } })
+    expect(client.failed).toEqual([])
+  })
+
+  it('that ends the stream of a session which it forgot long ago takes nothing away from the next one', async () => {
+    const { client, sessions, reactions, count } = await server()
+    const streams: ServerResponse[] = []
+    reactions.set('GET', (_message, response, { headers }) => {
+      if (!sessions.has(String(headers['mcp-session-id']))) return void response.writeHead(404).end()
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+      streams.push(response)
+    })
+    client.say(initialize, initialized, request(1, 'ping'))
+    await Promise.all([client.hears('"id":1'), eventually(() => streams.length === 1, { what: 'the stream is open' })])
+    sessions.clear()
+    client.say(request(2, 'ping'))
+    await client.hears('"id":2')
+    await eventually(() => streams[0]?.closed, { what: 'we closed the old stream' })
+    client.say(request(3, 'ping'))
+    await client.hears('"id":3')
+    expect(count('POST initialize')).toBe(2)
   })
 
   it('may go away and come back', async () => {

@@ -26,6 +26,14 @@ async function conversation() {
     idleLimitMs: () => Number.POSITIVE_INFINITY,
     onEnd: (_session, end) => ended.push(end),
   })
+  const asked: string[] = []
+  const peerOf = (end: string) => ({
+    canAsk: () => true,
+    request: ({ method }: { readonly method: string }) => {
+      asked.push(`${method} ${end}`)
+      return Promise.resolve({ message: Buffer.from('{}') })
+    },
+  })
   const session = new PipeSession({
     clock,
     instruments: recorder,
@@ -33,6 +41,8 @@ async function conversation() {
     traffic: { onAnswered: (upstream) => answered.push(upstream), onFailed: () => {} },
     peering: { upstream: 'files', network: 'pipe' },
     directory,
+    toServer: () => peerOf('server'),
+    toClient: () => peerOf('client'),
     onOpened: () => (opened += 1),
   })
   const hear = (...lines: readonly string[]) => {
@@ -45,7 +55,7 @@ async function conversation() {
   }
   const counts = async () =>
     (await samplesOf('mcp_server_operation_duration_seconds')).filter((line) => line.includes('_count'))
-  return { session, directory, clock, hear, counts, samplesOf, opened: () => opened, answered, ended }
+  return { session, directory, clock, hear, counts, samplesOf, opened: () => opened, answered, ended, asked }
 }
 
 describe('PipeSession', () => {
@@ -112,6 +122,27 @@ describe('PipeSession', () => {
     expect([...directory.all()]).toEqual([])
     expect(ended).toEqual(['exited'])
     expect((await counts()).filter((line) => line.includes('error_type="upstream_exited"'))).toHaveLength(1)
+  })
+
+  it('lends both its ends to our heartbeats, once its opening exchange is over and while nobody waits for the client', async () => {
+    const { directory, hear, asked } = await conversation()
+    hear(`>${initialize}`, agreed)
+    const [session] = [...directory.all()]
+    const canAsk = () => [session?.serverPeer?.canAsk(), session?.clientPeer?.canAsk()]
+    expect(canAsk()).toEqual([false, false])
+    hear(`>${initialized}`)
+    expect(canAsk()).toEqual([true, true])
+    hear('{"id":7,"method":"sampling/createMessage"}')
+    expect(canAsk()).toEqual([false, false])
+    hear('>{"id":7,"result":{}}')
+    await session?.serverPeer?.request({ method: 'ping', timeoutMs: 1 })
+    await session?.clientPeer?.request({ method: 'ping', timeoutMs: 1 })
+    expect([canAsk(), asked]).toEqual([
+      [true, true],
+      ['ping server', 'ping client'],
+    ])
+    hear(`>${initialize}`)
+    expect(canAsk()).toEqual([false, false])
   })
 
   it('counts what is no message, and remembers when the server was last heard', async () => {

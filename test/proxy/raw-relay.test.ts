@@ -10,8 +10,10 @@ const silent: RawRelayEvents = {
   wantsText: () => false,
   onClientMessage: () => {},
   onServerMessage: () => {},
-  onAnswer: () => {},
+  onClientAnswer: () => {},
+  onServerAnswer: () => {},
   onClientSlow: () => {},
+  onServerSlow: () => {},
 }
 
 /** A relay between four streams, and what came out on either side. */
@@ -65,12 +67,16 @@ const line = fc.oneof(
   ),
   fc.string({ unit: 'binary', maxLength: 20 }).map((text) => `${text.replaceAll('\n', ' ')}\n`),
 )
+type Side = 'client' | 'server'
 type Step =
-  | { readonly kind: 'client' | 'server'; readonly bytes: number }
-  | { readonly kind: 'ask' | 'say' | 'answer'; readonly form: number }
+  | { readonly kind: 'pass'; readonly from: Side; readonly bytes: number }
+  | { readonly kind: 'say' | 'ask'; readonly from: Side }
+  | { readonly kind: 'answer'; readonly from: Side; readonly form: number }
+const side = fc.constantFrom<Side>('client', 'server')
 const step: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ kind: fc.constantFrom('client' as const, 'server' as const), bytes: fc.integer({ min: 1, max: 70 }) }),
-  fc.record({ kind: fc.constantFrom('ask' as const, 'say' as const, 'answer' as const), form: fc.nat(3) }),
+  fc.record({ kind: fc.constant('pass' as const), from: side, bytes: fc.integer({ min: 1, max: 70 }) }),
+  fc.record({ kind: fc.constantFrom('say' as const, 'ask' as const), from: side }),
+  fc.record({ kind: fc.constant('answer' as const), from: side, form: fc.nat(3) }),
 )
 /** The same answer, as servers may write it. */
 const answers = [
@@ -80,67 +86,83 @@ const answers = [
   (id: string) => `{"id":"${id.replace('vitals', '\\u0076itals')}","result":{}}\n`,
 ]
 
+/** One side of a conversation: what it has to say, and how much of that is on its way. */
+function speaker(lines: readonly string[], pipe: PassThrough) {
+  const unsaid = [...lines]
+  const asked: string[] = []
+  const answered: string[] = []
+  let said = Buffer.alloc(0)
+  let waiting = Buffer.alloc(0)
+  return {
+    asked,
+    answered,
+    /** All but the answers to us. */
+    said: () => said,
+    say: () => {
+      const next = Buffer.from(unsaid.shift() ?? '')
+      said = Buffer.concat([said, next])
+      waiting = Buffer.concat([waiting, next])
+    },
+    answer: (form: number) => {
+      const id = asked[answered.length]
+      if (id === undefined) return
+      answered.push(id)
+      waiting = Buffer.concat([waiting, Buffer.from((answers[form] ?? String)(id))])
+    },
+    pass: (bytes: number) => {
+      pipe.write(waiting.subarray(0, bytes))
+      waiting = waiting.subarray(bytes)
+    },
+  }
+}
+
 describe('RawRelay', () => {
-  it('gives the client exactly the bytes of the server without our answers, and the server those of the client with whole lines of ours between', async () => {
+  it('gives each side exactly the bytes of the other without the answers to us, and whole lines of ours between', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(line, { maxLength: 12 }),
         fc.array(line, { maxLength: 12 }),
-        fc.array(step, { maxLength: 60 }),
+        fc.array(step, { maxLength: 80 }),
         async (clientLines, serverLines, steps) => {
-          const heard: string[] = []
-          const pipes = relayed({ onAnswer: (_message, { id }) => heard.push(id ?? '') })
+          const heard: Record<Side, string[]> = { client: [], server: [] }
+          const pipes = relayed({
+            onClientAnswer: (_message, { id }) => heard.client.push(id ?? ''),
+            onServerAnswer: (_message, { id }) => heard.server.push(id ?? ''),
+          })
           pipes.read()
-          let fromClient = Buffer.from(clientLines.join(''))
-          const said = [...serverLines]
-          let fromServer = Buffer.alloc(0)
-          const asked: string[] = []
-          const answered: string[] = []
-          const all = fromClient.toString('latin1')
-          let expected = Buffer.alloc(0)
-          const take: Record<Step['kind'], (amount: number) => void> = {
-            client: (bytes) => {
-              pipes.input.write(fromClient.subarray(0, bytes))
-              fromClient = fromClient.subarray(bytes)
-            },
-            server: (bytes) => {
-              pipes.stdout.write(fromServer.subarray(0, bytes))
-              fromServer = fromServer.subarray(bytes)
-            },
-            say: () => {
-              const next = Buffer.from(said.shift() ?? '')
-              fromServer = Buffer.concat([fromServer, next])
-              expected = Buffer.concat([expected, next])
-            },
-            ask: () => {
-              if (!pipes.relay.canAsk()) return
-              const id = `vitals-${crypto.randomUUID()}`
-              asked.push(id)
-              void pipes.relay.send(ping(id))
-            },
-            answer: (form) => {
-              const id = asked[answered.length]
-              if (id === undefined) return
-              answered.push(id)
-              fromServer = Buffer.concat([fromServer, Buffer.from((answers[form] ?? String)(id))])
-            },
+          const sides = {
+            client: speaker(clientLines, pipes.input),
+            server: speaker(serverLines, pipes.stdout),
           }
+          const channels = { client: pipes.relay.toClient, server: pipes.relay.toServer }
           for (const one of steps) {
-            take[one.kind]('bytes' in one ? one.bytes : one.form)
+            const speaks = sides[one.from]
+            if (one.kind === 'pass') speaks.pass(one.bytes)
+            else if (one.kind === 'say') speaks.say()
+            else if (one.kind === 'answer') speaks.answer(one.form)
+            else if (channels[one.from].canAsk()) {
+              const id = `vitals-${crypto.randomUUID()}`
+              speaks.asked.push(id)
+              void channels[one.from].send(ping(id), {})
+            }
             await settled()
           }
-          pipes.input.write(fromClient)
-          pipes.stdout.write(fromServer)
+          for (const speaks of [sides.client, sides.server]) speaks.pass(Infinity)
           await settled()
-          expect(pipes.client()).toBe(expected.toString('latin1'))
-          expect(heard).toEqual(answered.map((id) => JSON.stringify(id)))
-          const lines = pipes.server().split(/(?<=\n)/)
-          const ours = new Set(asked.map((id) => `${ping(id).toString()}\n`))
-          expect(lines.filter((one) => ours.has(one))).toEqual([...ours])
-          expect(lines.filter((one) => !ours.has(one)).join('')).toBe(all)
+          const got = { client: pipes.client(), server: pipes.server() }
+          for (const [name, other] of [
+            ['client', sides.server],
+            ['server', sides.client],
+          ] as const) {
+            const ours = new Set(sides[name].asked.map((id) => `${ping(id).toString()}\n`))
+            const lines = got[name].split(/(?<=\n)/)
+            expect(lines.filter((one) => ours.has(one))).toEqual([...ours])
+            expect(lines.filter((one) => !ours.has(one)).join('')).toBe(other.said().toString('latin1'))
+            expect(heard[name]).toEqual(sides[name].answered.map((id) => JSON.stringify(id)))
+          }
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 300 },
     )
   })
 
@@ -156,7 +178,7 @@ describe('RawRelay', () => {
   it('holds a line only until it cannot be our answer: another id, a method, no JSON, or too long', async () => {
     const pipes = relayed({}, { maxHeldBytes: 100 })
     pipes.read()
-    void pipes.relay.send(ping('vitals-a'))
+    void pipes.relay.toServer.send(ping('vitals-a'), {})
     const parts = [
       ['{"jsonrpc":"2.0",', ''],
       ['"id":17,', '{"jsonrpc":"2.0","id":17,'],
@@ -178,26 +200,73 @@ describe('RawRelay', () => {
   it('asks nothing in the middle of a line of the client, while the client does not read, or after its end', async () => {
     let slow = 0
     const pipes = relayed({ onClientSlow: () => (slow += 1) }, { highWaterMark: 10 })
-    const refused = () => expect(pipes.relay.send(ping('vitals-a'))).rejects.toMatchObject({ code: 'cancelled' })
-    expect(pipes.relay.canAsk()).toBe(true)
+    const refused = () =>
+      expect(pipes.relay.toServer.send(ping('vitals-a'), {})).rejects.toMatchObject({ code: 'cancelled' })
+    expect(pipes.relay.toServer.canAsk()).toBe(true)
     pipes.input.write('{"half')
     await settled()
     await refused()
     pipes.stdin.resume()
     pipes.input.write('}\n')
     await settled()
-    expect(pipes.relay.canAsk()).toBe(true)
+    expect(pipes.relay.toServer.canAsk()).toBe(true)
     pipes.stdout.write('more than ten bytes\n')
     await settled()
     expect(slow).toBe(1)
     await refused()
     pipes.output.resume()
     await settled()
-    expect(pipes.relay.canAsk()).toBe(true)
+    expect(pipes.relay.toServer.canAsk()).toBe(true)
     pipes.input.end()
     await settled()
     expect(pipes.relay.isInputOver).toBe(true)
     await refused()
+  })
+
+  it('asks the client nothing in the middle of a line of the server, while the server does not read, or after its end', async () => {
+    let slow = 0
+    const pipes = relayed({ onServerSlow: () => (slow += 1) }, { highWaterMark: 10 })
+    const canAsk = () => pipes.relay.toClient.canAsk()
+    expect(canAsk()).toBe(true)
+    pipes.stdout.write('{"half')
+    await settled()
+    expect(canAsk()).toBe(false)
+    await expect(pipes.relay.toClient.send(ping('vitals-a'), {})).rejects.toMatchObject({ code: 'cancelled' })
+    pipes.output.resume()
+    pipes.stdout.write('}\n')
+    await settled()
+    expect(canAsk()).toBe(true)
+    pipes.input.write('more than ten bytes\n')
+    await settled()
+    expect([slow, canAsk()]).toEqual([1, false])
+    pipes.stdin.resume()
+    await settled()
+    expect(canAsk()).toBe(true)
+    pipes.input.end()
+    await settled()
+    expect(canAsk()).toBe(false)
+  })
+
+  it('takes answers to us out of a batch, and leaves the others in it as they are (MCP 2025-03-26, "Batching")', async () => {
+    const heard: string[] = []
+    const pipes = relayed({ onClientAnswer: (_message, { id }) => heard.push(id ?? '') })
+    pipes.read()
+    void pipes.relay.toClient.send(ping('vitals-a'), {})
+    pipes.input.write('[ {"id":1.0,"result":{}},{"jsonrpc":"2.0","id":"vitals-a",')
+    await settled()
+    expect(pipes.server()).toBe('')
+    pipes.input.write('"result":{}} ]\n[{"id":2,"method":"x"}]\n')
+    await settled()
+    expect([pipes.server(), heard]).toEqual(['[ {"id":1.0,"result":{}}]\n[{"id":2,"method":"x"}]\n', ['"vitals-a"']])
+  })
+
+  it('gives the server what the client did not finish, also while an answer of the client is awaited', async () => {
+    const pipes = relayed()
+    pipes.read()
+    void pipes.relay.toClient.send(ping('vitals-a'), {})
+    pipes.input.end('{"id":')
+    await settled()
+    expect([pipes.server(), pipes.stdin.writableEnded]).toEqual(['{"id":', true])
   })
 
   it('lets a slow reader on either side stop the writer on the other', async () => {
@@ -236,7 +305,7 @@ describe('RawRelay', () => {
     const clock = fakeClock()
     const pipes = relayed()
     pipes.read()
-    void pipes.relay.send(ping('vitals-a'))
+    void pipes.relay.toServer.send(ping('vitals-a'), {})
     pipes.stdout.write('{"id":')
     await settled()
     expect(pipes.client()).toBe('')

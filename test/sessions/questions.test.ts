@@ -35,3 +35,10 @@ it('the client’s own requests and cancellations answer nothing', () => {
   questions.heardClient(withdrawn('1'))
   expect(questions.isOpen).toBe(true)
 })
+
+it('none is open any more once nobody waits', () => {
+  const questions = new Questions()
+  questions.heardServer(asked('1'))
+  questions.clear()
+  expect(questions.isOpen).toBe(false)
+})

@@ -54,11 +54,12 @@ export function wrapped(command: readonly string[], options: readonly string[] =
   return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options, '--', ...command]
 }
 
-/** A folder for a wrapper's files, with a configuration that lets hearts beat every second. */
-export function wrapperFolder() {
+/** A folder for a wrapper's files, with a configuration that lets hearts beat every second; `settings` are added to it. */
+export function wrapperFolder(settings: Readonly<Record<string, unknown>> = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mcp-vitals-wrapper-'))
   const config = join(folder, 'config.yaml')
-  writeFileSync(config, 'heartbeat_interval_seconds: 1\nadaptive_heartbeat: { enabled: false }\n')
+  const own = { heartbeat_interval_seconds: 1, adaptive_heartbeat: { enabled: false } }
+  writeFileSync(config, JSON.stringify({ ...own, ...settings }))
   const targets = join(folder, 'targets')
   const files = () => readdirSync(targets).filter((name) => name.endsWith('.json'))
   return {

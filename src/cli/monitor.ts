@@ -126,6 +126,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
         instruments.countRestart(name, reason)
         log.warn({ upstream: name, reason, restarts }, 'server process restarted')
       },
+      onResidentGone: (why) => heartbeat.replacing(`its process ${why}`),
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
         heartbeat.crashLoop(crashLoopReason(why, retryInMs))
@@ -329,7 +330,6 @@ export function launch(
         if (restart) {
           instruments.countRestart(name, restart)
           log.warn({ upstream: name, reason: restart, restarts: supervisor.restarts() }, 'server process restarted')
-          heartbeat().replacing(`its process was stopped to be restarted (${restart})`)
         }
         heartbeat().processStarted(`process ${process.pid ?? '?'} was started`)
       },
@@ -343,7 +343,7 @@ export function launch(
         else heartbeat().processGone(reason, 0)
       },
       onGivenUp: (_process, why) => heartbeat().startFailed(why),
-      onWaiting: () => undefined,
+      onWaiting: (_delayMs, why) => heartbeat().replacing(`its process ${why}`),
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
         heartbeat().crashLoop(crashLoopReason(why, retryInMs))
@@ -391,8 +391,8 @@ export function launch(
       void supervisor.restart('alert')
       return undefined
     },
-    /** Nobody is there to be asked: it has done its work, or is being ended by us. */
-    isResting: () => supervisor.state() === 'resting' || supervisor.isEnding(),
+    /** Nobody is there to be asked: it has done its work, or is being ended by us, or the next one is yet to come. */
+    isResting: () => supervisor.state() === 'resting' || supervisor.state() === 'waiting',
     stop: () => {
       isStopping = true
       return supervisor.stop()

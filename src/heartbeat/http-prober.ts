@@ -33,7 +33,7 @@ export interface HttpProberOptions {
   readonly startDeadlineMs: number
   /** True while a process that we started may not listen yet: a refused connection then means "wait", not "down". */
   readonly isStarting: () => boolean
-  /** True while that process has done its work, or is being ended by us: then nobody is there to be asked. */
+  /** True while no process of ours runs that should, or the one that does is being ended: nobody is there to be asked. */
   readonly isResting?: () => boolean
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod

@@ -361,7 +361,8 @@ function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs
 /** It is down already, or as good as: what led there says less than that it stays so. */
 function resign(current: Verdict, reason: string, context: Context): Verdict {
   if (current.state === 'down') return change(current, { reason }, context.nowMs)
-  if (isUp(current.state) !== true && current.state !== 'needs_auth') return current
+  const isHopeful = current.state === 'starting' || current.state === 'needs_auth'
+  if (isUp(current.state) !== true && !isHopeful) return current
   return fall(current, { failingSinceMs: startOf(current, undefined, context.nowMs) }, reason, context)
 }
 

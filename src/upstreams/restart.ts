@@ -117,7 +117,8 @@ export function afterGone(
   }
   if (policy === 'never' || isExpected(gone, policy)) {
     const isFailure = policy === 'never'
-    return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${why} (restart: ${policy})` } }
+    const last = gone.kind === 'replaced' ? `was stopped (${gone.reason})` : why
+    return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${last} (restart: ${policy})` } }
   }
   const wasReady = state.readyAtMs !== undefined
   const wasStable = state.readyAtMs !== undefined && nowMs - state.readyAtMs >= law.resetAfterReadyMs

@@ -47,6 +47,8 @@ export interface StdioUpstreamEvents extends SpareEvents {
   /** A resident process could not be started, or was not ready in time. */
   onStartFailed(why: string): void
   onRestart(reason: RestartReason): void
+  /** The resident process is gone, no other runs, and the next one is yet to be started. */
+  onResidentGone(why: string): void
   onCrashLoop(why: string, retryInMs: number): void
   /** Nothing runs, and nothing is wrong. */
   onIdle(why: string): void
@@ -128,7 +130,10 @@ export class StdioUpstream {
           line?.peer.fail(new KnownError('upstream_timeout', why))
           events.onStartFailed(why)
         },
-        onWaiting: (_delayMs, why) => this.#refuseWaiters(why),
+        onWaiting: (_delayMs, why) => {
+          this.#refuseWaiters(why)
+          if (this.#sessions.size === 0) events.onResidentGone(why)
+        },
         onCrashLoop: (why, retryInMs) => {
           this.#refuseWaiters(why)
           events.onCrashLoop(why, retryInMs)

@@ -13,6 +13,7 @@ import {
 } from './restart.ts'
 import type { RestartPolicy, RestartReason } from './upstream.ts'
 
+/** It is `waiting` for its next start from the moment that the process ended, or that we began to end it. */
 export type SupervisorState = 'stopped' | 'starting' | 'ready' | 'waiting' | 'crash_loop' | 'resting' | 'left_down'
 
 /** Why a process cannot be restarted because somebody else thinks that it should; undefined where it can. */
@@ -176,11 +177,6 @@ export class Supervisor {
 
   state(): SupervisorState {
     return this.#state
-  }
-
-  /** The process that still runs is being ended by us. */
-  isEnding(): boolean {
-    return this.#attempt?.ended !== undefined
   }
 
   /**

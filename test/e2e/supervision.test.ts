@@ -7,12 +7,23 @@ import { createLogger } from '../../src/log.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { becomesState, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { launchedEverything } from '../support/launched.ts'
 import { isRunning } from '../support/processes.ts'
 import { openPost, openSession, post } from '../support/rpc.ts'
 
-// Real servers, and the law of hangs with shorter times: what is silent for 4 s hangs, or spinning for 8 s.
-const hangLaw = { ...defaults.hang, silentMs: 4000, spinningMs: 8000 }
+// Real servers, and the law of hangs with shorter times: what is silent, or spins, for 8 s hangs.
+const hangLaw = { ...defaults.hang, silentMs: 8000, spinningMs: 8000 }
+const port = String(await freePort())
+const stubborn = {
+  url: `http://127.0.0.1:${port}/mcp`,
+  launch: {
+    command: process.execPath,
+    args: ['test/peers/children/stubborn-http.mjs'],
+    env: { PORT: port },
+    cwd: repoRoot,
+  },
+}
 const blockable = { command: process.execPath, args: ['test/peers/children/blockable-stdio.mjs'], cwd: repoRoot }
 
 let vitals: Running
@@ -38,6 +49,7 @@ beforeAll(async () => {
       onFailure: { ...blockable, restart: 'on_failure' },
       never: { ...blockable, restart: 'never' },
       launched: await launchedEverything(),
+      stubborn,
       finished: { ...(await launchedEverything()), restart: 'on_failure' },
     },
   }
@@ -201,6 +213,23 @@ describe.concurrent('supervision', { timeout: 120_000 }, () => {
     await replaced('launched', pid)
     expect(await restartsOf('launched', 'hung')).toBe(1)
     expect(isRunning(pid)).toBe(false)
+  })
+
+  it('one that answers again while it is being ended is not asked until its successor runs, and that is a start', async () => {
+    // The first restart comes at once, the second has to wait.
+    for (let hangs = 1; hangs <= 2; hangs++) {
+      const pid = await pidOf('stubborn', 'server')
+      process.kill(pid, 'SIGUSR2')
+      await becomes('stubborn', 'down')
+      await replaced('stubborn', pid)
+      expect(await restartsOf('stubborn', 'hung')).toBe(hangs)
+    }
+    expect(await outagesOf('stubborn')).toBe(2)
+    const starts = log.filter((line) => line.includes('its process was stopped to be restarted (hung)'))
+    expect(starts.length).toBeGreaterThan(0)
+    for (const line of starts) expect(JSON.parse(line)).toMatchObject({ from: 'recovering', state: 'starting' })
+    const upstream = 'stubborn'
+    expect(await metricValue(vitals, 'mcp_heartbeats_total', { upstream, leg: 'upstream', outcome: 'refused' })).toBe(0)
   })
 
   it('a launched server that exits with 0 under on_failure is idle, and not asked any more', async () => {

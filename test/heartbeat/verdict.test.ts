@@ -74,7 +74,7 @@ describe('judge', () => {
     allHang      down        down        down        down        down        down        -           -           down        down        -           -
     noneHangs    -           -           -           -           -           -           -           -           -           -           -           -
     busy         -           busy        busy        -           -           -           -           -           -           -           -           -
-    lost         -           down        down        down        down        down        =           -           down        -           -           -
+    lost         down        down        down        down        down        down        =           -           down        -           -           -
     starting     -           starting    starting    starting    starting    starting    starting    -           starting    starting    -           -
     idle         idle        idle        idle        idle        idle        idle        idle        -           idle        -           -           -
     crashLoop    crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  crash_loop  -           crash_loop  crash_loop  -           -

@@ -275,6 +275,7 @@ function stdioAccess(
       onCrash: () => undefined,
       onStartFailed: () => undefined,
       onRestart: () => undefined,
+      onResidentGone: () => undefined,
       onCrashLoop: () => undefined,
       onIdle: () => undefined,
       onLeftDown: () => undefined,

@@ -98,6 +98,9 @@ describe('the policy', () => {
   it('says that it is the reason', () => {
     const { decision } = afterGone(freshRestartState, { gone: crash, nowMs: 0, random: 0, policy: 'never' })
     expect(decision.why).toBe('exited with code 1 (restart: never)')
+    const hung: Gone = { kind: 'replaced', reason: 'hung' }
+    const ended = afterGone(freshRestartState, { gone: hung, nowMs: 0, random: 0, policy: 'never' })
+    expect(ended.decision.why).toBe('was stopped (hung) (restart: never)')
     expect(delayOf(decision)).toBe(Infinity)
   })
 

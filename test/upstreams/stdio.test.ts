@@ -27,6 +27,7 @@ function upstreamOf(options: Options = {}) {
   const log: string[] = []
   const heard: string[] = []
   const closed: (number | undefined)[] = []
+  const gone: string[] = []
   const test = { handshake: true }
   const say = (text: string) => void log.push(text)
   const upstream: StdioUpstream = new StdioUpstream({
@@ -56,6 +57,7 @@ function upstreamOf(options: Options = {}) {
       onCrash: (line, _exit, others) => say(`crash ${line.process.pid} (${others} others)`),
       onStartFailed: (why) => say(`start failed: ${why}`),
       onRestart: (reason) => say(`restart: ${reason}`),
+      onResidentGone: (why) => void gone.push(why),
       onCrashLoop: () => say('crash loop'),
       onIdle: () => say('idle'),
       onLeftDown: (why) => say(`left down: ${why}`),
@@ -73,7 +75,7 @@ function upstreamOf(options: Options = {}) {
   }
   /** What was logged since the last look. */
   const news = () => log.splice(0)
-  return { upstream, clock, processes, heard, closed, test, settle, running, at, news }
+  return { upstream, clock, processes, heard, closed, gone, test, settle, running, at, news }
 }
 
 async function started(options?: Options) {
@@ -499,6 +501,17 @@ describe('what is ended to be replaced', () => {
     await settle()
     expect(news()).toEqual(['end 1', 'start 2', 'restart: hung', 'resident 2'])
     expect(closed).toEqual([1])
+  })
+
+  it('leaves nobody to be asked until the next one is started, unless a session has a process', async () => {
+    const { upstream, gone, settle } = await started({ resident: 'always' })
+    upstream.restartResident('hung')
+    await settle()
+    expect(gone).toEqual(['was stopped to be restarted (hung)'])
+    await upstream.openSession('a', nobody)
+    upstream.restartResident('memory')
+    await settle()
+    expect(gone).toHaveLength(1)
   })
 
   it('tells the client of a session that its process is gone, and lets the resident process take its place', async () => {

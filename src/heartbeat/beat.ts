@@ -3,6 +3,7 @@ import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
 import type { ProbeResult, ProbeRun } from './probe.ts'
+import { type StallWatch, endWatch, look, stalledBy } from './stall.ts'
 import type { Evidence } from './verdict.ts'
 
 /** One heartbeat under way. */
@@ -19,12 +20,10 @@ export interface Beat {
   /** Checks that were not answered in time because their processes are at work: why, by session. */
   readonly busy: Map<string | undefined, string>
   isTimeUp: boolean
-  /** Our own event loop stood still, so a time-out proves nothing. */
-  wasStalled: boolean
+  /** How long our own event loop stood still meanwhile. */
+  stalls: StallWatch
 }
 
-/** How often we look for stalls while a probe is under way. */
-const stallLooks = 8
 /** A prober that has not even noticed its own deadline by then never will. */
 const proberGraceMs = 1000
 
@@ -34,14 +33,12 @@ export function isAlone({ started, alive }: Beat): boolean {
 }
 
 /**
- * Waits until all checks are over, at most until the time is up, and notes which of the two it was, and whether our
- * own event loop stood still for too long meanwhile (Lifeguard, §III-A). `signal` ends the wait. Timers and no abort
+ * Waits until all checks are over, at most until the time is up, and notes which of the two it was, and how long our own
+ * event loop stood still meanwhile. `signal` ends the wait. Timers and no abort
  * controller of its own: those cost more than all the rest of a heartbeat.
  */
 export function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const endsMs = beat.startedMs + beat.timeoutMs
-    let stalledMs = 0
     let isOver = false
     let timer: Timer | undefined
     const end = (isDone: boolean) => {
@@ -49,20 +46,18 @@ export function waitFor(all: Promise<unknown>, beat: Beat, clock: Clock, signal:
       timer?.cancel()
       signal.removeEventListener('abort', leave)
       beat.isTimeUp = !isDone
-      beat.wasStalled = !isDone && stalledMs > beat.timeoutMs * defaults.heartbeat.stallRatio
+      beat.stalls = endWatch(beat.stalls, clock.now())
       resolve()
     }
     const leave = () => end(false)
-    const look = () => {
-      if (signal.aborted || clock.now() >= endsMs) return leave()
-      const dueMs = Math.min(endsMs, clock.now() + beat.timeoutMs / stallLooks)
-      timer = clock.after(dueMs - clock.now(), () => {
-        stalledMs += Math.max(0, clock.now() - dueMs)
-        look()
-      })
+    const watch = () => {
+      if (signal.aborted || clock.now() >= beat.stalls.untilMs) return leave()
+      beat.stalls = look(beat.stalls, clock.now())
+      // Rounded up: a timer that fires too early would only have to be set again.
+      timer = clock.after(Math.ceil(beat.stalls.nextLookMs - clock.now()), watch)
     }
     signal.addEventListener('abort', leave)
-    look()
+    watch()
     // What comes, or goes wrong, after the time-out changes nothing any more.
     all.then(
       () => isOver || end(true),
@@ -101,19 +96,29 @@ export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSig
   })
 }
 
+/** Our own event loop stood still for so long that a time-out proves nothing (Lifeguard, §III-A). */
+export function wasStalled({ isTimeUp, stalls, timeoutMs }: Beat): boolean {
+  return isTimeUp && stalls.stalledMs > timeoutMs * defaults.heartbeat.stallRatio
+}
+
 /**
  * What comes after the time-out is late when it is a sign of life, and else no more than the time-out; unless our own
- * event loop stood still, which is then what was late.
+ * event loop stood still, which is then what was late. What that adds to the time of an answer is taken out of it.
  */
-export function judgeTime(result: ProbeResult, { timeoutMs, isTimeUp, wasStalled, busy }: Beat): ProbeResult {
-  const { outcome, reason, durationMs } = result
-  if (outcome === 'ok' && !wasStalled && (isTimeUp || durationMs > timeoutMs)) {
-    return { ...result, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
+export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): ProbeResult {
+  const { timeoutMs, isTimeUp, busy, stalls } = beat
+  const { outcome, reason } = result
+  if (isAnswered(outcome)) {
+    const ownMs = stalledBy(stalls, nowMs)
+    const timely = { ...result, durationMs: Math.max(0, result.durationMs - ownMs) }
+    const isLate = timely.durationMs > timeoutMs || (isTimeUp && ownMs === 0)
+    if (outcome !== 'ok' || !isLate || wasStalled(beat)) return timely
+    return { ...timely, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
   }
-  if (!isTimeUp || isAnswered(outcome) || outcome === 'unauthorized') return result
+  if (!isTimeUp || outcome === 'unauthorized') return result
   const work = busy.get(result.session)
   if (work !== undefined) return { ...result, outcome: 'inconclusive', reason: work }
-  if (wasStalled) return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
+  if (wasStalled(beat)) return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
   return { ...result, outcome: 'timeout', reason: silence(timeoutMs) }
 }
 

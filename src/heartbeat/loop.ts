@@ -3,7 +3,7 @@ import type { Redact } from '../redaction.ts'
 import { defaults } from '../defaults.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
-import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor } from './beat.ts'
+import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor, wasStalled } from './beat.ts'
 import { isAnswered, isFailure, isGone } from './classify.ts'
 import type { Diagnosis, HangLaw } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
@@ -22,6 +22,7 @@ import {
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
 import type { Scheduler, Slot } from './scheduler.ts'
+import { watchStalls } from './stall.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
 import {
   type Evidence,
@@ -459,17 +460,18 @@ export class Heartbeat {
     }
     // An opening that includes a start takes its time; any other is a request like all.
     const isStart = openingMs !== undefined && openingMs > settings.lateAnswerMs
+    const timeoutMs = isStart ? openingMs : this.#timeoutMs()
     const beat: Beat = {
       startedMs,
       startedAtWallMs: clock.wallTime(),
-      timeoutMs: isStart ? openingMs : this.#timeoutMs(),
+      timeoutMs,
       deadlineMs,
       started: runs.length,
       alive,
       settled: [],
       busy: new Map(),
       isTimeUp: false,
-      wasStalled: false,
+      stalls: watchStalls(startedMs, startedMs + timeoutMs),
     }
     const all = Promise.all(runs.map((run) => this.#follow(run, beat)))
     // A start has its own deadline, after which the process is started again.
@@ -478,7 +480,7 @@ export class Heartbeat {
     await waitFor(all, beat, clock, this.#life.signal)
     slow.cancel()
     if (this.#life.signal.aborted) return false
-    if (beat.wasStalled) this.#inconclusive()
+    if (wasStalled(beat)) this.#inconclusive()
     else this.#conclude(beat, beat.isTimeUp ? unanswered() : [])
     if (openingMs !== undefined) await all
     return this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome))
@@ -487,7 +489,8 @@ export class Heartbeat {
   /** Reports one check when it is over, and weighs it when it is the only one. */
   async #follow(run: ProbeRun, beat: Beat): Promise<void> {
     const { signal } = this.#life
-    const judged = judgeTime(await settle(run, beat, this.#options.clock, signal), beat)
+    const { clock } = this.#options
+    const judged = judgeTime(await settle(run, beat, clock, signal), beat, clock.now())
     const result = { ...judged, reason: this.#shown(judged.reason) }
     // Whoever supervises the process is about to hear of its end, and knows whether that was to be expected.
     if (result.outcome === 'exited') await this.#endHeard(beat)

@@ -645,6 +645,20 @@ describe('a stall of our own event loop', () => {
     expect(beats.slice(0, 1)).toEqual([expect.stringContaining('ping ok')])
   })
 
+  it('adds nothing to the time of an answer, which tells how the server is and not how we are', async () => {
+    const durations: number[] = []
+    const onHeartbeat = ({ result }: HeartbeatReport) => durations.push(result.durationMs)
+    const { prober, advance, beats, stall, heartbeat, t0 } = await settled({ settings: fixed, onHeartbeat })
+    durations.length = 0
+    prober.play({ afterMs: 60 })
+    await advance(10_020)
+    stall(400)
+    await advance(1000)
+    expect(beats).toEqual([`${t0 + 10_460} ping ok`])
+    expect(durations).toEqual([60])
+    expect(heartbeat.status().timeoutMs).toBe(2000)
+  })
+
   it('does not turn an answer into none', async () => {
     const { prober, advance, beats, stall, state } = await settled({ settings: fixed })
     prober.play({ afterMs: 1800 })

@@ -1,5 +1,6 @@
 import { type Random, between, pick, seeded } from './random.ts'
 import type { VirtualTime } from './virtual-time.ts'
+import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 
 /** How an upstream is reached, and who runs it. */
 export type ServerKind = 'url' | 'launched' | 'stdio'
@@ -43,6 +44,8 @@ export interface ServerPlan {
   readonly bootMs: number
   /** In the order of time; they do not overlap. */
   readonly faults: readonly Fault[]
+  /** Of a process of ours; it is always started again unless given. */
+  readonly restart?: RestartPolicy
   /** What its clients do; nothing unless given. */
   readonly errands?: readonly Errand[]
 }
@@ -93,7 +96,9 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
     const faults = [...cut, ...own.flat().filter(isFree)].toSorted((a, b) => a.atMs - b.atMs)
     const errands = anyErrands(seeded(seed, `clients ${at}`), kind, durationMs)
     const rttMs = between(random, 1, 150)
-    return { name: `${kind}-${at}`, kind, rttMs, bootMs: between(random, 200, 8000), faults, errands }
+    // One whose first end is its last has little more to tell.
+    const restart = seeded(seed, `policy ${at}`)() < 0.05 ? 'never' : 'always'
+    return { name: `${kind}-${at}`, kind, rttMs, bootMs: between(random, 200, 8000), faults, errands, restart }
   })
   return {
     durationMs,

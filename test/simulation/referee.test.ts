@@ -6,7 +6,9 @@ import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
 import type { Fault } from './faults.ts'
 import { KnownError } from '../../src/errors.ts'
 import { limited } from '../../src/upstreams/queue.ts'
+import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { Referee, type Rule } from './referee.ts'
+import type { ProcessEvent } from './server.ts'
 
 const { intervalMs: initialMs, adaptive } = heartbeatOf([])
 const law = {
@@ -22,7 +24,7 @@ const law = {
 }
 
 /** A game of one server, `a`, in which the test says what happens. */
-function game(servers: readonly string[] = ['a']) {
+function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'always') {
   let nowMs = 0
   let fault: Fault['kind'] | undefined
   let verdict = newVerdict('healthy', 'ping answered', 0)
@@ -49,7 +51,7 @@ function game(servers: readonly string[] = ['a']) {
   })
   const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }
   const limits = limited(clock, {}, (_from, to) => to === 'open' && referee.circuitOpened('a'))
-  for (const name of servers) referee.watch(name, 'url', status, limits)
+  for (const name of servers) referee.watch(name, { kind: 'url', status, limits, restart })
   return {
     referee,
     at: (ms: number) => (nowMs = ms),
@@ -80,7 +82,7 @@ function game(servers: readonly string[] = ['a']) {
       if (how === 'ok') limits.breaker.succeeded()
       if (how === 'failed') limits.breaker.failed('connection reset')
     },
-    process: (...events: readonly ('started' | 'ready' | 'gone')[]) => {
+    process: (...events: readonly ProcessEvent[]) => {
       for (const event of events) referee.process('a', event)
     },
     broken: () => [...new Set(referee.violations.map(({ rule }) => rule))],
@@ -255,6 +257,62 @@ describe('the referee', () => {
         }
       },
     ],
+    [
+      'false_suspicion',
+      'suspicion of a server that had no fault',
+      ({ at, fault, become }) => {
+        fault(undefined)
+        at(300_001)
+        become('suspect', 'answers at 4.0× their baseline')
+      },
+    ],
+    [
+      'restarts',
+      'an end that nobody follows',
+      ({ at, process, probe, referee }) => {
+        process('started', 'ready', 'gone')
+        at(70_001)
+        probe()
+        referee.look()
+      },
+    ],
+    [
+      'hung',
+      'a process that hangs and is left alone',
+      ({ at, process, probe, referee }) => {
+        process('started', 'ready', 'open', 'hung')
+        at(60_001)
+        probe()
+        referee.look()
+      },
+    ],
+    [
+      'hung',
+      'one that is ended too late',
+      ({ at, process }) => {
+        process('started', 'ready', 'open', 'hung')
+        at(60_001)
+        process('ending')
+      },
+    ],
+    [
+      'hung',
+      'one that spins and is ended too late',
+      ({ at, process }) => {
+        process('started', 'ready', 'open', 'spinning')
+        at(85_001)
+        process('awake')
+      },
+    ],
+    [
+      'hung',
+      'one that hangs since before it was opened',
+      ({ at, process }) => {
+        process('started', 'ready', 'hung')
+        at(62_001)
+        process('ending')
+      },
+    ],
     ['circuit', 'one that opens without failures', ({ referee }) => referee.circuitOpened('a')],
     [
       'circuit',
@@ -333,6 +391,46 @@ describe('the referee', () => {
     const one = game()
     play(one)
     expect(one.broken()).toEqual([rule])
+  })
+
+  it('lets a process hang for as long as the law does, or a client may be the reason, or the fault may be ours', () => {
+    const inTime = game()
+    inTime.process('started', 'ready', 'open', 'hung')
+    inTime.at(60_000)
+    inTime.process('ending')
+    inTime.at(68_000)
+    inTime.process('gone')
+    expect(inTime.broken()).toEqual([])
+
+    const occupied = game()
+    occupied.process('started', 'ready', 'open', 'spinning')
+    const ticket = occupied.referee.requestStarts('a', 0)
+    occupied.at(59_000)
+    occupied.referee.requestEnds('a', ticket, 'nothing')
+    occupied.at(140_000)
+    occupied.process('ending')
+    expect(occupied.broken()).toEqual([])
+
+    const together = game()
+    together.process('started', 'ready', 'open', 'hung')
+    together.fault('hang')
+    together.referee.silentTogether(['a'])
+    together.at(90_000)
+    together.referee.silentTogether([])
+    together.at(100_000)
+    together.process('ending')
+    expect(together.broken()).toEqual([])
+  })
+
+  it('lets nothing be started again that must not be, and asks for no start of it', () => {
+    const never = game(['a'], 'never')
+    never.process('started', 'ready', 'gone')
+    never.at(100_000)
+    never.probe()
+    never.referee.look()
+    expect(never.broken()).toEqual([])
+    never.process('started')
+    expect(never.broken()).toEqual(['restarts'])
   })
 
   it('counts probes within a second, those in flight, and starts at a time, over all servers', () => {

@@ -1,8 +1,10 @@
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
 import type { KnownError } from '../../src/errors.ts'
+import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { Carriage, type CarriageOptions, type Ticket } from './carriage.ts'
 import type { Fault, ServerKind } from './faults.ts'
+import type { ProcessEvent } from './server.ts'
 
 /** What must hold at every moment of every world, whatever happens in it. */
 export const rules = {
@@ -11,12 +13,14 @@ export const rules = {
   budget: 'at most 50 probes start in a second, and 16 are in flight',
   starvation: 'every probe starts soon after it is due, and every server has one due',
   false_down: 'nothing is down without a fault of its own',
+  false_suspicion: 'nothing is suspect that had no fault for five minutes, whatever befalls us',
   cause: 'the reason names the fault',
   silence: 'only servers that are silent are said to have fallen silent together',
   detection: 'every outage is detected within the bound',
   availability: 'unavailable seconds are those of the outages, within the error of detection',
   transitions: 'states change only as the state machine allows',
-  restarts: 'processes are started no sooner, and no more at a time, than the restart law allows',
+  restarts: 'processes are started no sooner, no later, and no more at a time, than the restart law says',
+  hung: 'a process that hangs is ended as soon as the law of hangs allows',
   circuit:
     'the circuit opens only after failures, lets one request try at a time, and nobody is kept off a server that is well',
   queue: 'no more requests are under way or wait than may, none waits longer than it may, and each is over in time',
@@ -53,6 +57,20 @@ const stragglerMs = 10_000
 /** A probe that opens a process may take that long, and another may have to wait for it. */
 const longestSilenceMs = 150_000
 const starvingMs = 1500
+/** So long a server shows what befell it: no average of the interval law looks back further, but for the baseline. */
+const memoryMs = 300_000
+/**
+ * How long a process may hang. From calm the third miss comes after 46 s; where it comes sooner, the silence is too short
+ * until the first miss after 30 s, or after three intervals under our own load. One that spins must have been silent, and
+ * nobody's, for a minute. Then the miss that tells it comes within an interval and its time-out.
+ */
+const hungBoundMs = { hung: 60_000, spinning: 85_000 } as const
+/** Before it was opened, it has the time of a start. */
+const startBoundMs = 62_000
+/** A start may have to wait until others have begun, two seconds for each four. */
+const startQueueMs = 10_000
+/** The longest back-off, and that of a crash loop. */
+const [longestBackoffMs, crashLoopMs] = [60_000, 600_000]
 /** From what is up to `starting` where we end its process although it answers by then: it hung before. */
 const allowed: Readonly<Record<string, readonly State[]>> = {
   starting: ['healthy', 'suspect', 'degraded', 'recovering', 'down', 'needs_auth', 'crash_loop', 'idle'],
@@ -85,12 +103,21 @@ const causes: Readonly<Record<Fault['kind'], RegExp>> = {
 interface Process {
   readonly startedMs: number
   readyMs: number | undefined
+  /** When it answered its opening exchange. */
+  openMs: number | undefined
   goneMs: number | undefined
+  /** Since when, and how, it hangs that is not being ended. */
+  hang: { readonly sinceMs: number; readonly kind: keyof typeof hungBoundMs } | undefined
 }
 
-interface Watched {
+export interface WatchOptions {
   readonly kind: ServerKind
   readonly status: () => HeartbeatStatus
+  readonly limits: CarriageOptions['limits']
+  readonly restart: RestartPolicy
+}
+
+interface Watched extends Omit<WatchOptions, 'limits'> {
   readonly outages: Outage[]
   readonly processes: Process[]
   isUnavailable: boolean
@@ -109,9 +136,12 @@ interface Watched {
   /** When a client's request kept it from answering anybody else. */
   readonly works: { readonly fromMs: number; readonly untilMs: number }[]
   servesSinceMs: number | undefined
+  /** Requests of clients under way, and when one last was. */
+  underWay: number
+  lastUnderWayMs: number
   /** When a client was last answered. */
   lastServedMs: number
-  readonly carriage: Carriage | undefined
+  readonly carriage: Carriage
   /** Restarts in a row, as the restart law counts them. */
   restarts: number
   failedStarts: number
@@ -143,24 +173,29 @@ export class Referee {
   #inFlight = 0
   /** When our own event loop stood still or was busy. */
   readonly #troubles: { readonly fromMs: number; readonly untilMs: number }[] = []
+  /** When servers were found to have fallen silent together, and nothing that hangs is ended. */
+  readonly #togethers: { readonly fromMs: number; untilMs: number | undefined }[] = []
 
   constructor(options: RefereeOptions) {
     this.#options = options
   }
 
-  watch(upstream: string, kind: ServerKind, status: () => HeartbeatStatus, limits?: CarriageOptions['limits']): void {
+  watch(upstream: string, { kind, status, limits, restart }: WatchOptions): void {
     const { now } = this.#options
     const violate: CarriageOptions['violate'] = (rule, what) => this.#violate(rule, upstream, what)
     const troubleMs = (fromMs: number, untilMs: number) => this.#troubleMs(fromMs, untilMs)
     this.#watched.set(upstream, {
       kind,
+      restart,
       status,
       isAlarmed: false,
       busy: [],
       works: [],
       servesSinceMs: undefined,
+      underWay: 0,
+      lastUnderWayMs: Number.NEGATIVE_INFINITY,
       lastServedMs: Number.NEGATIVE_INFINITY,
-      carriage: limits && new Carriage({ limits, now, troubleMs, violate }),
+      carriage: new Carriage({ limits, now, troubleMs, violate }),
       outages: [],
       processes: [],
       isUnavailable: false,
@@ -299,13 +334,27 @@ export class Referee {
     const busy = watched.busy.at(-1)
     if (busy && from === 'busy') busy.untilMs = this.#options.now()
     if (verdict.state === 'busy') watched.busy.push({ fromMs: this.#options.now(), untilMs: undefined })
+    if (verdict.state === 'suspect') this.#mayBeSuspect(upstream, watched, verdict.reason)
     if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
     if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
+  }
+
+  #mayBeSuspect(upstream: string, { works, servesSinceMs = Infinity }: Watched, reason: string): void {
+    const nowMs = this.#options.now()
+    const sinceMs = nowMs - memoryMs
+    // While it works for a client it cannot answer us, and whether it works nobody can tell for sure.
+    const isExcused = servesSinceMs > sinceMs || this.#options.hadFault(upstream, sinceMs)
+    if (!isExcused && overlapMs(works, sinceMs, nowMs) === 0) this.#violate('false_suspicion', upstream, reason)
   }
 
   /** They were found to have fallen silent together; none is the end of that. */
   silentTogether(together: readonly string[]): void {
     const nowMs = this.#options.now()
+    const before = this.#togethers.at(-1)
+    if (before && together.length === 0) before.untilMs = nowMs
+    if (together.length > 0 && (!before || before.untilMs !== undefined)) {
+      this.#togethers.push({ fromMs: nowMs, untilMs: undefined })
+    }
     for (const upstream of together) {
       const [outage, silentMs] = [this.#of(upstream).outages.at(-1), this.#of(upstream).status().verdict.silentSinceMs]
       const isOut = outage && (outage.untilMs ?? nowMs) + stragglerMs >= (silentMs ?? nowMs)
@@ -357,16 +406,20 @@ export class Referee {
   }
 
   /** A client's request goes to its server, after so long in the queue. */
-  requestStarts(upstream: string, waitedMs: number): Ticket | undefined {
-    return this.#of(upstream).carriage?.starts(waitedMs)
+  requestStarts(upstream: string, waitedMs: number): Ticket {
+    const watched = this.#of(upstream)
+    watched.underWay += 1
+    return watched.carriage.starts(waitedMs)
   }
 
   /** It is over; told before anybody else hears of it. */
-  requestEnds(upstream: string, ticket: Ticket | undefined, how: 'ok' | 'failed' | 'nothing'): void {
+  requestEnds(upstream: string, ticket: Ticket, how: 'ok' | 'failed' | 'nothing'): void {
     const watched = this.#of(upstream)
+    watched.underWay -= 1
+    watched.lastUnderWayMs = this.#options.now()
     if (how === 'failed') watched.isAlarmed = true
     if (how === 'ok') watched.lastServedMs = this.#options.now()
-    if (ticket) watched.carriage?.ends(ticket, how)
+    watched.carriage.ends(ticket, how)
   }
 
   /** A client's request keeps the server from answering anybody else until then. */
@@ -375,42 +428,92 @@ export class Referee {
   }
 
   requestRefused(upstream: string, error: KnownError, waitedMs: number): void {
-    this.#of(upstream).carriage?.refused(error, waitedMs)
+    this.#of(upstream).carriage.refused(error, waitedMs)
   }
 
   circuitOpened(upstream: string): void {
     this.#options.tell(upstream, 'the circuit opens')
-    this.#of(upstream).carriage?.opened()
+    this.#of(upstream).carriage.opened()
   }
 
   /** What the process of a server does. */
-  process(upstream: string, event: 'started' | 'ready' | 'gone'): void {
+  process(upstream: string, event: ProcessEvent): void {
     this.#options.tell(upstream, `process ${event}`)
-    if (event === 'started') this.#processStarted(upstream)
-    else if (event === 'ready') this.#processReady(upstream)
-    else this.#processGone(upstream)
+    const nowMs = this.#options.now()
+    const process = this.#of(upstream).processes.at(-1)
+    switch (event) {
+      case 'started':
+        return this.#processStarted(upstream)
+      case 'gone':
+        return this.#processGone(upstream)
+      case 'ready':
+        if (process) process.readyMs = nowMs
+        return
+      case 'open':
+        if (process) process.openMs = nowMs
+        return
+      case 'hung':
+      case 'spinning':
+        if (process) process.hang = { sinceMs: nowMs, kind: event }
+        return
+      case 'ending':
+      case 'awake':
+        this.#mustBeEnded(upstream)
+        if (process) process.hang = undefined
+    }
+  }
+
+  /** Nothing that hangs may have hung for longer than until now. */
+  #mustBeEnded(upstream: string): void {
+    const watched = this.#of(upstream)
+    const process = watched.processes.at(-1)
+    if (!process?.hang || process.goneMs !== undefined || !this.#options.isBounded) return
+    const nowMs = this.#options.now()
+    const { kind, sinceMs } = process.hang
+    const isOpen = process.openMs !== undefined
+    const isOccupied = kind === 'spinning' && watched.underWay > 0
+    // What uses the processor while a client waits is at work, and nobody can tell on what.
+    const countsFromMs = kind === 'spinning' ? Math.max(sinceMs, watched.lastUnderWayMs) : sinceMs
+    const fromMs = isOpen ? countsFromMs : process.startedMs
+    const boundMs = isOpen ? hungBoundMs[kind] : startBoundMs
+    const tookMs = nowMs - fromMs
+    if (isOccupied || tookMs <= boundMs + this.#patienceMs(upstream, fromMs, nowMs)) return
+    this.#violate('hung', upstream, `it hangs (${kind}) for ${seconds(tookMs)}, and is not being ended`)
+    process.hang = undefined
+  }
+
+  /** What a process that hangs may be left alone for longer, for reasons of ours or of clients. */
+  #patienceMs(upstream: string, fromMs: number, untilMs: number): number {
+    const { busy, lastServedMs } = this.#of(upstream)
+    const togetherMs = overlapMs(this.#togethers, fromMs, untilMs)
+    const silentMs = Math.max(0, lastServedMs - fromMs)
+    const troubledMs = this.#isTroubledSince(fromMs, untilMs) ? troubledBoundMs - detectionBoundMs : 0
+    const ownMs = this.#troubleMs(fromMs, untilMs) + troubledMs
+    return ownMs + overlapMs(busy, fromMs, untilMs) + silentMs + (togetherMs > 0 ? togetherMs + stragglerMs : 0)
   }
 
   #processStarted(upstream: string): void {
     const nowMs = this.#options.now()
     const watched = this.#of(upstream)
     const before = watched.processes.at(-1)
-    watched.processes.push({ startedMs: nowMs, readyMs: undefined, goneMs: undefined })
+    watched.processes.push({
+      startedMs: nowMs,
+      readyMs: undefined,
+      openMs: undefined,
+      goneMs: undefined,
+      hang: undefined,
+    })
     const holding = [...this.#watched.values()].filter(({ processes }) => isStarting(processes.at(-1), nowMs))
     if (holding.length > 4) this.#violate('restarts', upstream, `${holding.length} processes start at a time`)
     if (!before) return
     this.restarts += 1
+    if (watched.restart === 'never') this.#violate('restarts', upstream, 'started again (restart: never)')
     if (before.goneMs === undefined) return this.#violate('restarts', upstream, 'started beside a process that runs')
     const waitedMs = nowMs - before.goneMs
     if (waitedMs < leastPauseMs(watched) - 1) {
       this.#violate('restarts', upstream, `restart ${watched.restarts + 1} came after ${Math.round(waitedMs)} ms`)
     }
     watched.restarts += 1
-  }
-
-  #processReady(upstream: string): void {
-    const process = this.#of(upstream).processes.at(-1)
-    if (process) process.readyMs = this.#options.now()
   }
 
   #processGone(upstream: string): void {
@@ -427,7 +530,9 @@ export class Referee {
   look(): void {
     const nowMs = this.#options.now()
     for (const [upstream, { lastProbeMs, status, outages, carriage, servesSinceMs }] of this.#watched) {
-      carriage?.check(this.#options.faultOf(upstream) === undefined ? servesSinceMs : undefined)
+      carriage.check(this.#options.faultOf(upstream) === undefined ? servesSinceMs : undefined)
+      this.#mustBeEnded(upstream)
+      this.#mustBeStarted(upstream)
       const silentMs = nowMs - lastProbeMs - this.#troubleMs(lastProbeMs, nowMs)
       // A process that is not running has nobody to ask.
       if (silentMs > longestSilenceMs && !isUnavailable(status().verdict)) {
@@ -439,8 +544,23 @@ export class Referee {
     }
   }
 
+  #mustBeStarted(upstream: string): void {
+    const { processes, failedStarts, restart } = this.#of(upstream)
+    const goneMs = processes.at(-1)?.goneMs
+    if (goneMs === undefined || restart === 'never') return
+    const nowMs = this.#options.now()
+    const waitedMs = nowMs - goneMs - this.#troubleMs(goneMs, nowMs)
+    const mostMs = (failedStarts >= 10 ? crashLoopMs : longestBackoffMs) + startQueueMs
+    if (waitedMs > mostMs) this.#violate('restarts', upstream, `not started again for ${seconds(waitedMs)}`)
+  }
+
   #isTroubled(nowMs: number): boolean {
     return this.#troubles.some(({ fromMs, untilMs }) => fromMs <= nowMs && nowMs <= untilMs + aftermathMs)
+  }
+
+  /** Whether our own trouble, or what it left behind, touches this time. */
+  #isTroubledSince(fromMs: number, untilMs: number): boolean {
+    return this.#hadTrouble(fromMs - aftermathMs, untilMs)
   }
 
   #hadTrouble(fromMs: number, untilMs: number): boolean {

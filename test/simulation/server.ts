@@ -12,14 +12,17 @@ export type Reply =
   | { readonly kind: 'refused' }
   | { readonly kind: 'nothing' }
 
+/** `awake`: it hung until now. `ending`: it is being ended by us. */
+export type ProcessEvent = 'started' | 'ready' | 'open' | 'hung' | 'spinning' | 'awake' | 'ending' | 'gone'
+
 export interface ServerOptions {
   readonly plan: ServerPlan
   readonly time: VirtualTime
   readonly random: Random
   /** Whether whoever asks now is served; told whenever that changes. */
   readonly onServing: (isServing: boolean) => void
-  /** What its processes do. */
-  readonly onProcess: (event: 'started' | 'ready' | 'gone') => void
+  /** What its processes do, and what is done to them. */
+  readonly onProcess: (event: ProcessEvent) => void
 }
 
 /** A server that does what its plan says, and knows at any moment whether it serves: the truth to hold verdicts against. */
@@ -43,7 +46,7 @@ export class SimulatedServer {
     const { plan, time } = options
     for (const fault of plan.faults) {
       time.at(fault.atMs, () => this.#begin(fault))
-      time.at(fault.untilMs, () => this.look())
+      time.at(fault.untilMs, () => this.#over(fault))
     }
     time.at(0, () => this.look())
   }
@@ -73,7 +76,14 @@ export class SimulatedServer {
 
   /** It answered an opening exchange, so that clients are let in. */
   opened(): void {
-    if (this.#process) this.#process.isOpen = true
+    if (!this.#process || this.#process.isOpen) return
+    this.#process.isOpen = true
+    this.#options.onProcess('open')
+  }
+
+  /** Somebody ends its process. */
+  ending(): void {
+    this.#options.onProcess('ending')
   }
 
   /** Whether clients are let in: those of a stdio server wait for our own opening exchange. */
@@ -201,12 +211,23 @@ export class SimulatedServer {
     this.#waiting.clear()
   }
 
-  #begin({ kind }: Fault): void {
-    if (kind === 'crash') {
+  #begin(fault: Fault): void {
+    if (fault.kind === 'crash') {
       this.#break()
       this.#process?.end({ kind: 'signal', signal: 'SIGSEGV' })
     }
-    if (kind === 'hang') this.#process?.hang()
+    if (fault.kind === 'hang' && this.#process && !this.#process.exit()) {
+      this.#process.isStopped = true
+      this.#options.onProcess(fault.isSpinning ? 'spinning' : 'hung')
+    }
+    this.look()
+  }
+
+  #over({ kind }: Fault): void {
+    if (kind === 'hang' && this.#process?.isStopped) {
+      this.#process.isStopped = false
+      this.#options.onProcess('awake')
+    }
     this.look()
   }
 }
@@ -232,6 +253,7 @@ class SimulatedProcess implements ServerProcess {
   readonly #server: SimulatedServer
   readonly #resolve: (exit: ExitReason) => void
   #exit: ExitReason | undefined
+  #isEnding = false
   /** What was read before it was ready. */
   #unread: Message[] = []
 
@@ -278,12 +300,11 @@ class SimulatedProcess implements ServerProcess {
     return this.startedAtMs
   }
 
-  hang(): void {
-    this.isStopped = !this.#exit
-  }
-
   stop(): Promise<ExitReason> {
-    const isStubborn = this.isStopped && this.#server.fault()?.kind === 'hang'
+    if (this.#exit || this.#isEnding) return this.exited
+    this.#isEnding = true
+    this.#server.ending()
+    const isStubborn = this.isStopped
     const signal = isStubborn ? 'SIGKILL' : 'SIGTERM'
     this.#time.at(this.#time.now() + (isStubborn ? stubbornMs : obedientMs), () => this.end({ kind: 'signal', signal }))
     return this.exited

@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { type Fault, type ServerPlan, anyFaults, hourlyOutages } from './faults.ts'
+import { type Fault, type OwnFault, type ServerPlan, anyFaults, hourlyOutages } from './faults.ts'
 import { figuresOf, mean } from './figures.ts'
+import { between, seeded } from './random.ts'
 import { runWorld } from './world.ts'
 import { liveThroughAll } from './worlds.ts'
 
@@ -68,6 +69,57 @@ describe('simulated worlds', () => {
     expect([changes('for 15 min'), changes('for 120 min')]).toEqual([ill, ill])
     const wellAgain = lines.findLast((line) => line.includes('for 120 min')) ?? ''
     expect(wellAgain).toMatch(/^0:[345]/)
+  })
+
+  it('are asked nothing while a process that was ended is gone, though it answered once more: that is a start', async () => {
+    const minute = 60_000
+    const timeline = async (untilMs: number) => {
+      const hang = (atMs: number, lastsUntilMs: number): Fault => {
+        return { kind: 'hang', atMs, untilMs: lastsUntilMs, isSpinning: false }
+      }
+      // The first restart comes at once, the second has to wait.
+      const faults = [hang(5 * minute, 5.9 * minute), hang(6.5 * minute, untilMs)]
+      const servers: ServerPlan[] = [{ name: 'one', kind: 'launched', rttMs: 50, bootMs: 1000, faults }]
+      const lines: string[] = []
+      const plan = { durationMs: 9 * minute, servers, own: [] }
+      const { violations } = await runWorld({ seed: 1, plan, policy: 'adaptive', tell: (line) => lines.push(line) })
+      expect(violations).toEqual([])
+      return lines
+    }
+    const [, ending = ''] = (await timeline(9 * minute)).filter((line) => line.includes('process ending'))
+    const [, minutes = '', seconds = ''] = ending.split(/[: ]/)
+    const lines = await timeline(Number(minutes) * minute + Number(seconds) * 1000 + 2000)
+    const changes = lines.slice(lines.indexOf(ending)).flatMap((line) => /\w+ → \w+: .*|process \w+/.exec(line) ?? [])
+    expect(changes).toEqual([
+      'process ending',
+      'process awake',
+      expect.stringMatching(/^down → recovering: /),
+      'process gone',
+      'recovering → starting: its process was stopped to be restarted (hung)',
+      'process started',
+      'process ready',
+      'process open',
+      'starting → recovering: answers again (1 of 2): initialize answered',
+      'recovering → healthy: ping answered',
+    ])
+  })
+
+  it('take nothing that our own event loop does for a fault of servers: it stands still every few seconds', async () => {
+    const random = seeded(1, 'stalls')
+    const hour = 3_600_000
+    const servers = Array.from({ length: 20 }, (_, at): ServerPlan => {
+      return { name: `server-${at}`, kind: 'url', rttMs: between(random, 1, 150), bootMs: 0, faults: [] }
+    })
+    const own: OwnFault[] = []
+    for (let atMs = 60_000; atMs < hour; atMs += between(random, 2000, 8000)) {
+      own.push({ kind: 'stall', atMs, forMs: 10 ** between(random, 1.5, 3.5) })
+    }
+    const lines: string[] = []
+    const plan = { durationMs: hour, servers, own }
+    const { violations } = await runWorld({ seed: 1, plan, policy: 'adaptive', tell: (line) => lines.push(line) })
+    expect(violations).toEqual([])
+    const changes = lines.filter((line) => line.includes('→')).map(changeOf)
+    expect(changes).toEqual(servers.map(() => 'starting → healthy'))
   })
 
   it('of a calm fleet find each outage soon, with few probes: 50 servers, 2 h', { timeout: 120_000 }, async () => {

@@ -13,7 +13,7 @@ import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
 import { type Limited, limited } from '../../src/upstreams/queue.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { Command, Target } from '../../src/upstreams/upstream.ts'
+import type { Command, Supervision, Target } from '../../src/upstreams/upstream.ts'
 import { SimulatedClients } from './clients.ts'
 import { type Plan, type ServerPlan, befall } from './faults.ts'
 import { Ledger } from './ledger.ts'
@@ -111,7 +111,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
   const listeners = new Map<string, Listeners>()
   const traffic = trafficEvents((name) => listeners.get(name))
   const upstreams = plan.servers.map((server): Live => {
-    const { name, kind } = server
+    const { name, kind, restart = 'always' } = server
     const simulated = new SimulatedServer({
       plan: server,
       time,
@@ -123,10 +123,10 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     const own: MonitorDeps = { ...deps, startProcess: () => simulated.startProcess(), processTable: simulated }
     const live =
       kind === 'stdio'
-        ? stdioUpstream(own, name, heartbeat)
+        ? stdioUpstream(own, server, heartbeat)
         : urlUpstream(own, server, simulated, time, heartbeat, referee)
     const { limits } = live
-    referee.watch(name, kind, () => live.heartbeat.status(), limits)
+    referee.watch(name, { kind, status: () => live.heartbeat.status(), limits, restart })
     listeners.set(name, { heartbeat: live.heartbeat, breaker: limits.breaker, isOneProcess: true })
     const random = seeded(seed, `clients of ${name}`)
     new SimulatedClients({
@@ -155,7 +155,6 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
   return { violations, outages, probes, restarts, mostPerSecond, seconds: plan.durationMs / 1000 }
 }
 
-const supervision = { restart: 'always', maxMemoryBytes: Infinity } as const
 const command: Command = { command: 'simulated', args: [], env: {} }
 /** How often the referee looks for what should have happened. */
 const lookMs = 10_000
@@ -224,13 +223,19 @@ function simulatedDeps({
   }
 }
 
-function configOf(name: string, target: Target, heartbeat: HeartbeatConfig): UpstreamConfig {
+function supervisionOf({ restart = 'always' }: ServerPlan): Supervision {
+  return { restart, maxMemoryBytes: Infinity }
+}
+
+function configOf(server: ServerPlan, target: Target, heartbeat: HeartbeatConfig): UpstreamConfig {
+  const { name } = server
+  const supervision = supervisionOf(server)
   const sessions = { injectsTraceparent: false, maxSessions: 0, maxSessionMs: Infinity }
   return { name, disabled: false, target, heartbeat, supervision, ...sessions }
 }
 
-function stdioUpstream(deps: MonitorDeps, name: string, heartbeat: HeartbeatConfig): Live {
-  const live = monitor(deps, configOf(name, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
+function stdioUpstream(deps: MonitorDeps, server: ServerPlan, heartbeat: HeartbeatConfig): Live {
+  const live = monitor(deps, configOf(server, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
   const limits = limitedOf(live.access)
   if (!limits) throw new Error('what bounds a stdio server is known')
   return { ...live, limits }
@@ -239,12 +244,14 @@ function stdioUpstream(deps: MonitorDeps, name: string, heartbeat: HeartbeatConf
 /** A server behind a URL, with HTTP and all below left out. */
 function urlUpstream(
   deps: MonitorDeps,
-  { name, kind }: ServerPlan,
+  plan: ServerPlan,
   server: SimulatedServer,
   time: VirtualTime,
   config: HeartbeatConfig,
   referee: Referee,
 ): Live {
+  const { name, kind } = plan
+  const supervision = supervisionOf(plan)
   const url = new URL('http://127.0.0.1/mcp')
   const target = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
   const launched =
@@ -263,7 +270,7 @@ function urlUpstream(
   const limits = limited(deps.clock, {}, (_from, to) => {
     if (to === 'open') deps.instruments.countCircuitOpened(name)
   })
-  const { heartbeat } = tunableHeartbeat(deps, configOf(name, target, config), prober, {
+  const { heartbeat } = tunableHeartbeat(deps, configOf(plan, target, config), prober, {
     own: launched?.own,
     onOpened: () => launched?.supervisor.ready(),
     onAnswered: () => limits.breaker.signOfLife(),

@@ -94,13 +94,12 @@ export class ScriptedProber implements Prober {
     const known = outcome === 'silence' ? 'timeout' : outcome
     const reason = check.reason ?? `${method}: ${known}`
     const inventory = tools && Promise.resolve(tools).then(inventoryOf)
-    const durationMs = afterMs
+    const startedMs = this.#clock.now()
     const result = {
       leg,
       method,
       session,
       outcome: known,
-      durationMs,
       reason,
       opening,
       turnedAway,
@@ -110,7 +109,8 @@ export class ScriptedProber implements Prober {
     return new Promise((resolve, reject) => {
       const { neverSettles, rejects } = check
       if (neverSettles) return
-      const settle = () => (rejects ? reject(rejects) : resolve(result))
+      const settle = () =>
+        rejects ? reject(rejects) : resolve({ ...result, durationMs: this.#clock.now() - startedMs })
       if (afterMs === 0) settle()
       else this.#clock.after(afterMs, settle)
     })

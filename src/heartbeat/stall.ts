@@ -1,0 +1,55 @@
+/**
+ * What is known of how long our own event loop stood still since a moment. Plain data.
+ *
+ * While it stands still nothing that arrives is read, so that a server seems to be slower than it is. A timer shows it:
+ * it is as late as the loop stood still after it was due. So somebody has to look again and again, when `nextLookMs`
+ * comes, and the more often the shorter the time that is measured.
+ */
+export interface StallWatch {
+  readonly sinceMs: number
+  /** When the time is up, which is the last look. */
+  readonly untilMs: number
+  /** When to look again; `Infinity` once it is over. */
+  readonly nextLookMs: number
+  /** As far as it was noticed up to the last look. */
+  readonly stalledMs: number
+}
+
+/** Shorter than what makes an answer noticeably slower (`defaults.suspicion.noticeableMs`). */
+const firstLookMs = 25
+/** Afterwards looks come in steps of this share of the time that has passed, and of the whole. */
+const lookShare = 1 / 3
+const longestLookShare = 1 / 8
+/** A timer may be this late in any case. */
+const unremarkableMs = 10
+
+export function watchStalls(nowMs: number, untilMs: number): StallWatch {
+  return { sinceMs: nowMs, untilMs, nextLookMs: Math.min(untilMs, nowMs + firstLookMs), stalledMs: 0 }
+}
+
+/**
+ * For how long the loop stood still until now, as far as anybody can tell: of each time at most a third of what had passed
+ * before it (25 ms, if that is more), and 10 ms, goes unnoticed.
+ */
+export function stalledBy({ stalledMs, nextLookMs }: StallWatch, nowMs: number): number {
+  const lateMs = nowMs - nextLookMs
+  return lateMs > unremarkableMs ? stalledMs + lateMs : stalledMs
+}
+
+/** Looks, before the time is up; does nothing where it is too early to. */
+export function look(watch: StallWatch, nowMs: number): StallWatch {
+  const { sinceMs, untilMs, nextLookMs } = watch
+  if (nowMs < nextLookMs) return watch
+  const stepMs = Math.min((nowMs - sinceMs) * lookShare, (untilMs - sinceMs) * longestLookShare)
+  return {
+    sinceMs,
+    untilMs,
+    nextLookMs: Math.min(untilMs, nowMs + Math.max(firstLookMs, stepMs)),
+    stalledMs: stalledBy(watch, nowMs),
+  }
+}
+
+/** Looks for the last time: what comes later does not count. */
+export function endWatch(watch: StallWatch, nowMs: number): StallWatch {
+  return { ...watch, nextLookMs: Infinity, stalledMs: stalledBy(watch, nowMs) }
+}

@@ -1,0 +1,87 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { defaults } from '../../src/defaults.ts'
+import { type StallWatch, endWatch, look, stalledBy, watchStalls } from '../../src/heartbeat/stall.ts'
+
+/** From when to when our event loop stood still. */
+interface Stall {
+  readonly fromMs: number
+  readonly untilMs: number
+}
+
+const timeoutMs = 2000
+
+/** Stalls in the order of time, each after the one before was over. */
+const stalls = fc
+  .array(fc.record({ afterMs: fc.integer({ min: 1, max: 1500 }), forMs: fc.integer({ min: 1, max: 3000 }) }), {
+    maxLength: 6,
+  })
+  .map((gaps) => {
+    let atMs = 0
+    return gaps.map(({ afterMs, forMs }): Stall => {
+      const fromMs = atMs + afterMs
+      atMs = fromMs + forMs
+      return { fromMs, untilMs: atMs }
+    })
+  })
+
+/** When something that was due then really happens. */
+function happensAt(dueMs: number, all: readonly Stall[]): number {
+  return all.find(({ fromMs, untilMs }) => fromMs <= dueMs && dueMs < untilMs)?.untilMs ?? dueMs
+}
+
+/** Looks as a timer would, up to the moment at which the answer is read. */
+function watchUntil(readMs: number, all: readonly Stall[]): StallWatch {
+  let watch = watchStalls(0, timeoutMs)
+  for (;;) {
+    const atMs = happensAt(watch.nextLookMs, all)
+    if (atMs >= readMs || atMs >= timeoutMs) return watch
+    watch = look(watch, atMs)
+  }
+}
+
+describe('the measure of our own stalls', () => {
+  it('is nothing where timers are as late as they always are', () => {
+    let watch = watchStalls(0, timeoutMs)
+    let looks = 0
+    while (watch.nextLookMs < timeoutMs) {
+      watch = look(watch, watch.nextLookMs + 1)
+      looks += 1
+    }
+    expect(stalledBy(watch, timeoutMs + 1)).toBe(0)
+    expect(looks).toBeLessThan(20)
+  })
+
+  it('counts what a timer is late by, also before that timer has fired', () => {
+    const watch = watchStalls(0, timeoutMs)
+    expect(stalledBy(watch, 400)).toBe(375)
+    expect(look(watch, 400).stalledMs).toBe(375)
+    expect(look(watch, 24)).toBe(watch)
+  })
+
+  it('ends with the last look', () => {
+    const ended = endWatch(watchStalls(0, timeoutMs), 400)
+    expect([ended.stalledMs, stalledBy(ended, 9000)]).toEqual([375, 375])
+  })
+
+  it('never exceeds what it was, and leaves no answer noticeably slower than it came', () => {
+    fc.assert(
+      fc.property(stalls, fc.integer({ min: 1, max: timeoutMs - 1 }), (all, arrivedMs) => {
+        const readMs = happensAt(arrivedMs, all)
+        const watch = watchUntil(readMs, all)
+        const stalledMs = stalledBy(watch, readMs)
+        const reallyMs = all.reduce(
+          (sum, { fromMs, untilMs }) => sum + Math.max(0, Math.min(untilMs, readMs) - fromMs),
+          0,
+        )
+        expect(stalledMs).toBeLessThanOrEqual(reallyMs)
+        const toleranceMs = Math.max(25, arrivedMs / 3) + 10
+        expect(readMs - stalledMs).toBeLessThanOrEqual(arrivedMs + toleranceMs)
+        // Alone, that is no suspicion (control-law.md, "Adaptive interval"): too little to notice, or too little a share.
+        const isNoticeable = toleranceMs >= defaults.suspicion.noticeableMs
+        if (isNoticeable) expect((arrivedMs + toleranceMs) / arrivedMs).toBeLessThan(defaults.suspicion.frozenRatio)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})

@@ -10,12 +10,16 @@ import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { MemoryWatch, type WatchedProcess } from '../upstreams/memory-watch.ts'
 import type { RequestLimits } from '../upstreams/upstream.ts'
 
-/** What it takes to tell which of our processes hang, and to do something about it. */
-export interface OwnProcessDeps {
-  readonly log: Logger
-  readonly directory: SessionDirectory
+/** What it takes to tell busy processes from hung ones. */
+export interface ExamineDeps {
   readonly processTable: Pick<ProcessTable, 'usageOf'>
   readonly hangLaw: HangLaw
+}
+
+/** What it takes to tell which of our processes hang, and to do something about it. */
+export interface OwnProcessDeps extends ExamineDeps {
+  readonly log: Logger
+  readonly directory: SessionDirectory
   /** Whether so many servers fell silent together that the fault is not theirs. */
   readonly isFailureCorrelated: () => boolean
   readonly requestsInFlight: (upstream: string) => number
@@ -27,7 +31,7 @@ interface ServerOf {
 }
 
 /** As long as a client's request may take, its server may work on it, or wait for somebody else. */
-function lawOf({ hangLaw }: OwnProcessDeps, limits: RequestLimits | undefined): HangLaw {
+function lawOf({ hangLaw }: ExamineDeps, limits: RequestLimits | undefined): HangLaw {
   return limits ? { ...hangLaw, waitingMs: limits.stallTimeoutMs, workingMs: limits.requestTimeoutMs } : hangLaw
 }
 
@@ -99,8 +103,27 @@ export function launchedProcess(
   }
 }
 
+/** The process that a client started through us: whether it is ended, and started again, is for its client to say. */
+export function wrappedProcess(
+  deps: ExamineDeps,
+  limits: RequestLimits | undefined,
+  server: {
+    readonly process: ServerProcess
+    /** Monotonic time of its last message. */
+    readonly lastHeardMs: () => number
+    readonly inFlight: () => number
+  },
+): OwnProcesses {
+  const { process } = server
+  return {
+    law: lawOf(deps, limits),
+    examine: () => (process.exit() ? undefined : vitalsOf(deps, process, server.lastHeardMs(), server.inFlight())),
+    onHung: () => 'it is left to its client',
+  }
+}
+
 function vitalsOf(
-  { processTable }: OwnProcessDeps,
+  { processTable }: ExamineDeps,
   process: ServerProcess,
   lastHeardMs: number,
   inFlight: number,

@@ -12,6 +12,7 @@ import { type ExitReason, type ServerProcess, describeExit, processStarter } fro
 import type { Command } from '../upstreams/upstream.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { tunableHeartbeat } from './monitor.ts'
+import { wrappedProcess } from './own-processes.ts'
 import { type StdioOptions, stdioOptions } from './stdio-options.ts'
 import { openAdmin, stdioVitals, unharmed } from './stdio-vitals.ts'
 import { StopSteps } from './stop-steps.ts'
@@ -152,7 +153,12 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
     method: () => probeMethod(),
   })
-  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober)
+  const own = wrappedProcess({ processTable: parts.processTable, hangLaw: defaults.hang }, upstream.target.limits, {
+    process: server,
+    lastHeardMs: () => session.lastHeardMs,
+    inFlight: () => session.requestsInFlight(),
+  })
+  const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober, { own })
   const { pid = 0, startedAtWallMs } = server
   watched.push({
     name,

@@ -70,6 +70,13 @@ export class HangWatch {
     return diagnose(signs, this.#law)
   }
 
+  /** The same where nobody but clients asks: undefined while none of them waits. */
+  diagnoseWaiting(session: string | undefined, intervalMs: number): Diagnosis | undefined {
+    const isWaiting = (this.#examine(session)?.inFlight ?? 0) > 0
+    if (!isWaiting) this.close(session)
+    return isWaiting ? this.diagnose(session, intervalMs) : undefined
+  }
+
   /** It answered, or is dealt with: whatever comes is another case. */
   close(session: string | undefined): void {
     this.#cases.delete(session)

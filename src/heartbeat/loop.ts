@@ -397,14 +397,21 @@ export class Heartbeat {
     }
   }
 
-  /** Without probes, what nobody asks is neither up nor down. */
-  #noticeSilence(): false {
-    const { state, sinceMs } = this.#verdict
-    const silentMs = this.#options.clock.now() - Math.max(sinceMs, this.#lastAnswerMs)
-    const isStale = this.#settings.probe === 'passive' && isUp(state) === true && silentMs >= staleMs
-    if (isStale)
+  /**
+   * Without probes, what nobody asks is neither up nor down, and a process that leaves clients waiting for longer than it
+   * may work has missed a heartbeat each time that we look; true while it has.
+   */
+  #noticeSilence(): boolean {
+    if (this.#settings.probe !== 'passive') return false
+    const { clock } = this.#options
+    const waiting = this.#hangs?.diagnoseWaiting(undefined, this.#interval.intervalMs)
+    if (waiting && waiting.kind !== 'busy')
+      this.#weigh({ kind: 'silent', reason: 'a client waits, and nothing shows that it will be answered' })
+    const { state, sinceMs, misses } = this.#verdict
+    const isStale = isUp(state) === true && clock.now() - Math.max(sinceMs, this.#lastAnswerMs) >= staleMs
+    if (isStale && !waiting)
       this.#weigh({ kind: 'idle', reason: `no client has asked it for ${staleMs / 60_000} min (probe: passive)` })
-    return false
+    return waiting !== undefined && misses > 0
   }
 
   /** A hard failure does not wait for the metrics; what they say of it follows. */

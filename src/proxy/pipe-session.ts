@@ -5,6 +5,7 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import { type Session, type SessionEnd, type SessionPeer, sessionKey } from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
+import { claimOf } from './admission.ts'
 import { unreadIn } from './batch-operation.ts'
 import { namesIn } from './learn.ts'
 import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
@@ -35,6 +36,7 @@ export class PipeSession {
   /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
   readonly #waiting = new PassingMap<string, Operation[]>()
   #observed = 0
+  #streams = 0
   #awaitsList = 0
   #session: Session | undefined
   #clientName: string | undefined
@@ -64,8 +66,9 @@ export class PipeSession {
     return this.#lastHeardMs
   }
 
+  /** Those that wait for an answer: a stream that lasts does not. */
   requestsInFlight(): number {
-    return this.#observed
+    return this.#observed - this.#streams
   }
 
   /** Whether a list of names is awaited, which has to be read as a whole. */
@@ -110,6 +113,7 @@ export class PipeSession {
     for (const operation of [...this.#waiting.values()].flat()) operation.end({ kind: 'failure', error })
     this.#waiting.clear()
     this.#observed = 0
+    this.#streams = 0
     if (this.#session) this.#options.directory.end(this.#session, end)
   }
 
@@ -218,8 +222,10 @@ export class PipeSession {
     this.#count(operation.envelope, -1)
   }
 
-  #count({ method }: Envelope, change: 1 | -1): void {
+  #count(envelope: Envelope, change: 1 | -1): void {
+    const { method } = envelope
     this.#observed += change
+    if (claimOf(envelope) === 'stream') this.#streams += change
     if (method === 'tools/list' || method === 'prompts/list') this.#awaitsList += change
     if (this.#session) this.#session.pending = this.#observed
   }

@@ -216,6 +216,40 @@ describe('heartbeats inside the conversation', { timeout: 60_000 }, () => {
     expect(kept.stdout()).not.toContain('vitals-')
   })
 
+  it.each([
+    ['spin', /^busy: a request is under way, and it uses \d+ % of a core$/],
+    ['wait', /^busy: a request is under way, and it uses [01] % of a core$/],
+  ])('say busy while the only thread of the server works for its client (%s), and never down', async (tool, reason) => {
+    const own = wrapperFolder()
+    const kept = run(wrapped([node, 'test/peers/children/blockable-stdio.mjs'], ['--name', tool, ...own.options]))
+    kept.child.stdin.write(`${opening.join('\n')}\n`)
+    const { adminUrl } = await own.announced()
+    const call = { jsonrpc: '2.0', id: 9, method: 'tools/call', params: { name: tool, arguments: { seconds: 12 } } }
+    await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
+      what: 'it is healthy',
+    })
+    kept.child.stdin.write(`${JSON.stringify(call)}\n`)
+    const busy = await eventually(
+      async () => {
+        const { state, reason: why } = await debugUpstream({ adminUrl }, tool)
+        return state === 'busy' ? why : undefined
+      },
+      { what: 'it is busy' },
+    )
+    expect(busy).toMatch(reason)
+    await eventually(() => kept.stdout().includes(`${tool} is done`), { what: 'the tool is done' })
+    await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
+      what: 'it is healthy',
+    })
+    // Suspicion is another matter: on a busy machine answers are slow now and then.
+    const upstream = tool
+    const downs = await metricValues({ adminUrl }, 'mcp_upstream_state_changes_total', { upstream, to: 'down' })
+    expect(downs.filter((count) => count > 0)).toEqual([])
+    kept.child.stdin.end()
+    expect(await kept.ended).toMatchObject({ code: 0 })
+    rmSync(own.folder, { recursive: true })
+  })
+
   it('belong to the wrapper that sent them, when one wraps another', async () => {
     const inner = wrapped(scripted, ['--name', 'inner', ...folder.options.slice(0, 2)])
     const kept = run(wrapped(inner, ['--name', 'outer', ...folder.options]))

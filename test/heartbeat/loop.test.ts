@@ -255,6 +255,42 @@ describe('probe: passive', () => {
     expect(state()).toBe('idle')
   })
 
+  it('is down when a process of ours lets a client wait for a minute and three looks, and nothing is ended', async () => {
+    const waiting: Vitals = { pid: 7, cpu: undefined, isStopped: false, lastHeardMs: 0, inFlight: 1 }
+    let inFlight = 0
+    const vitals = () => ({ ...waiting, inFlight })
+    const { heartbeat, advance, changes, state, reason, hangs } = watched({ settings: passive, vitals })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(100_000)
+    inFlight = 1
+    await advance(60_000)
+    expect(state()).toBe('healthy')
+    await advance(40_000)
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['healthy', 'suspect', 'down'])
+    expect(reason()).toBe('3 misses in a row: a client waits, and nothing shows that it will be answered')
+    await advance(300_000)
+    expect([state(), hangs]).toEqual(['down', []])
+    heartbeat.trafficAnswered(true)
+    expect(state()).toBe('recovering')
+  })
+
+  it('lets a process of ours work for a client as long as it uses the processor', async () => {
+    let now = () => 0
+    const vitals = (): Vitals => {
+      const cpu = { seconds: now() / 1000, atMs: now() }
+      return { pid: 7, cpu, isStopped: false, lastHeardMs: 0, inFlight: 1 }
+    }
+    const { heartbeat, advance, state, clock } = watched({ settings: passive, vitals })
+    now = () => clock.now()
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(580_000)
+    expect(state()).toBe('healthy')
+    await advance(60_000)
+    expect(state()).toBe('down')
+  })
+
   it('opens what clients or a start wait for', async () => {
     const { prober, heartbeat, advance, probesAt, state } = watched({
       settings: passive,

@@ -100,6 +100,16 @@ describe('PipeSession', () => {
     ])
   })
 
+  it('lets nobody wait for the answer to a stream that lasts (MCP 2026-07-28, Subscriptions)', async () => {
+    const { session, hear } = await conversation()
+    hear('>{"id":1,"method":"subscriptions/listen"}', '>{"id":2,"method":"tools/call"}')
+    expect(session.requestsInFlight()).toBe(1)
+    hear('{"id":2,"result":{}}')
+    expect(session.requestsInFlight()).toBe(0)
+    hear('{"id":1,"result":{}}')
+    expect(session.requestsInFlight()).toBe(0)
+  })
+
   it('counts a cancelled request as such, but never initialize (MCP 2025-11-25, Cancellation)', async () => {
     const { session, hear, counts } = await conversation()
     hear(`>${initialize}`, '>{"method":"notifications/cancelled","params":{"requestId":1}}')

@@ -292,19 +292,27 @@ function errorText(found: Found): string {
   return (unescaped(text) ?? text).slice(0, maxErrorChars)
 }
 
+export interface Edit {
+  readonly range: ByteRange
+  readonly text: string
+}
+
 /** Replaces byte ranges of a message, which must not overlap, by other JSON text; the rest stays byte for byte. */
-export function splice(
-  message: Buffer,
-  edits: readonly { readonly range: ByteRange; readonly text: string }[],
-): Buffer {
-  const pieces: Buffer[] = []
-  let copied = 0
-  for (const { range, text } of edits.toSorted((a, b) => a.range.start - b.range.start)) {
-    pieces.push(message.subarray(copied, range.start), Buffer.from(text))
-    copied = range.end
-  }
-  pieces.push(message.subarray(copied))
-  return Buffer.concat(pieces)
+export function splice(message: Buffer, edits: readonly Edit[]): Buffer {
+  const [only] = edits
+  if (!only) return message
+  if (edits.length === 1) return replaced(message, only)
+  // From the end on, no edit moves the range of another.
+  return edits.toSorted((a, b) => b.range.start - a.range.start).reduce(replaced, message)
+}
+
+function replaced(message: Buffer, { range: { start, end }, text }: Edit): Buffer {
+  const rest = start + Buffer.byteLength(text)
+  const made = Buffer.allocUnsafe(rest + message.length - end)
+  message.copy(made, 0, 0, start)
+  made.write(text, start)
+  message.copy(made, rest, end)
+  return made
 }
 
 /**

@@ -237,16 +237,33 @@ export class Scanner {
       const key = this.#takeHeld(bytes, at, end, maxKeyBytes)
       this.#member = key.length > maxKeyBytes ? undefined : memberNamed(members, key, 0, key.length)
     }
+    return this.#afterKey(bytes, end + 1)
+  }
+
+  /** Most text is compact, so what follows a key or a value is mostly seen at once. */
+  #afterKey(bytes: Buffer, at: number): number {
     this.#state = 'before colon'
-    return end + 1
+    if (bytes[at] !== colon) return at
+    this.#state = 'before value'
+    if (bytes[at + 1] !== quote) return at + 1
+    this.#startToken(this.#offset + at + 1)
+    this.#state = 'in string'
+    return at + 2
+  }
+
+  /** The same behind the value of a member. */
+  #afterMember(bytes: Buffer, at: number): number {
+    this.#state = 'after value'
+    if (bytes[at] !== comma || bytes[at + 1] !== quote) return at
+    this.#state = 'in key'
+    return at + 2
   }
 
   #readString(bytes: Buffer, at: number): number {
     const end = this.#closingQuote(bytes, at)
     if (end === -1) return this.#member ? this.#hold(bytes, at, bytes.length, maxValueBytes) : bytes.length
     if (this.#member) this.#note(this.#member, 'string', bytes, at, end)
-    this.#state = 'after value'
-    return end + 1
+    return this.#afterMember(bytes, end + 1)
   }
 
   #readScalar(bytes: Buffer, from: number): number {
@@ -254,8 +271,7 @@ export class Scanner {
     while (at < bytes.length && !endsScalar(bytes[at])) at++
     if (at === bytes.length) return this.#member ? this.#hold(bytes, from, at, maxValueBytes) : at
     if (this.#member) this.#note(this.#member, 'scalar', bytes, from, at)
-    this.#state = 'after value'
-    return at
+    return this.#afterMember(bytes, at)
   }
 
   #skipContainer(bytes: Buffer, from: number): number {

@@ -448,8 +448,8 @@ export function tunableHeartbeat(
       reason,
     })
     const durationSeconds = durationMs / 1000
-    const exemplar = tracing.exemplarOf(place)
-    instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, ...exemplar })
+    const span = tracing.exemplarOf(place)
+    instruments.recordHeartbeat({ upstream: name, transport, leg, method, outcome, durationSeconds, span })
     return place.traceId
   }
   const events: HeartbeatEvents = {

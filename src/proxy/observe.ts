@@ -4,7 +4,7 @@ import { KnownError } from '../errors.ts'
 import { bareUrl } from '../redaction.ts'
 import { semconv } from '../telemetry/names.ts'
 import type { Instruments } from '../telemetry/instruments.ts'
-import type { OperationSpan, Tracing } from '../telemetry/tracing.ts'
+import type { OperationSpan, ServerSpanStart, Side, Tracing } from '../telemetry/tracing.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { EnvelopeReader } from '../wire/envelope.ts'
@@ -75,103 +75,105 @@ const clientFaults = new Set([-32700, -32600, -32601, -32602, -32002])
 
 /** Begins to measure a request; its spans start now, its histograms are recorded at the end. */
 export function beginOperation(deps: ObserveDeps, request: ObservedRequest): Operation {
-  const { clock, instruments, tracing } = deps
-  const { peering, envelope, protocolVersion, arrivedAtMs } = request
-  const { upstream } = peering
-  const method = envelope.method ?? ''
-  const names = targetNames(envelope)
-  const start = spanStart(request, names.target)
-  const server = tracing.startServer({ ...start, attributes: () => spanAttributes(request, 'server') })
-  const startedMs = clock.now()
-  const client = tracing.startClient(server, { ...start, attributes: () => spanAttributes(request, 'client') })
-  const traceparent = deps.injectsTraceparent?.(upstream) === true ? tracing.traceparentOf(client) : undefined
-  let over = false
-  return {
-    envelope,
-    traced: (message) => (traceparent === undefined ? message : withTraceparent(message, traceparent)),
-    end: (end) => {
-      if (over) return
-      over = true
-      const result = resultOf(end, method)
-      const record = (side: Side, span: OperationSpan, sinceMs: number, errorType: string | undefined) => {
-        span.end({ errorType, rpcStatusCode: result.rpcStatusCode, message: result.message })
-        // Field by field: spreading objects costs as much as the record itself.
-        const network = networkOf(request, side)
-        const exemplar = tracing.exemplarOf(span)
-        instruments.recordOperation({
-          side,
-          upstream,
-          method,
-          toolName: names.tool,
-          promptName: names.prompt,
-          errorType,
-          rpcStatusCode: result.rpcStatusCode,
-          protocolVersion,
-          networkTransport: network.networkTransport,
-          httpVersion: network.httpVersion,
-          serverAddress: network.serverAddress,
-          serverPort: network.serverPort,
-          durationSeconds: (clock.now() - sinceMs) / 1000,
-          traceId: exemplar?.traceId,
-          spanId: exemplar?.spanId,
-        })
-      }
-      const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
-      record('client', client, startedMs, result.errorType)
-      record('server', server, arrivedAtMs, isClientFault ? undefined : result.errorType)
-      tellTraffic(deps.traffic, upstream, end, server.traceId)
-    },
+  return new MeasuredOperation(deps, request)
+}
+
+class MeasuredOperation implements Operation {
+  readonly envelope: Envelope
+  readonly #deps: ObserveDeps
+  readonly #request: ObservedRequest
+  readonly #server: OperationSpan
+  readonly #client: OperationSpan
+  readonly #startedMs: number
+  #isOver = false
+
+  constructor(deps: ObserveDeps, request: ObservedRequest) {
+    this.envelope = request.envelope
+    this.#deps = deps
+    this.#request = request
+    const start = spanStart(request)
+    this.#server = deps.tracing.startServer(start)
+    this.#startedMs = deps.clock.now()
+    this.#client = deps.tracing.startClient(this.#server, start)
+  }
+
+  traced(message: Buffer): Buffer {
+    const { injectsTraceparent, tracing } = this.#deps
+    if (injectsTraceparent?.(this.#request.peering.upstream) !== true) return message
+    const traceparent = tracing.traceparentOf(this.#client)
+    return traceparent === undefined ? message : withTraceparent(message, traceparent)
+  }
+
+  end(end: OperationEnd): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    const { peering, envelope, arrivedAtMs } = this.#request
+    const result = resultOf(end, envelope.method ?? '')
+    const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
+    this.#record('client', result, result.errorType, this.#startedMs)
+    this.#record('server', result, isClientFault ? undefined : result.errorType, arrivedAtMs)
+    tellTraffic(this.#deps.traffic, peering.upstream, end, this.#server)
+  }
+
+  #record(side: Side, { rpcStatusCode, message }: Result, errorType: string | undefined, sinceMs: number): void {
+    const { clock, instruments, tracing } = this.#deps
+    const { peering, envelope, protocolVersion, clientNetwork = 'tcp' } = this.#request
+    const { method, name } = envelope
+    const span = side === 'server' ? this.#server : this.#client
+    span.end({ errorType, rpcStatusCode, message })
+    const networkTransport = side === 'server' ? clientNetwork : peering.network
+    // Field by field: spreading objects costs as much as the record itself.
+    instruments.recordOperation({
+      side,
+      upstream: peering.upstream,
+      method: method ?? '',
+      toolName: method === 'tools/call' ? name : undefined,
+      promptName: method === 'prompts/get' ? name : undefined,
+      errorType,
+      rpcStatusCode,
+      protocolVersion,
+      networkTransport,
+      httpVersion: httpVersionOf(networkTransport),
+      serverAddress: side === 'client' ? peering.address : undefined,
+      serverPort: side === 'client' ? peering.port : undefined,
+      durationSeconds: (clock.now() - sinceMs) / 1000,
+      span: tracing.exemplarOf(span),
+    })
   }
 }
 
 /** What an answer, a failure or a status says about the upstream's health. */
-export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd, traceId?: string): void {
+export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd, span?: OperationSpan): void {
   if (end.kind === 'answer') traffic.onAnswered(upstream)
-  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error, traceId)
+  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error, span?.traceId)
   else if (end.status >= 500) {
     const message = `HTTP ${end.status} without a JSON-RPC answer`
-    traffic.onFailed(upstream, new KnownError('upstream_http_error', message), traceId)
+    traffic.onFailed(upstream, new KnownError('upstream_http_error', message), span?.traceId)
   }
 }
 
-function targetNames(envelope: Envelope): { tool?: string; prompt?: string; target?: string } {
-  const { method, name } = envelope
-  if (name === undefined) return {}
-  if (method === 'tools/call') return { tool: name, target: name }
-  if (method === 'prompts/get') return { prompt: name, target: name }
-  return {}
+/** Both ends of one side are connected alike. */
+function httpVersionOf(networkTransport: 'tcp' | 'pipe'): string | undefined {
+  return networkTransport === 'tcp' ? '1.1' : undefined
 }
 
-type Side = 'server' | 'client'
-
-/** How the two ends of one side are connected; the conventions want the address on the client side alone. */
-function networkOf({ peering, clientNetwork = 'tcp' }: ObservedRequest, side: Side) {
-  const networkTransport = side === 'server' ? clientNetwork : peering.network
-  return {
-    networkTransport,
-    httpVersion: networkTransport === 'tcp' ? '1.1' : undefined,
-    serverAddress: side === 'client' ? peering.address : undefined,
-    serverPort: side === 'client' ? peering.port : undefined,
-  }
-}
-
-function spanStart(request: ObservedRequest, target: string | undefined) {
+function spanStart(request: ObservedRequest): ServerSpanStart {
   const { peering, envelope, httpTraceparent, httpTracestate } = request
+  const { method = '', name, traceparent, tracestate } = envelope
   return {
     upstream: peering.upstream,
-    method: envelope.method ?? '',
-    target,
-    meta:
-      envelope.traceparent === undefined
-        ? undefined
-        : { traceparent: envelope.traceparent, tracestate: envelope.tracestate },
+    method,
+    target: method === 'tools/call' || method === 'prompts/get' ? name : undefined,
+    meta: traceparent === undefined ? undefined : { traceparent, tracestate },
     http: httpTraceparent === undefined ? undefined : { traceparent: httpTraceparent, tracestate: httpTracestate },
+    attributes: (side) => spanAttributes(request, side),
   }
 }
 
 function spanAttributes(request: ObservedRequest, side: Side): Attributes {
-  const { envelope, sessionId, protocolVersion } = request
-  const { networkTransport, httpVersion, serverAddress, serverPort } = networkOf(request, side)
+  const { peering, clientNetwork = 'tcp', envelope, sessionId, protocolVersion } = request
+  const networkTransport = side === 'server' ? clientNetwork : peering.network
+  const httpVersion = httpVersionOf(networkTransport)
   return {
     [semconv.sessionId]: sessionId,
     [semconv.requestId]: envelope.id === undefined ? undefined : plainId(envelope.id),
@@ -180,8 +182,9 @@ function spanAttributes(request: ObservedRequest, side: Side): Attributes {
     [semconv.networkTransport]: networkTransport,
     [semconv.networkProtocol]: httpVersion === undefined ? undefined : 'http',
     [semconv.networkProtocolVersion]: httpVersion,
-    [semconv.serverAddress]: serverAddress,
-    [semconv.serverPort]: serverPort,
+    // The conventions want the address on the client side alone.
+    [semconv.serverAddress]: side === 'client' ? peering.address : undefined,
+    [semconv.serverPort]: side === 'client' ? peering.port : undefined,
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Attributes } from '@opentelemetry/api'
+import type { SpanIds } from './exemplars.ts'
 import { label, semconv } from './names.ts'
 import {
   errorTypeLabel,
@@ -27,8 +28,8 @@ export interface Operation {
   readonly serverAddress?: string | undefined
   readonly serverPort?: number | undefined
   readonly durationSeconds: number
-  readonly traceId?: string | undefined
-  readonly spanId?: string | undefined
+  /** What it may leave as its exemplar. */
+  readonly span?: SpanIds | undefined
 }
 
 /** Gives one series per distinct attribute set: exemplars and the serializer's cached label strings are kept by it. */

@@ -1,20 +1,25 @@
 import type { Attributes } from '@opentelemetry/api'
 import type { Clock } from '../clock.ts'
 
+/** The ids of a span, in lower-case hexadecimal (W3C Trace Context §3.2.2). */
+export interface SpanIds {
+  readonly traceId: string
+  readonly spanId: string
+}
+
 /** One measurement with the trace that it belongs to. */
 export interface Exemplar {
   readonly value: number
   readonly wallMs: number
-  readonly traceId: string
-  readonly spanId: string
+  /** Its ids may be made only when they are read. */
+  readonly span: SpanIds
 }
 
 /** A measurement on offer: `bucket` is its index in the histogram, 0 for a counter. */
 export interface ExemplarOffer {
   readonly bucket: number
   readonly value: number
-  readonly traceId: string
-  readonly spanId: string
+  readonly span: SpanIds
 }
 
 /**
@@ -29,10 +34,10 @@ export class ExemplarReservoir {
     this.#clock = clock
   }
 
-  offer(attributes: Attributes, { bucket, value, traceId, spanId }: ExemplarOffer): void {
+  offer(attributes: Attributes, { bucket, value, span }: ExemplarOffer): void {
     let series = this.#kept.get(attributes)
     if (!series) this.#kept.set(attributes, (series = []))
-    series[bucket] = { value, traceId, spanId, wallMs: this.#clock.wallTime() }
+    series[bucket] = { value, span, wallMs: this.#clock.wallTime() }
   }
 
   /** The exemplars of one series by bucket index, `undefined` if it has none. */

@@ -181,8 +181,8 @@ function labelsText(attributes: Attributes): string {
 
 function exemplarText(exemplar: Exemplar | undefined): string {
   if (!exemplar) return ''
-  const { traceId, spanId, value, wallMs } = exemplar
-  return ` # {trace_id="${traceId}",span_id="${spanId}"} ${value} ${wallMs / 1000}`
+  const { span, value, wallMs } = exemplar
+  return ` # {trace_id="${span.traceId}",span_id="${span.spanId}"} ${value} ${wallMs / 1000}`
 }
 
 /** Always a float, in both formats: Prometheus 2 would take `le="1"` and `le="1.0"` for two series. */

@@ -4,7 +4,7 @@ import { outcomes, type Leg, type Outcome } from '../heartbeat/classify.ts'
 import type { State } from '../heartbeat/verdict.ts'
 import { restartReasons, type RestartReason, type Transport } from '../upstreams/upstream.ts'
 import { AttributeSets, OperationSets, isOverflow, withoutUndefined, type Operation } from './attribute-sets.ts'
-import { bucketIndex, type ExemplarReservoir } from './exemplars.ts'
+import { bucketIndex, type ExemplarReservoir, type SpanIds } from './exemplars.ts'
 import { observeGauges, type GaugeSources } from './gauges.ts'
 import { errorTypeLabel, labelBounds, protocolVersionLabel, type LabelBounds } from './labels.ts'
 import { refuseCollisions } from './collisions.ts'
@@ -24,8 +24,8 @@ export interface Heartbeat {
   readonly method: string
   readonly outcome: Outcome
   readonly durationSeconds: number
-  readonly traceId?: string | undefined
-  readonly spanId?: string | undefined
+  /** What it may leave as its exemplar. */
+  readonly span?: SpanIds | undefined
 }
 
 /** One client session, as it ended. */
@@ -256,8 +256,8 @@ function isRefusal(code: ErrorCode): boolean {
 
 interface Timing {
   readonly durationSeconds: number
-  readonly traceId?: string | undefined
-  readonly spanId?: string | undefined
+  /** What it may leave as its exemplar. */
+  readonly span?: SpanIds | undefined
 }
 
 /** A histogram whose measurements leave exemplars. */
@@ -269,10 +269,9 @@ function timed(meter: Meter, exemplars: ExemplarReservoir, metric: Metric & { re
     advice: { explicitBucketBoundaries: [...bounds] },
   })
   return {
-    record: ({ key, attributes }: Series, { durationSeconds: value, traceId, spanId }: Timing) => {
+    record: ({ key, attributes }: Series, { durationSeconds: value, span }: Timing) => {
       histogram.record(value, key)
-      if (traceId === undefined || spanId === undefined) return
-      exemplars.offer(attributes, { bucket: bucketIndex(bounds, value), value, traceId, spanId })
+      if (span) exemplars.offer(attributes, { bucket: bucketIndex(bounds, value), value, span })
     },
   }
 }
@@ -312,7 +311,7 @@ function heartbeatRecorder({ readings, rest, keys }: Meters, exemplars: Exemplar
     }))
   return {
     record: (heartbeat: Heartbeat) => {
-      const { upstream, transport, leg, method, outcome, traceId, spanId } = heartbeat
+      const { upstream, transport, leg, method, outcome, span } = heartbeat
       const { key, attributes } = counted(upstream, transport, leg, outcome)
       const timedSeries = durationSets.of(`${upstream}\0${transport}\0${leg}\0${method}\0${outcome}`, () => ({
         [label.upstream]: upstream,
@@ -323,8 +322,7 @@ function heartbeatRecorder({ readings, rest, keys }: Meters, exemplars: Exemplar
       }))
       durations.record(timedSeries, heartbeat)
       counter.add(1, key)
-      if (traceId === undefined || spanId === undefined) return
-      exemplars.offer(attributes, { bucket: 0, value: 1, traceId, spanId })
+      if (span) exemplars.offer(attributes, { bucket: 0, value: 1, span })
     },
     init: (upstream: string, transport: Transport) => {
       for (const leg of legsOfUpstream) {

@@ -19,6 +19,7 @@ import { isFailure, type Leg, type Outcome } from '../heartbeat/classify.ts'
 import type { Redact } from '../redaction.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { withoutUndefined } from './attribute-sets.ts'
+import type { SpanIds } from './exemplars.ts'
 import { methodLabel } from './labels.ts'
 import { label, semconv } from './names.ts'
 import { telemetryResource, type Env } from './resource.ts'
@@ -40,9 +41,7 @@ export interface OperationResult {
 }
 
 /** A place in a trace. It has ids even if nothing is recorded, for logs. */
-export interface TracePlace {
-  readonly traceId: string
-  readonly spanId: string
+export interface TracePlace extends SpanIds {
   readonly sampled: boolean
 }
 
@@ -53,13 +52,16 @@ export interface OperationSpan extends TracePlace {
   end(result: OperationResult): void
 }
 
+/** Which end of an operation a span is: what a client asked of us, or we of the server. */
+export type Side = 'server' | 'client'
+
 /** What a span starts with; `attributes` is only called for spans that are kept. */
 export interface SpanStart {
   readonly upstream: string
   readonly method: string
   /** The tool of tools/call or the prompt of prompts/get. */
   readonly target?: string | undefined
-  readonly attributes?: (() => Attributes) | undefined
+  readonly attributes?: ((side: Side) => Attributes) | undefined
 }
 
 /** What a SERVER span starts with: where its parent may be found. */
@@ -96,7 +98,7 @@ export interface Tracing {
    * What a measurement may name as its exemplar: a trace that is kept, as OpenTelemetry's default filter has it. While
    * nothing is exported every id counts, because it still finds the log line.
    */
-  readonly exemplarOf: (place: TracePlace) => { readonly traceId: string; readonly spanId: string } | undefined
+  readonly exemplarOf: (place: TracePlace) => SpanIds | undefined
   /**
    * What tells the next one on the way of its parent (W3C Trace Context §3.2). Undefined while nothing is exported: a
    * parent that nobody ever sees would tear the trace.
@@ -172,10 +174,18 @@ class TraceIds {
   }
 
   /** A new span in a trace, or in a new one. */
-  next(traceId: string | undefined): { readonly traceId: string; readonly spanId: string } {
-    this.#traceId = traceId ?? this.#hex(16)
-    this.#spanId = this.#hex(8)
+  next(traceId: string | undefined): SpanIds {
+    this.#traceId = traceId ?? this.newTraceId()
+    this.#spanId = this.newSpanId()
     return { traceId: this.#traceId, spanId: this.#spanId }
+  }
+
+  newTraceId(): string {
+    return this.#hex(16)
+  }
+
+  newSpanId(): string {
+    return this.#hex(8)
   }
 
   generateTraceId(): string {
@@ -215,15 +225,15 @@ function tracesOf({ ids, recorder, exportsTo, sheds, shutdown }: TracingParts): 
       const meta = remoteContext(start.meta)
       const http = remoteContext(start.http)
       const parent = meta ?? http
-      const { traceId, spanId } = ids.next(parent?.traceId)
-      const isKept = recorder !== undefined && isSampled(recorder.sampling, parent, traceId)
-      if (!isKept || sheds()) return unrecorded(traceId, spanId)
+      if (!recorder) return new UnseenSpan(ids, parent)
+      const made = ids.next(parent?.traceId)
+      if (!isSampled(recorder.sampling, parent, made.traceId) || sheds()) return new UnseenSpan(ids, made)
       const links = meta && http ? [{ context: http }] : []
       return recorded(recorder, startSpan(recorder.tracer, { kind: SpanKind.SERVER, start, parent, links }))
     },
     startClient: (parent, start) => {
-      const { traceId, spanId } = ids.next(parent.traceId)
-      if (!recorder || !parent.sampled) return unrecorded(traceId, spanId)
+      if (!recorder || !parent.sampled) return new UnseenSpan(ids, parent)
+      const { traceId } = ids.next(parent.traceId)
       const traceState = parent.traceState && { traceState: parent.traceState }
       const context = { traceId, spanId: parent.spanId, traceFlags: TraceFlags.SAMPLED, ...traceState }
       return recorded(
@@ -238,7 +248,7 @@ function tracesOf({ ids, recorder, exportsTo, sheds, shutdown }: TracingParts): 
       return { ...made, sampled }
     },
     traceparentOf: ({ traceId, spanId, sampled }) => recorder && `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`,
-    exemplarOf: ({ traceId, spanId, sampled }) => (recorder && !sampled ? undefined : { traceId, spanId }),
+    exemplarOf: (place) => (recorder && !place.sampled ? undefined : place),
   }
 }
 
@@ -266,11 +276,31 @@ function isKept(sampling: Sampling, { outcome, slow, stateChanged }: HeartbeatTr
   return outcome !== 'ok' || slow || stateChanged || isWithin(keptHeartbeats, traceId)
 }
 
-function unrecorded(traceId: string, spanId: string): OperationSpan {
-  return { traceId, spanId, sampled: false, end: doNothing }
-}
+/** A span that is not recorded. Its ids are made when somebody asks for them: of most spans nobody ever does. */
+class UnseenSpan implements OperationSpan {
+  readonly sampled = false
+  readonly #ids: TraceIds
+  readonly #parent: Pick<SpanIds, 'traceId'> | undefined
+  #traceId: string | undefined
+  #spanId: string | undefined
 
-function doNothing(): void {}
+  constructor(ids: TraceIds, parent: Pick<SpanIds, 'traceId'> | undefined) {
+    this.#ids = ids
+    this.#parent = parent
+  }
+
+  get traceId(): string {
+    return (this.#traceId ??= this.#parent?.traceId ?? this.#ids.newTraceId())
+  }
+
+  get spanId(): string {
+    return (this.#spanId ??= this.#ids.newSpanId())
+  }
+
+  end(): void {
+    // There is nothing to end.
+  }
+}
 
 function recorded({ redact }: Recorder, span: Span): OperationSpan {
   const { traceId, spanId, traceState } = span.spanContext()
@@ -313,7 +343,7 @@ function startSpan(tracer: Tracer, { kind, start, parent, links }: SpanParts): S
     [semconv.toolName]: method === 'tools/call' ? target : undefined,
     [semconv.genAiOperation]: method === 'tools/call' ? 'execute_tool' : undefined,
     [semconv.promptName]: method === 'prompts/get' ? target : undefined,
-    ...start.attributes?.(),
+    ...start.attributes?.(kind === SpanKind.SERVER ? 'server' : 'client'),
   })
   const name = methodLabel(method)
   const context = parent ? trace.setSpanContext(ROOT_CONTEXT, parent) : ROOT_CONTEXT

@@ -41,7 +41,7 @@ function ours() {
 }
 
 function operation(side: 'server' | 'client', toolName: string, durationSeconds: number) {
-  const common = { side, upstream: 'files', method: 'tools/call', toolName, protocolVersion: '2025-11-25', ...ids }
+  const common = { side, upstream: 'files', method: 'tools/call', toolName, protocolVersion: '2025-11-25', span: ids }
   return { ...common, networkTransport: 'tcp', httpVersion: '1.1', durationSeconds } as const
 }
 

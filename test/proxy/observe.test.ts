@@ -61,7 +61,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         startClient: (_parent, start) => span('client', start),
         heartbeat: () => ({ traceId: '', spanId: '', sampled: false }),
         traceparentOf: () => undefined,
-        exemplarOf: ({ traceId, spanId, sampled }) => (sampled ? { traceId, spanId } : undefined),
+        exemplarOf: (place) => (place.sampled ? place : undefined),
         shutdown: () => Promise.resolve(),
       },
       traffic: { onAnswered: (name) => answered.push(name), onFailed: (_name, { code }) => failed.push(code) },
@@ -140,9 +140,15 @@ describe('one operation', () => {
         networkTransport: 'tcp',
         serverAddress: 'host',
         serverPort: 81,
-        spanId: 'client',
+        span: { spanId: 'client' },
       },
-      { side: 'server', durationSeconds: 0.1, networkTransport: 'tcp', serverAddress: undefined, spanId: 'server' },
+      {
+        side: 'server',
+        durationSeconds: 0.1,
+        networkTransport: 'tcp',
+        serverAddress: undefined,
+        span: { spanId: 'server' },
+      },
     ])
   })
 
@@ -176,7 +182,7 @@ describe('one operation', () => {
     ],
   ])('with %s has spans that tell how it went (OpenTelemetry, MCP conventions)', (_, changes, server, client) => {
     const { starts } = observed(call, { sessionId: 's', ...changes })
-    const [ofServer, ofClient] = starts.map((start) => start.attributes?.())
+    const [ofServer, ofClient] = (['server', 'client'] as const).map((side, at) => starts[at]?.attributes?.(side))
     const both = { 'jsonrpc.request.id': '7', 'mcp.session.id': 's', 'mcp.protocol.version': '2025-11-25' }
     expect(ofServer).toMatchObject({ ...both, ...server })
     expect(ofServer?.['server.address']).toBeUndefined()

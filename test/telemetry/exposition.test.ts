@@ -19,12 +19,12 @@ function busyPipeline(upstream = 'files') {
   recorder.labels.admit(upstream, 'tool', ['read_file'])
   for (const side of ['server', 'client'] as const) {
     for (const durationSeconds of [0.004, 0.3, 1, 1000]) {
-      recorder.recordOperation({ ...toolCall, ...trace, side, upstream, durationSeconds })
+      recorder.recordOperation({ ...toolCall, span: trace, side, upstream, durationSeconds })
     }
   }
   recorder.recordSession({ upstream, networkTransport: 'tcp', durationSeconds: 12.25 })
   const heartbeat = { upstream, transport: 'stdio', leg: 'upstream', method: 'ping', outcome: 'late' } as const
-  recorder.recordHeartbeat({ ...heartbeat, ...trace, durationSeconds: 3 })
+  recorder.recordHeartbeat({ ...heartbeat, span: trace, durationSeconds: 3 })
   recorder.countDropped(upstream, 'noise')
   upstreams.push(
     upstreamGauges({

@@ -87,11 +87,11 @@ export class Admission {
   }
 
   /** The message goes to the server now. */
-  sent(answering: Answering): void {
+  sent({ isExcused, onOverdue }: Answering): void {
     if (this.#isOver || this.#claim === 'stream') return
     const { clock, sweep } = this.#deps
     this.#count(true)
-    this.#watch = new DeadlineWatch({ clock, sweep, deadlines: this.#server.limits, ...answering })
+    this.#watch = new DeadlineWatch({ clock, sweep, deadlines: this.#server.limits, isExcused, onOverdue })
   }
 
   /** Something came from the server for this request. */

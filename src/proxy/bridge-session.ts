@@ -167,15 +167,26 @@ export class BridgeSession implements GuestListener {
   }
 
   #ask(asked: Asked, reply: Reply): void {
+    const { message, envelope, headers, begin } = asked
     const admission = this.#options.admission()
-    const waiting: Waiting = { ...asked, reply, admission, operation: undefined, isSent: false, isClientGone: false }
+    const waiting: Waiting = {
+      message,
+      envelope,
+      headers,
+      begin,
+      reply,
+      admission,
+      operation: undefined,
+      isSent: false,
+      isClientGone: false,
+    }
     this.#open.queue(waiting)
     this.#pend(1)
     if (this.#session) this.#session.messages += 1
     if (this.#ended) return this.#fail(waiting, this.#ended)
     reply.onGone(() => this.#clientGone(waiting))
     if (!this.#open.has(waiting)) return
-    admission.enter(claimOf(asked.envelope), asked.envelope.method, (refusal) => {
+    admission.enter(claimOf(envelope), envelope.method, (refusal) => {
       if (refusal) this.#refuse(waiting, refusal)
       else this.#send(waiting)
     })
@@ -196,17 +207,21 @@ export class BridgeSession implements GuestListener {
       onOverdue: (error) => this.#overdue(waiting, error),
     })
     waiting.reply.asked()
-    this.#deliver(waiting).catch((error: unknown) => this.#undelivered(waiting, known(error)))
+    const delivered = this.#isLinked ? this.#pass(waiting) : this.#deliver(waiting)
+    delivered.catch((error: unknown) => this.#undelivered(waiting, known(error)))
   }
 
   /** The first request of a session over HTTP opens it. */
   async #deliver(waiting: Waiting): Promise<void> {
+    if (!this.#isLinked) await this.open(waiting.headers)
+    if (this.#open.has(waiting)) await this.#pass(waiting)
+  }
+
+  #pass(waiting: Waiting): Promise<void> {
     const { message, envelope, headers } = waiting
-    if (!this.#isLinked) await this.open(headers)
-    if (!this.#open.has(waiting)) return
     waiting.isSent = true
     const sent = measured(waiting).traced(message)
-    await this.#link.send(sent, sent === message ? envelope : (readEnvelope(sent) ?? envelope), headers)
+    return this.#link.send(sent, sent === message ? envelope : (readEnvelope(sent) ?? envelope), headers)
   }
 
   #undelivered(waiting: Waiting, error: KnownError): void {
@@ -382,7 +397,8 @@ export class BridgeSession implements GuestListener {
     if (method === 'tools/list') this.#options.onNames('tool', namesIn(message, 'tools'))
     if (method === 'prompts/list') this.#options.onNames('prompt', namesIn(message, 'prompts'))
     if (waiting.isClientGone) this.#options.onDropped('client_gone')
-    else waiting.reply.answer(message, statusOfAnswer(envelope.error, 'legacy'), isOpened ? this.#idHeader() : {})
+    else
+      waiting.reply.answer(message, statusOfAnswer(envelope.error, 'legacy'), isOpened ? this.#idHeader() : undefined)
     measured(waiting).end({ kind: 'answer', envelope })
     // Without a session there is nothing that the client could come back to, but for a stream that it holds open.
     if (isOpening && envelope.error && this.transport === 'http') this.end('refused')

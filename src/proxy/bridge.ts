@@ -219,7 +219,7 @@ export class Bridge {
         httpTracestate: requestHeader(exchange, 'tracestate'),
         arrivedAtMs: exchange.arrivedAtMs,
       })
-    return { ...posted, begin }
+    return { message: posted.message, envelope, headers: posted.headers, begin }
   }
 
   #sessionOf(exchange: Exchange): BridgeSession {

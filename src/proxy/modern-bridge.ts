@@ -3,7 +3,7 @@ import { PassingMap } from '../passing-map.ts'
 import type { Channel } from '../upstreams/channel.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
-import { type ByteRange, type Envelope, splice } from '../wire/envelope.ts'
+import { type ByteRange, type Edit, type Envelope, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
@@ -173,8 +173,8 @@ export class ModernBridge {
     waiting.line = line
     waiting.id = id
     this.#waiting.set(id, waiting)
-    const edits = [edit(envelope.ranges.id, id), edit(envelope.ranges.progressToken, id)].flat()
-    const message = splice(body, edits)
+    const { ranges } = envelope
+    const message = splice(body, edits([ranges.id, id], [ranges.progressToken, id]))
     line.channel
       .send(waiting.operation?.traced(message) ?? message, {})
       .catch((error: unknown) => this.#fail(waiting, known(error), false))
@@ -292,14 +292,15 @@ function known(error: unknown): KnownError {
 function translate(message: Buffer, envelope: Envelope, { body, envelope: request }: Waiting): Buffer {
   const { id, progressToken, subscriptionId, requestId } = envelope.ranges
   const own = textAt(body, request.ranges.id) ?? 'null'
+  const ownToken = progressToken && (textAt(body, request.ranges.progressToken) ?? own)
   return splice(
     message,
-    [
-      edit(envelope.kind === 'response' ? id : undefined, own),
-      edit(progressToken, textAt(body, request.ranges.progressToken) ?? own),
-      edit(subscriptionId, own),
-      edit(requestId, own),
-    ].flat(),
+    edits(
+      [envelope.kind === 'response' ? id : undefined, own],
+      [progressToken, ownToken ?? own],
+      [subscriptionId, own],
+      [requestId, own],
+    ),
   )
 }
 
@@ -307,6 +308,9 @@ function textAt(message: Buffer, range: ByteRange | undefined): string | undefin
   return range && message.toString('utf8', range.start, range.end)
 }
 
-function edit(range: ByteRange | undefined, text: string): { readonly range: ByteRange; readonly text: string }[] {
-  return range ? [{ range, text }] : []
+/** Of the places that there are. */
+function edits(...wanted: readonly (readonly [range: ByteRange | undefined, text: string])[]): Edit[] {
+  const made: Edit[] = []
+  for (const [range, text] of wanted) if (range) made.push({ range, text })
+  return made
 }

@@ -17,11 +17,11 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
   ask(request: T): void {
     const id = idOf(request)
     this.#leaveQueue(request)
-    this.#asked.set(id, [...(this.#asked.get(id) ?? []), request])
+    this.#asked.set(id, this.#withId(id).concat(request))
   }
 
   has(request: T): boolean {
-    return this.#queued.includes(request) || this.#withId(idOf(request)).includes(request)
+    return this.isQueued(request) || this.#withId(idOf(request)).includes(request)
   }
 
   isQueued(request: T): boolean {
@@ -33,10 +33,14 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
     if (this.#leaveQueue(request)) return true
     const id = idOf(request)
     const before = this.#withId(id)
-    const left = before.filter((one) => one !== request)
-    if (left.length === 0) this.#asked.delete(id)
-    else this.#asked.set(id, left)
-    return left.length < before.length
+    if (!before.includes(request)) return false
+    if (before.length === 1) this.#asked.delete(id)
+    else
+      this.#asked.set(
+        id,
+        before.filter((one) => one !== request),
+      )
+    return true
   }
 
   /** The request that an answer with this id is for. */
@@ -59,9 +63,11 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
   }
 
   #leaveQueue(request: T): boolean {
-    const at = this.#queued.indexOf(request)
-    if (at !== -1) this.#queued.splice(at, 1)
-    return at !== -1
+    const at = this.#queued.lastIndexOf(request)
+    if (at === -1) return false
+    if (at === this.#queued.length - 1) this.#queued.pop()
+    else this.#queued.splice(at, 1)
+    return true
   }
 
   #withId(id: string): readonly T[] {

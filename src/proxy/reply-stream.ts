@@ -59,7 +59,8 @@ export class ReplyStream implements Reply {
   onGone(listener: () => void): void {
     const { outgoing } = this.#exchange
     if (outgoing.destroyed) return listener()
-    outgoing.once('close', () => {
+    // It closes once, and `once` costs more than `on`.
+    outgoing.on('close', () => {
       if (!outgoing.writableFinished) listener()
     })
   }
@@ -88,13 +89,14 @@ export class ReplyStream implements Reply {
     this.#write(sseEvent({ type, data }))
   }
 
-  answer(message: Buffer, status: number, headers: Readonly<Record<string, string>> = {}): void {
+  answer(message: Buffer, status: number, headers?: Readonly<Record<string, string>>): void {
     const { outgoing } = this.#exchange
     if (this.#stream) {
       this.message(message)
       return this.end()
     }
-    outgoing.writeHead(status, { 'content-type': 'application/json', 'content-length': message.length, ...headers })
+    const own = { 'content-type': 'application/json', 'content-length': message.length }
+    outgoing.writeHead(status, headers ? { ...own, ...headers } : own)
     // Node puts text behind the head in one piece, which costs the socket less than two; latin1 keeps each byte.
     if (message.length < onePieceBytes) return void outgoing.end(message.toString('latin1'), 'latin1')
     // A short answer is one write; a long one that the client leaves unread is back-pressure like a stream's.

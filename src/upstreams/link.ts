@@ -50,12 +50,13 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       }
       line = opened
     },
-    send: async (message, { kind, method }) => {
+    send: (message, { kind, method }) => {
+      const to = line
+      if (!to) return Promise.reject(new KnownError('upstream_exited', 'the process of this session does not run'))
       // What the process asked, and what cancels a request, still helps it to finish.
-      if (line?.isLeaving && kind !== 'response' && kind !== 'notification') throw beingReplaced()
-      if (!line) throw new KnownError('upstream_exited', 'the process of this session does not run')
-      await line.channel.send(message)
-      if (method === 'notifications/initialized') line.opened = true
+      if (to.isLeaving && kind !== 'response' && kind !== 'notification') return Promise.reject(beingReplaced())
+      const sent = to.channel.send(message)
+      return method === 'notifications/initialized' ? sent.then(() => void (to.opened = true)) : sent
     },
     giveUp: (id, reason) => {
       line?.channel.send(cancellationOf(id, reason)).catch(() => undefined) // It has gone, and the request with it.

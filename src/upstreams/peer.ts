@@ -92,7 +92,7 @@ export class Peer {
   /** Takes the message when it answers a request of ours, also one whose time is up; false when it is not for us. */
   takeAnswer(message: Buffer, envelope: Envelope): boolean {
     const { kind, id, error } = envelope
-    if (kind !== 'response' || id === undefined) return false
+    if (kind !== 'response' || id?.startsWith(`"${idPrefix}`) !== true) return false
     const asked = this.#pending.get(id)
     if (!asked && !this.#late.has(id)) return this.#answered.has(id)
     this.#pending.delete(id)

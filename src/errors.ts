@@ -9,6 +9,7 @@ export const errorCodes = [
   'body_too_large',
   'invalid_message',
   'header_mismatch',
+  'unsupported_version',
   'unknown_path',
   'unknown_upstream',
   'method_not_allowed',
@@ -56,6 +57,17 @@ export class RetryLater extends KnownError {
   constructor(code: ErrorCode, message: string, retryAfterSeconds: number) {
     super(code, message)
     this.retryAfterSeconds = retryAfterSeconds
+  }
+}
+
+/** A revision of the protocol that the server does not serve. */
+export class UnsupportedVersion extends KnownError {
+  /** What a client needs to choose another one (MCP 2026-07-28, UnsupportedProtocolVersionError). */
+  readonly data: { readonly supported: readonly string[]; readonly requested: string }
+
+  constructor(requested: string, supported: readonly string[]) {
+    super('unsupported_version', `the server does not speak revision "${requested}", but ${supported.join(', ')}`)
+    this.data = { supported, requested }
   }
 }
 

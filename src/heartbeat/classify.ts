@@ -70,6 +70,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   unauthorized: 'inconclusive',
   body_too_large: 'inconclusive',
   header_mismatch: 'inconclusive',
+  unsupported_version: 'inconclusive',
   unknown_path: 'inconclusive',
   unknown_upstream: 'inconclusive',
   method_not_allowed: 'inconclusive',

@@ -20,6 +20,8 @@ export interface Opening {
   readonly hasTools: boolean | undefined
   /** The JSON-RPC error in place of an answer: somebody is there, but nothing was agreed. */
   readonly refusal?: string | undefined
+  /** The revisions that the server named, if it was asked `server/discover`. */
+  readonly supportedVersions?: readonly string[] | undefined
   /** The server's answer to `initialize`, a result or an error, if it was asked. */
   readonly initializeAnswer?: Buffer | undefined
 }
@@ -98,11 +100,18 @@ async function tryDiscover(talker: Talker, options: EraOptions): Promise<Opening
 async function discover(talker: Talker, timeoutMs: number): Promise<Opening | undefined> {
   const answer = await talker.request({ method: 'server/discover', params: paramsFor('modern'), timeoutMs })
   const result = resultOf(answer)
-  const versions = result?.['supportedVersions']
-  if (!Array.isArray(versions)) return undefined
-  const version = versions.find((v): v is string => typeof v === 'string' && eraOfVersion(v) === 'modern')
-  if (version === undefined) return undefined
-  return { era: 'modern', protocolVersion: version, method: 'server/discover', hasTools: offersTools(result) }
+  const named = result?.['supportedVersions']
+  if (!Array.isArray(named)) return undefined
+  const supportedVersions = named.filter((version) => typeof version === 'string')
+  const protocolVersion = supportedVersions.find((version) => eraOfVersion(version) === 'modern')
+  if (protocolVersion === undefined) return undefined
+  return {
+    era: 'modern',
+    protocolVersion,
+    method: 'server/discover',
+    hasTools: offersTools(result),
+    supportedVersions,
+  }
 }
 
 /**

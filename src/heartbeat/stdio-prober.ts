@@ -161,6 +161,7 @@ export class StdioProber implements Prober {
       this.#opening = opening
       this.#toolsChanged = false
       line.initializeAnswer = opening.initializeAnswer
+      line.supportedVersions = opening.supportedVersions
       upstream.residentReady(line)
       const reason = refusal ?? `${method} answered (${protocolVersion})`
       const inventory = this.#readTools(line, leftMs)

@@ -1,8 +1,9 @@
-import { KnownError, errorMessage } from '../errors.ts'
+import { KnownError, UnsupportedVersion, errorMessage } from '../errors.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { Channel } from '../upstreams/channel.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
+import { isWholeClaim } from '../wire/claim.ts'
 import { type ByteRange, type Edit, type Envelope, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
@@ -27,6 +28,8 @@ export interface ModernServer {
 /** An opened connection that no client owns: the resident process, or one that is ours to an HTTP+SSE server. */
 export interface SharedLine {
   readonly channel: Channel
+  /** The revisions that the server itself named when it was opened, if it was asked. */
+  readonly supportedVersions?: readonly string[] | undefined
 }
 
 /** Where such connections come from; each is given back after the request, also when it could not be had. */
@@ -116,7 +119,9 @@ export class ModernBridge {
     let line: SharedLine | undefined
     try {
       line = await this.#lines.borrow(exchange)
+      const unserved = unsupportedBy(line, waiting.envelope)
       if (this.#ended) this.#fail(waiting, this.#ended)
+      else if (unserved) this.#refuse(waiting, unserved)
       if (waiting.isOver) return this.#lines.release(line)
       this.#ask(waiting, line)
     } catch (error) {
@@ -229,18 +234,25 @@ export class ModernBridge {
     const { labels } = this.#deps.instruments
     if (method === 'tools/list') labels.admit(this.#peering.upstream, 'tool', namesIn(message, 'tools'))
     if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(message, 'prompts'))
-    waiting.reply.answer(translate(message, envelope, waiting), statusOfAnswer(envelope.error, 'modern'))
+    waiting.reply.answer(translate(message, envelope, waiting), statusOf(envelope, waiting.body))
     this.#end(waiting, { kind: 'answer', envelope })
     return true
   }
 
   /**
-   * A log message names no request, so it can only be attributed while there is a single one. Whatever else names none
-   * belongs to no client: changes are told to subscriptions (MCP 2026-07-28), or were caused by our own handshake.
+   * A log message names no request, so it can only be attributed while there is a single one that may cause it, which a
+   * subscription does not. Whatever else names none belongs to no client: changes are told to subscriptions (MCP
+   * 2026-07-28), or were caused by our own handshake.
    */
   #onlyLogger({ method }: Envelope): Waiting | undefined {
-    const isOnly = method === 'notifications/message' && this.#waiting.size === 1
-    return isOnly ? this.#waiting.values().next().value : undefined
+    if (method !== 'notifications/message') return undefined
+    let only: Waiting | undefined
+    for (const waiting of this.#waiting.values()) {
+      if (claimOf(waiting.envelope) === 'stream') continue
+      if (only) return undefined
+      only = waiting
+    }
+    return only
   }
 
   /**
@@ -278,6 +290,27 @@ export class ModernBridge {
       arrivedAtMs: exchange.arrivedAtMs,
     })
   }
+}
+
+const invalidParams = -32602
+
+/**
+ * Wrong arguments are the business of the tool and an answer like any other; a request that lacks what every request
+ * has to say is refused by HTTP, too (MCP 2026-07-28, Streamable HTTP).
+ */
+function statusOf({ error }: Envelope, request: Buffer): number {
+  if (error?.code === invalidParams && !isWholeClaim(request)) return 400
+  return statusOfAnswer(error, 'modern')
+}
+
+/**
+ * The refusal of a revision that the server does not serve, in its place: over stdio a server of SDK v2 looks at the
+ * revision in the first message alone, which was ours (MCP 2026-07-28, Lifecycle, "Protocol Version Negotiation").
+ */
+function unsupportedBy({ supportedVersions }: SharedLine, { metaProtocolVersion }: Envelope): KnownError | undefined {
+  if (!supportedVersions || metaProtocolVersion === undefined) return undefined
+  if (supportedVersions.includes(metaProtocolVersion)) return undefined
+  return new UnsupportedVersion(metaProtocolVersion, supportedVersions)
 }
 
 function clientGone(): KnownError {

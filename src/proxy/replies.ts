@@ -1,13 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type ErrorCode, KnownError, RetryLater } from '../errors.ts'
+import { type ErrorCode, KnownError, RetryLater, UnsupportedVersion } from '../errors.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { type Exchange, holdWholeBytes } from './exchange.ts'
 
 /**
  * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
  * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is a 5xx. The
- * exceptions are those of a bridge: it passes the 401 or 403 of a server on, with what it asks for, and where the
- * server never sees the client's headers, it refuses those that contradict the body in the server's place.
+ * exceptions are those of a bridge: it passes the 401 or 403 of a server on, with what it asks for, and it refuses in
+ * the server's place what a server has to refuse over HTTP and cannot over stdio: headers that contradict the body, and
+ * a revision other than those that the server named.
  */
 const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rpcCode: number }>> = {
   host_not_allowed: { status: 403, rpcCode: -32000 },
@@ -16,6 +17,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   body_too_large: { status: 413, rpcCode: -32000 },
   invalid_message: { status: 400, rpcCode: -32700 },
   header_mismatch: { status: 400, rpcCode: -32020 },
+  unsupported_version: { status: 400, rpcCode: -32022 },
   unknown_path: { status: 404, rpcCode: -32000 },
   unknown_upstream: { status: 404, rpcCode: -32000 },
   method_not_allowed: { status: 405, rpcCode: -32000 },
@@ -60,7 +62,8 @@ export function errorMessageFor(
 ): string {
   const code = error instanceof KnownError ? error.code : 'internal'
   const message = error instanceof KnownError ? `mcp-vitals: ${error.message}` : 'mcp-vitals: internal error'
-  const body = { code: replies[code].rpcCode, message, data: { reason: code, ...details } }
+  const told = error instanceof UnsupportedVersion ? error.data : {}
+  const body = { code: replies[code].rpcCode, message, data: { reason: code, ...told, ...details } }
   return `{"jsonrpc":"2.0","id":${id ?? 'null'},"error":${JSON.stringify(body)}}`
 }
 

@@ -29,6 +29,8 @@ export interface Line {
   opened: boolean
   /** What the server answered to our own `initialize`, if we asked: a result or an error. */
   initializeAnswer: Buffer | undefined
+  /** The revisions that the server named in answer to our own `server/discover`, if we asked. */
+  supportedVersions: readonly string[] | undefined
   /** Monotonic time of the last message from the server, ours included. */
   lastHeardMs: number
   /** Why we are ending the process, if we are. */
@@ -358,6 +360,7 @@ export class StdioUpstream {
       peer: new Peer(channel, clock),
       opened: false,
       initializeAnswer: undefined,
+      supportedVersions: undefined,
       lastHeardMs: clock.now(),
       ended: undefined,
       isLeaving: false,

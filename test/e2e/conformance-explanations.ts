@@ -64,29 +64,6 @@ const explanations: readonly Explanation[] = [
       'which arguments a Mcp-Param-* header mirrors stands in the schema of the tool, which is the business of the ' +
       'server; over stdio it gets no headers, and its own answer to the body comes back',
   },
-  {
-    behind: ['stdio'],
-    requirements: '2026-07-28',
-    differences: [
-      'server-stateless › sep-2575-http-server-meta-invalid-400: SUCCESS → FAILURE',
-      'server-stateless › sep-2575-http-server-meta-invalid-400 #2: SUCCESS → FAILURE',
-      'server-stateless › sep-2575-http-server-meta-invalid-400 #3: SUCCESS → FAILURE',
-    ],
-    reason:
-      'over stdio the -32602 of the server does not tell an incomplete _meta, which is 400 over HTTP, from wrong ' +
-      'arguments, which are 200; code and message are those of the server',
-  },
-  {
-    behind: ['stdio'],
-    requirements: '2026-07-28',
-    differences: [
-      'server-stateless › sep-2575-server-unsupported-version-error: SUCCESS → FAILURE',
-      'server-stateless › sep-2575-http-server-unsupported-version-400: SUCCESS → FAILURE',
-    ],
-    reason:
-      'on stdio a server of SDK v2 looks at the revision until its connection is settled, which that of the resident ' +
-      'process has been by heartbeats; its own answer comes back',
-  },
 ]
 
 /** Splits the differences of one comparison into those that the list explains and those that it does not. */

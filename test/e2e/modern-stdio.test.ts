@@ -130,6 +130,21 @@ describe('modern clients of one stdio server', { timeout: 60_000 }, () => {
     })
   })
 
+  it('hear which revisions there are when they ask for another (2026-07-28, Lifecycle), and the server is not asked', async () => {
+    const [version, nonce] = ['2027-01-01', crypto.randomUUID()]
+    const meta = {
+      'io.modelcontextprotocol/protocolVersion': version,
+      'io.modelcontextprotocol/clientCapabilities': {},
+    }
+    const request = { jsonrpc: '2.0', id: nonce, method: 'tools/list', params: { _meta: meta } }
+    const headers = { 'mcp-protocol-version': version, 'mcp-method': 'tools/list' }
+    expect(await post(url, request, headers)).toMatchObject({
+      status: 400,
+      messages: [{ id: nonce, error: { code: -32022, data: { supported: ['2026-07-28'], requested: version } } }],
+    })
+    expect((await received()).filter(({ line }) => line.includes(nonce) || line.includes(version))).toEqual([])
+  })
+
   it('cancel by closing the connection: the server hears notifications/cancelled for that request and no other (2026-07-28, Streamable HTTP, "Cancellation")', async () => {
     const [leaving, staying] = [crypto.randomUUID(), crypto.randomUUID()]
     const left = call('echo', { message: leaving, ms: 20_000 })

@@ -43,6 +43,10 @@ async function received(proxy: RunningProxy): Promise<string[]> {
 
 const ok = '{"jsonrpc":"2.0","id":$ID,"result":{}}'
 
+/** What each request has to say (MCP 2026-07-28, Lifecycle). */
+const claim =
+  '"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},'
+
 describe('ids become ours on the way in and theirs on the way out', () => {
   it.each(['1', '-7', '"a"', '"\\u00e9 \\"x\\""', '12345678901234567890', '0.5'])('id %s', async (id) => {
     const proxy = await start()
@@ -123,6 +127,18 @@ describe('ids become ours on the way in and theirs on the way out', () => {
     },
   )
 
+  it('a log message goes to the one request that may have caused it, whatever subscriptions there are', async () => {
+    const proxy = await start()
+    const listener = connectTo(proxy)
+    const acknowledged = '{"method":"a","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":$ID}}}'
+    const listen = say('1', [acknowledged]).replace('tools/call', 'subscriptions/listen')
+    listener.send(rawRequest({ path, headers, body: listen }))
+    await listener.until(() => listener.responses[0] && eventsOf(listener.responses[0]).length === 1)
+    const log = '{"jsonrpc":"2.0","method":"notifications/message"}'
+    expect(eventsOf(await post(proxy, say('2', [log, ok])))).toEqual([log, ok.replace('$ID', '2')])
+    expect(listener.responses.map((response) => eventsOf(response).length)).toEqual([1])
+  })
+
   it('two subscriptions of one id: each hears its own notifications under its own id (MCP 2026-07-28, subscriptions/listen)', async () => {
     const proxy = await start()
     const event =
@@ -149,7 +165,6 @@ describe('ids become ours on the way in and theirs on the way out', () => {
 describe('status of the server’s own error (as SDK v2’s createMcpHandler)', () => {
   it.each([
     [-32601, 404],
-    [-32602, 200],
     [-32603, 200],
     [-32022, 400],
     [-32020, 400],
@@ -158,6 +173,17 @@ describe('status of the server’s own error (as SDK v2’s createMcpHandler)', 
     const error = `{"jsonrpc":"2.0","id":$ID,"error":{"code":${code},"message":"m","data":{"supported":["2026-07-28"]}}}`
     const response = await post(proxy, say('1', [error]))
     expect([statusOf(response), textOf(response)]).toEqual([status, error.replace('$ID', '1')])
+  })
+
+  it.each([
+    ['an incomplete _meta', '', 400],
+    ['wrong arguments', claim, 200],
+  ])('-32602 for %s (MCP 2026-07-28, Streamable HTTP)', async (_for, params, status) => {
+    const proxy = await start()
+    const refusal = '{"jsonrpc":"2.0","id":$ID,"error":{"code":-32602,"message":"Invalid params"}}'
+    const mirrored = [...headers, 'Mcp-Method', 'tools/call']
+    const response = await rawFetch(proxy.port, { path, headers: mirrored, body: say('1', [refusal], params) })
+    expect([statusOf(response), textOf(response)]).toEqual([status, refusal.replace('$ID', '1')])
   })
 })
 

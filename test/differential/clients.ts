@@ -16,7 +16,7 @@ import { idsAsked } from './messages.ts'
 export interface Client {
   /** Every message so far, in the order they came. */
   heard(): readonly string[]
-  /** The bytes of the HTTP+SSE stream, or of stdout. */
+  /** The bytes of all responses, of the HTTP+SSE stream or of stdout, a character each. */
   bytes(): string
   send(message: Buffer): Promise<void>
   /** The opening exchange was answered. */
@@ -88,7 +88,8 @@ export function httpClient(port: number, path: string, era: 'legacy' | 'modern')
       }
       return heard
     },
-    bytes: () => '',
+    bytes: () =>
+      exchanges.map(({ client }) => client.responses.map((one) => bodyOf(one).toString('latin1'))).join('\n'),
     send: async (body) => {
       const headers = [...jsonHeaders, ...session, ...(era === 'modern' ? mirrored(body) : [])]
       const client = open(rawRequest({ path, headers, body }))

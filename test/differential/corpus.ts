@@ -38,37 +38,26 @@ const httpExchange = z.strictObject({
   }),
 })
 
-/** Every kind of message that the protocol has; the corpus must show each. */
-export const messageKinds = [
-  'request',
-  'notification',
-  'answer',
-  'error',
-  'server request',
-  'progress',
-  'cancellation',
-  'batch',
-  'list_changed',
-  'subscriptions/listen',
-  'multi-round-trip',
-  '_meta',
-] as const
+const transport = z.enum(['http', 'sse', 'stdio'])
 
 const conversation = z.strictObject({
   about: z.string(),
   recorded: z.string().optional(),
-  era: z.enum(['legacy', 'modern']),
-  kinds: z.array(z.enum(messageKinds)).min(1),
+  /** `both`: in either era, with its $CLAIM. */
+  era: z.enum(['legacy', 'modern', 'both']),
+  /** Where it can happen (`stdio → sse`); everywhere unless given. */
+  ways: z.array(z.templateLiteral([transport, ' → ', transport])).optional(),
   /** One message after the other, each sent when the one before has arrived. */
   says: z.array(
     z.union([
       z.strictObject({
+        /** `$CLAIM` stands for what the `_meta` of each request of the era holds. */
         client: chunk,
         /** Its messages, where a bridge takes a batch apart. */
         items: z.array(z.string()).optional(),
       }),
       z.strictObject({
-        /** In the modern era `$ID` and `$TOKEN` stand for the request's id and progress token, as the server got them. */
+        /** `$ID` and `$TOKEN` stand for the last request's id and progress token, as the server got them. */
         server: chunk,
         items: z.array(z.string()).optional(),
         /** How an event stream frames it, chunk by chunk; by default one event. */

@@ -1,23 +1,21 @@
 /** What the two ends of a conversation need to know of its messages, and when two texts are the same message. */
 
-interface Parsed {
-  readonly id?: unknown
-  readonly method?: unknown
-}
+type Parsed = Readonly<Record<string, unknown>>
 
-function parsed(text: string): readonly Parsed[] {
+/** The messages of a batch, or the one that it is. */
+export function itemsOf(text: string): readonly Parsed[] {
   const value = JSON.parse(text.replace(/^\uFEFF/, '')) as Parsed | readonly Parsed[]
   return Array.isArray(value) ? (value as readonly Parsed[]) : [value as Parsed]
 }
 
 /** Whether this is a request or a notification. */
 export function isCall(text: string): boolean {
-  return parsed(text).some(({ method }) => method !== undefined)
+  return itemsOf(text).some(({ method }) => method !== undefined)
 }
 
 /** The ids of the requests in it, or of the answers. */
 export function idsAsked(text: string, what: 'requests' | 'answers' = 'requests'): string[] {
-  return parsed(text)
+  return itemsOf(text)
     .filter(({ id, method }) => id !== undefined && (method !== undefined) === (what === 'requests'))
     .map(({ id }) => JSON.stringify(id))
 }
@@ -38,4 +36,20 @@ export function isSameText(sent: string, got: string): boolean {
       (token, index) => token === found[index] || (/[\r\n]/.test(token) && isSpace(token) && isSpace(found[index])),
     )
   )
+}
+
+/** Opens each conversation and each connection of mcp-vitals itself, heartbeats among them. */
+export function isOurs(text: string): boolean {
+  return itemsOf(text).some(({ id }) => typeof id === 'string' && id.startsWith('vitals-'))
+}
+
+/** What a server of the legacy era answers to that. */
+export function answerToOurs(text: string): string {
+  const [{ id, method } = {}] = itemsOf(text)
+  if (method === 'initialize') {
+    const result = { protocolVersion: '2025-11-25', capabilities: {}, serverInfo: { name: 's', version: '1' } }
+    return JSON.stringify({ jsonrpc: '2.0', id, result })
+  }
+  if (method === 'ping') return JSON.stringify({ jsonrpc: '2.0', id, result: {} })
+  return JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32601, message: 'Method not found' } })
 }

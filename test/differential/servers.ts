@@ -1,9 +1,9 @@
 /** The server's end of a conversation on each transport, without any library that would touch a message. */
 import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { Changes, bodyOf, listenOnFreePort } from '../support/raw-http.ts'
+import { Changes, bodyOf, headerOf, listenOnFreePort } from '../support/raw-http.ts'
 import { type Arrived, scriptedUpstream } from '../support/scripted-upstream.ts'
-import { idsAsked, isCall } from './messages.ts'
+import { answerToOurs, idsAsked, isCall, isOurs, itemsOf } from './messages.ts'
 
 export type Transport = 'http' | 'sse' | 'stdio'
 
@@ -18,8 +18,13 @@ export interface Server {
   readonly url: string
   /** Of `stdio`: the arguments of our own node executable. */
   readonly args: readonly string[]
-  /** Every message so far, in the order they came. */
+  /**
+   * Every message of the client so far, in the order they came. What mcp-vitals asks for itself is answered, and is no
+   * part of the script.
+   */
   readonly heard: readonly string[]
+  /** The same, a character per byte. */
+  bytes(): string
   say(said: Said): Promise<void>
   until<T>(check: () => T | undefined | false): Promise<T>
   close(): Promise<void>
@@ -36,26 +41,52 @@ function eventsOf({ message, framed }: Said): readonly Buffer[] {
   return [Buffer.from(`${lines.map((line) => `data: ${line}\n`).join('')}\n`, 'latin1')]
 }
 
-const sessionHeaders = ['Mcp-Session-Id', 'session-1']
+/** What was heard, as text and as it came. */
+function hearing() {
+  const heard: string[] = []
+  const bytes: string[] = []
+  return {
+    heard,
+    bytes: () => bytes.join('\n'),
+    hear: (message: Buffer) => {
+      heard.push(message.toString())
+      bytes.push(message.toString('latin1'))
+    },
+  }
+}
+
+const sessionHeader = 'Mcp-Session-Id'
+const sessionHeaders = [sessionHeader, 'session-1']
+/** In which mcp-vitals asks for itself. */
+const ownSession = [sessionHeader, 'session-of-vitals']
 
 async function httpServer(): Promise<Server> {
   const changes = new Changes()
-  const heard: string[] = []
+  const { heard, bytes, hear } = hearing()
   const posts: { readonly arrived: Arrived; readonly ids: Set<string>; isOpen: boolean }[] = []
   const gets: Arrived[] = []
+  const forget = (id: string) => {
+    const at = posts.findIndex(({ ids }) => ids.has(id))
+    if (at !== -1) posts.splice(at, 1)
+  }
   const upstream = await scriptedUpstream(async (arrived) => {
     const [method] = arrived.request.startLine.split(' ')
+    const isOwnSession = headerOf(arrived.request, sessionHeader) === ownSession[1]
     if (method === 'DELETE') return arrived.answer(200)
     if (method === 'GET') {
       arrived.openStream()
-      gets.push(arrived)
+      if (!isOwnSession) gets.push(arrived)
       return changes.notify()
     }
     const message = bodyOf(await arrived.whole())
-    const ids = idsAsked(message.toString())
+    const text = message.toString()
+    const ids = idsAsked(text)
     if (ids.length === 0) arrived.answer(202, '', [])
+    else if (isOurs(text)) arrived.answer(200, answerToOurs(text), ['Content-Type', 'application/json', ...ownSession])
     else posts.push({ arrived, ids: new Set(ids), isOpen: false })
-    heard.push(message.toString())
+    if (isOurs(text) || isOwnSession) return
+    for (const id of idsCancelled(text)) forget(id)
+    hear(message)
     changes.notify()
   })
   const say = async (said: Said) => {
@@ -64,77 +95,129 @@ async function httpServer(): Promise<Server> {
     const post = isCall(text) ? posts.at(-1) : posts.find(({ ids }) => answered.some((id) => ids.has(id)))
     if (!post) {
       const [stream] = await changes.until(() => gets.length > 0 && gets)
-      for (const bytes of eventsOf(said)) stream?.chunk(bytes)
+      for (const piece of eventsOf(said)) stream?.chunk(piece)
       return
     }
     for (const id of answered) post.ids.delete(id)
     const isLast = post.ids.size === 0
     if (isLast) posts.splice(posts.indexOf(post), 1)
+    // A bridge that takes a batch apart waits for each answer on a POST of its own.
+    for (const id of answered) forget(id)
     // The server chooses between JSON and an event stream (MCP 2025-11-25, Transports).
     if (isLast && !post.isOpen && !said.framed) {
       return post.arrived.answer(200, said.message, ['Content-Type', 'application/json', ...sessionHeaders])
     }
     if (!post.isOpen) post.arrived.openStream(sessionHeaders)
     post.isOpen = true
-    for (const bytes of eventsOf(said)) post.arrived.chunk(bytes)
+    for (const piece of eventsOf(said)) post.arrived.chunk(piece)
     if (isLast) post.arrived.endChunks()
   }
   const url = `http://127.0.0.1:${upstream.port}/mcp`
-  return { url, args: [], heard, say, until: (check) => changes.until(check), close: () => upstream.close() }
+  return { url, args: [], heard, bytes, say, until: (check) => changes.until(check), close: () => upstream.close() }
+}
+
+/** The requests that nobody waits for any more. */
+function idsCancelled(text: string): string[] {
+  return itemsOf(text).flatMap(({ method, params }) => {
+    const { requestId } = (params ?? {}) as { readonly requestId?: unknown }
+    return method === 'notifications/cancelled' ? [JSON.stringify(requestId)] : []
+  })
+}
+
+interface EventStream {
+  readonly arrived: Arrived
+  /** Opened by mcp-vitals: for a heartbeat, or for the request of a client who cannot open one. */
+  isOurs: boolean
 }
 
 async function sseServer(): Promise<Server> {
   const changes = new Changes()
-  const heard: string[] = []
-  let stream: Arrived | undefined
+  const { heard, bytes, hear } = hearing()
+  const streams: EventStream[] = []
+  /** On which the client spoke last. */
+  let current: EventStream | undefined
   const upstream = await scriptedUpstream(async (arrived) => {
-    if (arrived.request.startLine.startsWith('GET')) {
+    const [method, target = ''] = arrived.request.startLine.split(' ')
+    if (method === 'GET') {
       arrived.openStream()
-      arrived.chunk('event: endpoint\ndata: /messages?s=1\n\n')
-      stream = arrived
+      arrived.chunk(`event: endpoint\ndata: /messages?s=${streams.length}\n\n`)
+      streams.push({ arrived, isOurs: false })
       return
     }
-    heard.push(bodyOf(await arrived.whole()).toString())
-    changes.notify()
+    const message = bodyOf(await arrived.whole())
+    const text = message.toString()
+    const stream = streams[Number(new URLSearchParams(target.split('?')[1]).get('s'))]
     arrived.answer(202, 'Accepted', ['Content-Type', 'text/plain'])
+    if (!stream) return
+    if (isOurs(text)) {
+      stream.isOurs = true
+      return stream.arrived.chunk(`event: message\ndata: ${answerToOurs(text)}\n\n`)
+    }
+    if (stream.isOurs && text.includes('"notifications/initialized"')) return
+    current = stream
+    hear(message)
+    changes.notify()
   })
   const say = async (said: Said) => {
-    for (const bytes of eventsOf(said)) stream?.chunk(bytes)
+    for (const piece of eventsOf(said)) current?.arrived.chunk(piece)
   }
   const url = `http://127.0.0.1:${upstream.port}/sse`
-  return { url, args: [], heard, say, until: (check) => changes.until(check), close: () => upstream.close() }
+  return { url, args: [], heard, bytes, say, until: (check) => changes.until(check), close: () => upstream.close() }
 }
 
-async function stdioServer(): Promise<Server> {
+interface PipedServer {
+  /** What starts it. */
+  readonly command: readonly string[]
+  say(bytes: Buffer): Promise<void>
+  close(): Promise<void>
+}
+
+/** A stdio server whose stdin ends here, and whose stdout begins here. */
+export async function pipedServer(onData: (chunk: Buffer) => void): Promise<PipedServer> {
   const changes = new Changes()
-  const heard: string[] = []
   const sockets: Socket[] = []
   const { server, port } = await listenOnFreePort((socket) => {
-    let rest = Buffer.alloc(0)
     sockets.push(socket)
     socket.on('error', () => {})
-    socket.on('data', (chunk) => {
-      rest = Buffer.concat([rest, chunk])
-      for (let end = rest.indexOf('\n'); end !== -1; end = rest.indexOf('\n')) {
-        heard.push(rest.toString('utf8', 0, end))
-        rest = rest.subarray(end + 1)
-      }
-      changes.notify()
-    })
+    socket.on('data', onData)
     changes.notify()
   })
+  const script = fileURLToPath(new URL('../peers/children/piped.mjs', import.meta.url))
   return {
-    url: '',
-    args: [fileURLToPath(new URL('../peers/children/piped.mjs', import.meta.url)), String(port)],
-    heard,
-    say: async ({ message }) => {
+    command: [process.execPath, script, String(port)],
+    say: async (bytes) => {
       const socket = await changes.until(() => sockets.at(-1))
-      socket.write(`${message.toString('latin1').replaceAll(/[\r\n]/g, ' ')}\n`, 'latin1')
+      socket.write(bytes)
     },
-    until: (check) => changes.until(check),
     close: async () => {
       for (const socket of sockets) socket.destroy()
       await new Promise((resolve) => server.close(resolve))
     },
+  }
+}
+
+async function stdioServer(): Promise<Server> {
+  const changes = new Changes()
+  const { heard, bytes, hear } = hearing()
+  let rest = Buffer.alloc(0)
+  const piped = await pipedServer((chunk) => {
+    rest = Buffer.concat([rest, chunk])
+    for (let end = rest.indexOf('\n'); end !== -1; end = rest.indexOf('\n')) {
+      const line = Buffer.from(rest.subarray(0, end))
+      if (isOurs(line.toString())) void piped.say(Buffer.from(`${answerToOurs(line.toString())}\n`))
+      else hear(line)
+      rest = rest.subarray(end + 1)
+    }
+    changes.notify()
+  })
+  return {
+    url: '',
+    args: piped.command.slice(1),
+    heard,
+    bytes,
+    say: ({ message }) =>
+      piped.say(Buffer.from(`${message.toString('latin1').replaceAll(/[\r\n]/g, ' ')}\n`, 'latin1')),
+    until: (check) => changes.until(check),
+    close: () => piped.close(),
   }
 }

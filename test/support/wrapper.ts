@@ -54,6 +54,11 @@ export function wrapped(command: readonly string[], options: readonly string[] =
   return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options, '--', ...command]
 }
 
+/** The command line of a wrapper in front of a URL. */
+export function wrappedUrl(url: string, options: readonly string[] = []): string[] {
+  return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options, '--url', url]
+}
+
 /** A folder for a wrapper's files, with a configuration that lets hearts beat every second; `settings` are added to it. */
 export function wrapperFolder(settings: Readonly<Record<string, unknown>> = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mcp-vitals-wrapper-'))

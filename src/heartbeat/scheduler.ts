@@ -157,7 +157,8 @@ export class Scheduler {
     if (this.#timerAtMs <= wakeAtMs) return
     this.#disarm()
     this.#timerAtMs = wakeAtMs
-    this.#timer = this.#options.clock.after(wakeAtMs - this.#options.clock.now(), () => {
+    // Rounded up: Node cuts fractions off, and a timer that fires just before its job is due has to be set again.
+    this.#timer = this.#options.clock.after(Math.ceil(wakeAtMs - this.#options.clock.now()), () => {
       this.#disarm()
       this.#startDue()
     })

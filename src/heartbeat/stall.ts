@@ -16,9 +16,9 @@ export interface StallWatch {
 }
 
 /** Shorter than what makes an answer noticeably slower (`defaults.suspicion.noticeableMs`). */
-const firstLookMs = 25
-/** Afterwards looks come in steps of this share of the time that has passed, and of the whole. */
-const lookShare = 1 / 3
+const firstLookMs = 35
+/** Afterwards looks come after this share of the time that has passed, and of the whole at most. */
+const lookShare = 1 / 2
 const longestLookShare = 1 / 8
 /** A timer may be this late in any case. */
 const unremarkableMs = 10
@@ -28,8 +28,8 @@ export function watchStalls(nowMs: number, untilMs: number): StallWatch {
 }
 
 /**
- * For how long the loop stood still until now, as far as anybody can tell: of each time at most a third of what had passed
- * before it (25 ms, if that is more), and 10 ms, goes unnoticed.
+ * For how long the loop stood still until now, as far as anybody can tell: of each time at most half of what had passed
+ * before it (35 ms, if that is more), and 10 ms, goes unnoticed. That alone makes no server suspect.
  */
 export function stalledBy({ stalledMs, nextLookMs }: StallWatch, nowMs: number): number {
   const lateMs = nowMs - nextLookMs

@@ -8,24 +8,20 @@ export interface WorldsOptions extends Omit<SmallWorld, 'seed'> {
   readonly count: number
   /** As many worlds are lived through at a time. */
   readonly workers: number
-  /** No world is begun after that, but for the `fewest` first ones; never unless given. */
-  readonly budgetMs?: number
-  readonly fewest?: number
   /** In no particular order. */
   readonly onReport: (seed: number, report: WorldReport) => void
 }
 
 /** Lives through worlds of so many seeds, on so many threads. A world that fails ends all. */
 export async function liveThroughAll(options: WorldsOptions): Promise<void> {
-  const { first, count, workers, budgetMs = Infinity, fewest = 0, upstreams, hours, onReport } = options
-  const endsMs = performance.now() + budgetMs
+  const { first, count, workers, upstreams, hours, onReport } = options
   let next = first
   const work = async () => {
     // Most of what a world leaves behind is young.
     const resourceLimits = { maxYoungGenerationSizeMb: 64 }
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { resourceLimits })
     try {
-      while (next < first + count && (next < first + fewest || performance.now() < endsMs)) {
+      while (next < first + count) {
         const seed = next++
         worker.postMessage({ seed, upstreams, hours } satisfies SmallWorld, [])
         const [report]: WorldReport[] = await once(worker, 'message')

@@ -84,6 +84,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     apply: async (next, changes) => {
       log.level = next.log.level
       notifier.follow()
+      directory.follow()
       await fleet.follow(next, changes)
       recoveries.follow()
     },
@@ -144,7 +145,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
   const directory = new SessionDirectory({
     clock,
     maxTracked: defaults.maxTrackedSessions,
-    cleanupIntervalMs: config.heartbeat.cleanupIntervalMs,
+    cleanupIntervalMs: () => reloader.config().heartbeat.cleanupIntervalMs,
     idleLimitMs: (name) => reloader.upstream(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
     maxAgeMs: (name) => reloader.upstream(name)?.maxSessionMs ?? Infinity,
     onEnd: (session, end, durationMs) => {

@@ -33,7 +33,7 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
   const directory: SessionDirectory = new SessionDirectory({
     clock,
     maxTracked: 1,
-    cleanupIntervalMs: config.heartbeat.cleanupIntervalMs,
+    cleanupIntervalMs: () => config.heartbeat.cleanupIntervalMs,
     idleLimitMs: () => Number.POSITIVE_INFINITY,
     onEnd: ({ protocolVersion }, end, durationMs) =>
       parts.instruments.recordSession({

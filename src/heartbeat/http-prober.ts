@@ -47,9 +47,8 @@ interface Link {
 
 interface Connection extends Link {
   readonly opening: Opening
-  rung: Rung
-  /** Whether this rung was ever answered well here: another reaction then means trouble, not a server that lacks it. */
-  isProven: boolean
+  /** Those that were ever answered well here: another reaction then means trouble, not a server that lacks them. */
+  readonly proven: Set<Rung>
 }
 
 const retryWhileStartingMs = 100
@@ -87,7 +86,8 @@ export class HttpProber implements Prober {
   describe(): ReturnType<Prober['describe']> {
     if (this.#isTransportOnly()) return { probe: 'transport', era: undefined, protocolVersion: undefined }
     const opening = this.#era === 'modern' ? 'server/discover' : 'initialize'
-    return { probe: this.#connection?.rung ?? opening, era: this.#era, protocolVersion: this.#protocolVersion }
+    const probe = this.#connection ? this.#rungOf(this.#connection) : opening
+    return { probe, era: this.#era, protocolVersion: this.#protocolVersion }
   }
 
   start(options: CheckOptions): Checks {
@@ -96,6 +96,7 @@ export class HttpProber implements Prober {
     const endsMs = clock.now() + options.deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
     if (this.#isTransportOnly()) {
+      this.forget()
       return { runs: [{ leg: 'upstream', method: 'transport', done: this.#touch(leftMs) }], alive: 0 }
     }
     const connection = this.#connection
@@ -121,25 +122,30 @@ export class HttpProber implements Prober {
   }
 
   async #beat(connection: Connection, wantsInventory: boolean, leftMs: () => number): Promise<ProbeResult> {
-    const { result, errorCode: code } = await this.#ask(connection, leftMs())
+    const rung = this.#rungOf(connection)
+    const { result, errorCode: code } = await this.#ask(connection, rung, leftMs())
     if (this.#connection !== connection) return result
-    const isLost = result.outcome === 'session_gone' || (connection.isProven && code !== undefined)
+    const isLost = result.outcome === 'session_gone' || (connection.proven.has(rung) && code !== undefined)
     // Another server may stand there now that does not know us: it has a session to open, or an era to be found out.
     if (isLost) {
       this.forget()
       return this.#open(leftMs)
     }
-    if (result.outcome === 'ok' && code === undefined) connection.isProven = true
+    if (result.outcome === 'ok' && code === undefined) connection.proven.add(rung)
     if (isFailure(result.outcome) && result.outcome !== 'timeout') this.forget()
-    if (connection.rung === 'ping' && (result.outcome === 'unsupported' || result.method === 'tools/list')) {
-      connection.rung = 'tools/list'
-      connection.isProven = false
+    if (rung === 'ping' && (result.outcome === 'unsupported' || result.method === 'tools/list')) {
       this.#rung = 'tools/list'
     }
     return isAnswered(result.outcome) ? this.#withTools(result, connection, wantsInventory, leftMs) : result
   }
 
-  #ask({ peer, opening, rung, isProven }: Connection, deadlineMs: number): ReturnType<typeof ask> {
+  /** What is asked there now; the configuration may have changed since it was opened. */
+  #rungOf({ opening: { era } }: Connection): Rung {
+    if (this.#options.method() === 'tools/list') return 'tools/list'
+    return (era === 'legacy' ? this.#rung : undefined) ?? firstRung(era)
+  }
+
+  #ask({ peer, opening, proven }: Connection, rung: Rung, deadlineMs: number): ReturnType<typeof ask> {
     const beat = {
       talker: peer,
       clock: this.#options.clock,
@@ -147,7 +153,7 @@ export class HttpProber implements Prober {
       leg: 'upstream',
       deadlineMs,
     } as const
-    return rung === 'ping' && !isProven ? askUnprovenPing(beat) : ask({ ...beat, method: rung })
+    return rung === 'ping' && !proven.has(rung) ? askUnprovenPing(beat) : ask({ ...beat, method: rung })
   }
 
   /** Brings the list of tools along when the server said that it changed, or when it is wanted. */
@@ -241,9 +247,7 @@ export class HttpProber implements Prober {
     try {
       const opening = await this.#handshake(channel, peer, leftMs)
       if (this.#stopped) throw new KnownError('cancelled', 'the heartbeat was stopped')
-      const preferred = this.#options.method() === 'tools/list' ? 'tools/list' : undefined
-      const rung = preferred ?? (opening.era === 'legacy' ? this.#rung : undefined) ?? firstRung(opening.era)
-      return { channel, peer, opening, rung, isProven: rung === opening.method }
+      return { channel, peer, opening, proven: new Set<Rung>(opening.method === 'initialize' ? [] : [opening.method]) }
     } catch (error) {
       void channel.close() // Its DELETE may take longer than this exchange may.
       throw error

@@ -37,6 +37,13 @@ export interface StdioProberOptions {
   readonly sharedCapabilities?: Readonly<Record<string, unknown>> | undefined
 }
 
+interface Learning {
+  /** What was asked first: what was answered may be the next rung. */
+  readonly asked: Rung
+  readonly wantsInventory: boolean
+  readonly leftMs: () => number
+}
+
 /**
  * Heartbeats of a stdio server: in the resident process while it runs, and inside the processes of the client
  * sessions, once their opening exchange is over and only while they are idle.
@@ -109,7 +116,7 @@ export class StdioProber implements Prober {
       method === 'ping' && !this.#isPingProven
         ? askUnprovenPing({ ...beat, deadlineMs: leftMs() })
         : ask({ ...beat, method, deadlineMs: leftMs() })
-    const done = asked.then((answer) => this.#learn(answer, line, { wantsInventory, leftMs }))
+    const done = asked.then((answer) => this.#learn(answer, line, { asked: method, wantsInventory, leftMs }))
     return { leg, method, session: line.session, done }
   }
 
@@ -120,16 +127,11 @@ export class StdioProber implements Prober {
     return era === 'modern' ? firstRung(era) : (this.#rung ?? firstRung(era))
   }
 
-  #learn(
-    { result, errorCode: code }: Asked,
-    line: Line,
-    { wantsInventory, leftMs }: { readonly wantsInventory: boolean; readonly leftMs: () => number },
-  ): ProbeResult {
+  #learn({ result, errorCode: code }: Asked, line: Line, { asked, wantsInventory, leftMs }: Learning): ProbeResult {
     const { method, outcome } = result
     if (method === 'ping' && outcome === 'ok' && code === undefined) this.#isPingProven = true
-    const isPingless = method === 'ping' && outcome === 'unsupported'
-    // Asked only where a `ping` stayed unanswered, or where that is known.
-    if (isPingless || (method === 'tools/list' && isAnswered(outcome))) this.#rung = 'tools/list'
+    const isPingless = method === 'ping' ? outcome === 'unsupported' : isAnswered(outcome)
+    if (asked === 'ping' && isPingless) this.#rung = 'tools/list'
     if (line.role !== 'resident' || !isAnswered(outcome)) return result
     // Some answer a `ping` all the same: it changes nothing for clients.
     const refusal = this.#opening?.refusal

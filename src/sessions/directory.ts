@@ -10,7 +10,7 @@ export interface DirectoryOptions {
   /** How many we keep track of; beyond it sessions still work, unseen. Bridged ones have limits of their own. */
   readonly maxTracked: number
   /** How often sessions are looked for that were idle for too long and of which we hold nothing but the record. */
-  readonly cleanupIntervalMs: number
+  readonly cleanupIntervalMs: () => number
   /** How long a session of this upstream may be idle. */
   readonly idleLimitMs: (upstream: string) => number
   /** How long a bridged session of this upstream may last at all; without it for ever. */
@@ -42,10 +42,17 @@ export class SessionDirectory {
 
   /** Begins to expire idle sessions. */
   start(): void {
-    this.#timer = this.#options.clock.after(this.#options.cleanupIntervalMs, () => {
+    this.#timer?.cancel()
+    this.#timer = this.#options.clock.after(this.#options.cleanupIntervalMs(), () => {
       this.expire()
       this.start()
     })
+  }
+
+  /** Its intervals and limits may be others from now on. */
+  follow(): void {
+    if (this.#timer) this.start()
+    for (const session of this.#looks.keys()) this.#lookAgain(session)
   }
 
   /** The session of this id, new or known; undefined when so many are tracked already that this one is not. */
@@ -117,6 +124,7 @@ export class SessionDirectory {
 
   #lookAgain(session: Session): void {
     const { clock } = this.#options
+    this.#looks.get(session)?.cancel()
     const fate = fateOf(session, this.#limitsOf(session.upstream), clock.now())
     if (fate.kind === 'ends') return this.end(session, fate.end)
     this.#looks.set(

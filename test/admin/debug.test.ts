@@ -27,7 +27,7 @@ function directoryOf(clock: ReturnType<typeof monitoring>['clock']) {
   return new SessionDirectory({
     clock,
     maxTracked: 10,
-    cleanupIntervalMs: 60_000,
+    cleanupIntervalMs: () => 60_000,
     idleLimitMs: () => 60_000,
     onEnd: () => {},
   })

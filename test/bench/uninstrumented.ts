@@ -71,7 +71,7 @@ const forwarding: ForwardDeps = {
   directory: new SessionDirectory({
     clock,
     maxTracked: defaults.maxTrackedSessions,
-    cleanupIntervalMs: 300_000,
+    cleanupIntervalMs: () => 300_000,
     idleLimitMs: () => 300_000,
     onEnd: nothing,
   }),

@@ -1,7 +1,7 @@
 import { createServer } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type HttpProberOptions, HttpProber } from '../../src/heartbeat/http-prober.ts'
-import type { CheckOptions, ProbeResult } from '../../src/heartbeat/probe.ts'
+import type { CheckOptions, ProbeMethod, ProbeResult } from '../../src/heartbeat/probe.ts'
 import { type Endpoint, endpoint } from '../../src/upstreams/endpoint.ts'
 import { eventually } from '../support/eventually.ts'
 import { fakeClock } from '../support/fake-clock.ts'
@@ -80,6 +80,24 @@ describe('probe_method', () => {
       expect(await start()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
       expect(mcp.log().filter((what) => what === 'POST ping')).toEqual([])
     }
+  })
+
+  it('may change while a session of our own is open', async () => {
+    const mcp = await server()
+    let method: ProbeMethod = 'auto'
+    const { prober, start } = proberOf(mcp.url, { method: () => method })
+    await namesOf(await start())
+    expect(await start()).toMatchObject({ method: 'ping', outcome: 'ok' })
+    method = 'tools/list'
+    expect(prober.describe().probe).toBe('tools/list')
+    expect(await start()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    method = 'transport'
+    expect(await start()).toMatchObject({ method: 'transport' })
+    await eventually(() => mcp.count('DELETE') === 1, { what: 'the session is ended' })
+    method = 'auto'
+    await namesOf(await start())
+    expect(await start()).toMatchObject({ method: 'ping', outcome: 'ok' })
+    expect(mcp.count('POST initialize')).toBe(2)
   })
 
   it('transport opens no session and sends no message: any HTTP answer will do', async () => {

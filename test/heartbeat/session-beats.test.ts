@@ -22,7 +22,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
   const directory = new SessionDirectory({
     clock,
     maxTracked: 1000,
-    cleanupIntervalMs: 60_000,
+    cleanupIntervalMs: () => 60_000,
     idleLimitMs: () => 1e9,
     onEnd: ({ key }, end) => {
       told.push(`${key} ended: ${end}`)

@@ -22,7 +22,12 @@ interface Options {
 }
 
 /** A prober of fake processes in virtual time, with what its upstream tells it. */
-async function proberOf({ resident = 'when_idle', script = () => legacyScript(), method = 'auto' }: Options = {}) {
+async function proberOf({
+  resident = 'when_idle',
+  script = () => legacyScript(),
+  method: first = 'auto',
+}: Options = {}) {
+  let method = first
   const clock = fakeClock()
   const processes: FakeProcess[] = []
   const upstream: StdioUpstream = new StdioUpstream({
@@ -84,7 +89,8 @@ async function proberOf({ resident = 'when_idle', script = () => legacyScript(),
   }
   upstream.start()
   await settle()
-  return { clock, upstream, prober, settle, start, beat, at, session }
+  const use = (next: ProbeMethod) => void (method = next)
+  return { use, clock, upstream, prober, settle, start, beat, at, session }
 }
 
 async function namesOf(probe: ProbeResult): Promise<string[] | undefined> {
@@ -225,6 +231,17 @@ describe('a heartbeat of the resident process', () => {
     await settle()
     expect(prober.describe().probe).toBe('tools/list')
     expect(await start().runs[0]?.done).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+  })
+
+  it('asks what is preferred now, in a process that was asked otherwise before', async () => {
+    const { beat, start, settle, use } = await proberOf({ method: 'tools/list' })
+    start()
+    await settle()
+    expect(await beat()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    use('auto')
+    expect(await beat()).toMatchObject({ method: 'ping', outcome: 'ok' })
+    use('transport')
+    expect(await beat()).toMatchObject({ method: 'process', outcome: 'ok' })
   })
 
   it('asks nothing after the opening exchange where the transport has to do: the process runs', async () => {

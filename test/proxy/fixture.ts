@@ -107,7 +107,7 @@ export async function startProxy(options: ProxyOptions) {
   const directory: SessionDirectory = new SessionDirectory({
     clock,
     maxTracked: 1000,
-    cleanupIntervalMs: 1000,
+    cleanupIntervalMs: () => 1000,
     idleLimitMs: () => idleLimitMs,
     maxAgeMs: () => options.maxSessionMs ?? Infinity,
     onEnd: (session, end) => {

@@ -22,7 +22,7 @@ async function conversation() {
   const directory = new SessionDirectory({
     clock,
     maxTracked: 1,
-    cleanupIntervalMs: 1000,
+    cleanupIntervalMs: () => 1000,
     idleLimitMs: () => Number.POSITIVE_INFINITY,
     onEnd: (_session, end) => ended.push(end),
   })

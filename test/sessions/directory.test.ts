@@ -9,15 +9,21 @@ interface Options {
   readonly maxTracked?: number
   readonly idleLimitMs?: (upstream: string) => number
   readonly maxAgeMs?: (upstream: string) => number
+  readonly cleanupIntervalMs?: () => number
 }
 
-function directoryOf({ maxTracked = 100, idleLimitMs = () => 300_000, maxAgeMs = () => Infinity }: Options = {}) {
+function directoryOf({
+  maxTracked = 100,
+  idleLimitMs = () => 300_000,
+  maxAgeMs = () => Infinity,
+  cleanupIntervalMs = () => 60_000,
+}: Options = {}) {
   const clock = fakeClock()
   const ended: string[] = []
   const directory = new SessionDirectory({
     clock,
     maxTracked,
-    cleanupIntervalMs: 60_000,
+    cleanupIntervalMs,
     idleLimitMs,
     maxAgeMs,
     onEnd: ({ id }, end, durationMs) => ended.push(`${id} ${end} after ${durationMs} ms`),
@@ -183,6 +189,36 @@ describe('a bridged session, which holds a process or connection', () => {
   it('that ended otherwise is not looked at again', () => {
     const { clock, directory, add } = directoryOf()
     directory.end(add('1', bridged), 'deleted')
+    expect(clock.pending()).toBe(0)
+  })
+})
+
+describe('other limits while it runs', () => {
+  it('hold at once for bridged sessions, and from the next cleaning on for the others', async () => {
+    const limits = { idleMs: 300_000, maxAgeMs: Infinity, cleanupMs: 300_000 }
+    const { clock, directory, ended, add } = directoryOf({
+      idleLimitMs: () => limits.idleMs,
+      maxAgeMs: () => limits.maxAgeMs,
+      cleanupIntervalMs: () => limits.cleanupMs,
+    })
+    directory.start()
+    add('forwarded')
+    add('idle', { isBridged: true })
+    add('open', { isBridged: true }).openStreams = 1
+    await clock.advance(1000)
+    Object.assign(limits, { idleMs: 5000, cleanupMs: 10_000 })
+    directory.follow()
+    await clock.advance(10_000)
+    expect(ended).toEqual(['idle expired after 5000 ms', 'forwarded expired after 11000 ms'])
+    limits.maxAgeMs = 20_000
+    directory.follow()
+    await clock.advance(9000)
+    expect(ended.slice(2)).toEqual(['open too_old after 20000 ms'])
+  })
+
+  it('begin nothing that has not begun', () => {
+    const { clock, directory } = directoryOf()
+    directory.follow()
     expect(clock.pending()).toBe(0)
   })
 })

@@ -211,7 +211,7 @@ function simulatedDeps({
     directory: new SessionDirectory({
       clock: time,
       maxTracked: 0,
-      cleanupIntervalMs: Infinity,
+      cleanupIntervalMs: () => Infinity,
       idleLimitMs: () => Infinity,
       onEnd: () => undefined,
     }),

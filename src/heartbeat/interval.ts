@@ -221,14 +221,20 @@ function step(fromMs: number, { targetMs, S, failed, goods, recoveryMs }: Step):
 }
 
 function suspicionByErrors(failureRatio: number, settings: IntervalSettings): number {
-  const crossed = settings.thresholdsEnabled && failureRatio > settings.errorRateThresholdRatio
-  return Math.max(ramp(failureRatio, ...law.failureRatio), crossed ? law.suspect : 0)
+  return Math.max(ramp(failureRatio, ...law.failureRatio), failsTooOften(failureRatio, settings) ? law.suspect : 0)
+}
+
+function failsTooOften(failureRatio: number, settings: IntervalSettings): boolean {
+  return settings.thresholdsEnabled && failureRatio > settings.errorRateThresholdRatio
 }
 
 function suspicionBySlowness(rtt: Rtt, settings: IntervalSettings): number {
-  const crossed = settings.thresholdsEnabled && rtt.shortMs > settings.responseTimeThresholdMs
   const slowed = rtt.shortMs - rtt.baselineMs >= law.noticeableMs
-  return Math.max(slowed ? ramp(rttRatio(rtt), ...law.rttRatio) : 0, crossed ? law.suspect : 0)
+  return Math.max(slowed ? ramp(rttRatio(rtt), ...law.rttRatio) : 0, isTooSlow(rtt, settings) ? law.suspect : 0)
+}
+
+function isTooSlow({ shortMs }: Rtt, settings: IntervalSettings): boolean {
+  return settings.thresholdsEnabled && shortMs > settings.responseTimeThresholdMs
 }
 
 function rttRatio({ shortMs, baselineMs }: Rtt): number {
@@ -277,11 +283,15 @@ interface Explanation {
 }
 
 function explain(explanation: Explanation): string {
-  const { intervalMs, rtt, inputs } = explanation
+  const { intervalMs, rtt, inputs, settings } = explanation
+  const { errorRateThresholdRatio, responseTimeThresholdMs } = settings
+  const tooOften = `, above the ${percent(errorRateThresholdRatio)} of error_rate_threshold_percent`
+  const tooSlow = `, above the ${millis(responseTimeThresholdMs)} of response_time_threshold_ms`
+  const failed = `${percent(inputs.e)} of recent heartbeats and requests failed`
   const failures =
-    inputs.e < 0.005 ? 'no recent failures' : `${percent(inputs.e)} of recent heartbeats and requests failed`
+    inputs.e < 0.005 ? 'no recent failures' : failed + (failsTooOften(inputs.e, settings) ? tooOften : '')
   const answers = rtt
-    ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}`
+    ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}${isTooSlow(rtt, settings) ? tooSlow : ''}`
     : 'no answer measured yet'
   return `${seconds(intervalMs)}: ${motive(explanation)} (${failures}, ${answers}, own load ${percent(inputs.load)})`
 }

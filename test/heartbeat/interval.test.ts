@@ -252,7 +252,21 @@ describe('why', () => {
       30_000,
       { failureRatio: 0.04 },
       still(),
-      '30 s: suspicion 0.11, too little to act on (4 % of recent',
+      '30 s: suspicion 0.11, too little to act on (4 % of recent heartbeats and requests failed, answers',
+    ],
+    [
+      'more failures than are allowed',
+      30_000,
+      { failureRatio: 0.06 },
+      still(),
+      '(6 % of recent heartbeats and requests failed, above the 5 % of error_rate_threshold_percent, answers',
+    ],
+    [
+      'slower than is allowed',
+      30_000,
+      { rtt: { shortMs: 1001, baselineMs: 1000 } },
+      still(),
+      'answers at 1.0× their baseline of 1000 ms, above the 1000 ms of response_time_threshold_ms, own load',
     ],
     [
       'unmeasured',

@@ -78,6 +78,7 @@ const upstreamSchema = z.strictObject({
     .strictObject({
       pid: z.int().nullable().describe('null while no process runs'),
       restarts: z.int(),
+      next_start_in_seconds: seconds.nullable().describe('null while it runs, or nothing will start it'),
       started: z.iso.datetime().nullable(),
       stderr_tail: z.string(),
       all: z.array(
@@ -273,9 +274,11 @@ function debugProcess(upstream: Monitored, table: DebugInput['processTable']): D
   if (restarts === undefined) return null
   const processes = upstream.processes()
   const [first] = processes
+  const nextStartInMs = upstream.nextStartInMs()
   return {
     pid: first?.pid ?? null,
     restarts,
+    next_start_in_seconds: nextStartInMs === undefined ? null : rounded(nextStartInMs / 1000),
     started: first ? isoTime(first.startedAtWallMs) : null,
     stderr_tail: first?.stderrTail ?? '',
     all: processes.map(({ pid, role, session, startedAtWallMs, stderrTail }) => ({

@@ -189,10 +189,11 @@ function tally({ total, failed }: DebugUpstream['heartbeats']): string {
 
 function process({ process: own }: DebugUpstream): Html | string {
   if (own === null) return '–'
-  const { pid, restarts, all } = own
+  const { pid, restarts, all, next_start_in_seconds: nextStart } = own
   const others = all.length > 1 ? ` and ${all.length - 1} more` : ''
   return html`${pid === null ? 'none' : `${pid}${others}`}
-    <small>${restarts} ${restarts === 1 ? 'restart' : 'restarts'}</small>`
+    <small>${restarts} ${restarts === 1 ? 'restart' : 'restarts'}</small>
+    ${nextStart === null ? '' : html`<small>starts in ${nextStart.toFixed(1)} s</small>`}`
 }
 
 const [barWidth, barGap, barHeight, barsShown] = [6, 2, 27, 20]

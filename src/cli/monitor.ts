@@ -176,6 +176,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       ]
     },
     restarts: () => restarts,
+    nextStartInMs: () => upstream.nextStartInMs(),
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => {
@@ -262,6 +263,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       return process ? processView(process, 'server', undefined) : []
     },
     restarts: () => launched?.supervisor.restarts(),
+    nextStartInMs: () => launched?.supervisor.nextStartInMs(),
     connections: () => pool.stats(),
     requestsInFlight: () => deps.requestsInFlight(name),
     start: () => {

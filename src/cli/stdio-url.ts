@@ -116,6 +116,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     prober,
     processes: () => [],
     restarts: () => undefined,
+    nextStartInMs: () => undefined,
     connections: () => pool.stats(),
     requestsInFlight: () => inFlight,
     stop: () => heartbeat.stop(),

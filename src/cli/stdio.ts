@@ -169,6 +169,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     processes: () =>
       server.exit() ? [] : [{ pid, role: 'session', session: session.key, startedAtWallMs, stderrTail: '' }],
     restarts: () => 0,
+    nextStartInMs: () => undefined,
     connections: () => undefined,
     requestsInFlight: () => session.requestsInFlight(),
     stop: () => heartbeat.stop(),

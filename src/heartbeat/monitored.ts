@@ -45,6 +45,8 @@ export interface Monitored {
   processes(): readonly ProcessView[]
   /** Undefined where no process is ours. */
   restarts(): number | undefined
+  /** How long until its process is started again; undefined while it runs, or nothing will start it. */
+  nextStartInMs(): number | undefined
   connections(): PoolStats | undefined
   requestsInFlight(): number
   stop(): Promise<void>

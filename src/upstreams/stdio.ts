@@ -183,6 +183,11 @@ export class StdioUpstream {
     return this.#resident
   }
 
+  /** How long until the resident process is started again, if it will be by itself. */
+  nextStartInMs(): number | undefined {
+    return this.#supervisor.nextStartInMs()
+  }
+
   /** Ends the resident process; the next one starts by the restart law. */
   restartResident(reason: RestartReason): void {
     const line = this.#resident

@@ -5,6 +5,7 @@ import type { ExitReason, ServerProcess } from './process.ts'
 import {
   afterGone,
   afterReady,
+  delayOf,
   freshRestartState,
   isExpected,
   restartReason,
@@ -136,6 +137,8 @@ export class Supervisor {
   #attempt: Attempt | undefined
   /** Ends the pause before the next start. */
   #pause: AbortController | undefined
+  /** When the next start comes by itself, monotonic; undefined while something runs, or nothing should. */
+  #nextStartMs: number | undefined
   /** From `start()` to `stop()`. */
   #life: AbortController | undefined
   #finished: Promise<void> = Promise.resolve()
@@ -177,6 +180,12 @@ export class Supervisor {
 
   state(): SupervisorState {
     return this.#state
+  }
+
+  /** How long until the next start, which comes by itself; undefined while something runs, or nothing should. */
+  nextStartInMs(): number | undefined {
+    const { clock } = this.#options
+    return this.#nextStartMs === undefined ? undefined : Math.max(0, this.#nextStartMs - clock.now())
   }
 
   /**
@@ -294,16 +303,18 @@ export class Supervisor {
     const { clock, events } = this.#options
     const pause = new AbortController()
     this.#pause = pause
+    const delayMs = delayOf(decision)
+    if (decision.kind !== 'rest') this.#nextStartMs = clock.now() + delayMs
     switch (decision.kind) {
       case 'give_up':
         this.#state = 'crash_loop'
-        events.onCrashLoop(decision.why, decision.retryInMs)
-        await sleep(clock, decision.retryInMs, pause.signal)
+        events.onCrashLoop(decision.why, delayMs)
+        await sleep(clock, delayMs, pause.signal)
         break
       case 'restart':
         this.#state = 'waiting'
-        events.onWaiting(decision.delayMs, decision.why)
-        await sleep(clock, decision.delayMs, pause.signal)
+        events.onWaiting(delayMs, decision.why)
+        await sleep(clock, delayMs, pause.signal)
         break
       case 'rest':
         this.#state = decision.isFailure ? 'left_down' : 'resting'
@@ -311,5 +322,6 @@ export class Supervisor {
         if (!pause.signal.aborted) await once(pause.signal, 'abort')
     }
     this.#pause = undefined
+    this.#nextStartMs = undefined
   }
 }

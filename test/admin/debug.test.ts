@@ -143,13 +143,14 @@ describe('/debug/heartbeat (design.md)', () => {
       {},
       { processes: () => [view(41, 'resident'), view(42, 'session', 'a1b2c3d4')], restarts: () => 3 },
     )
-    test.add('gone', {}, { processes: () => [], restarts: () => 7 })
+    test.add('gone', {}, { processes: () => [], restarts: () => 7, nextStartInMs: () => 29_500 })
     await test.clock.advance(0)
     const { upstreams } = await reportOf(test)
     const started = '2026-01-01T00:00:00.000Z'
     expect(upstreams['files']?.process).toEqual({
       pid: 41,
       restarts: 3,
+      next_start_in_seconds: null,
       started,
       stderr_tail: 'says 41',
       all: [
@@ -171,7 +172,14 @@ describe('/debug/heartbeat (design.md)', () => {
         },
       ],
     })
-    expect(upstreams['gone']?.process).toEqual({ pid: null, restarts: 7, started: null, stderr_tail: '', all: [] })
+    expect(upstreams['gone']?.process).toEqual({
+      pid: null,
+      restarts: 7,
+      next_start_in_seconds: 29.5,
+      started: null,
+      stderr_tail: '',
+      all: [],
+    })
   })
 
   it('shows sessions under their hash, and counts those that hang or whose server is unavailable', async () => {

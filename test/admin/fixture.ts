@@ -47,6 +47,7 @@ export function monitoring() {
       prober,
       processes: () => [],
       restarts: () => undefined,
+      nextStartInMs: () => undefined,
       connections: () => undefined,
       requestsInFlight: () => 0,
       stop: () => heartbeat.stop(),

@@ -29,7 +29,7 @@ const beat = {
 
 describe('the index page', () => {
   it('shows every upstream at a glance', async () => {
-    const process = { pid: 4711, restarts: 2, started: null, stderr_tail: '', all: [] }
+    const process = { pid: 4711, restarts: 2, next_start_in_seconds: null, started: null, stderr_tail: '', all: [] }
     const text = textOf(await page({ files: shownUpstream({ process }) }))
     for (const part of [
       'files is well',
@@ -46,6 +46,11 @@ describe('the index page', () => {
     ]) {
       expect(text).toContain(part)
     }
+  })
+
+  it('says when a process that ended is started again', async () => {
+    const process = { pid: null, restarts: 2, next_start_in_seconds: 29.5, started: null, stderr_tail: '', all: [] }
+    expect(textOf(await page({ files: shownUpstream({ process }) }))).toContain('none 2 restarts starts in 29.5 s')
   })
 
   it('puts the sickest first, and names in the order that people count in', async () => {

@@ -188,7 +188,9 @@ it('restarts at once, then backs off, and forgets the crashes after 120 s ready'
   await clock.advance(999)
   expect(supervisor.state()).toBe('waiting')
   expect(supervisor.current()).toBeUndefined()
+  expect(supervisor.nextStartInMs()).toBe(1)
   await clock.advance(1)
+  expect(supervisor.nextStartInMs()).toBeUndefined()
   expect(news()).toEqual(['0 s: exited signal', '0 s: waits 1 s: was killed by SIGSEGV', '1 s: started 3 (signal)'])
 
   supervisor.ready()

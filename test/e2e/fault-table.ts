@@ -8,13 +8,13 @@ import { createServer as createTlsServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DebugReport, DebugUpstream } from '../../src/admin/debug.ts'
+import type { DebugUpstream } from '../../src/admin/debug.ts'
 import type { Outcome } from '../../src/heartbeat/classify.ts'
 import type { State } from '../../src/heartbeat/verdict.ts'
 import { type RestartReason, restartReasons } from '../../src/upstreams/upstream.ts'
-import { jsonLine, listeningUrl, repoRoot, startProcess } from '../peers/spawn.ts'
-import { debugReport, seriesValues } from '../support/admin.ts'
-import { openPost, openSession } from '../support/rpc.ts'
+import { listeningUrl, repoRoot, startProcess } from '../peers/spawn.ts'
+import { seriesValues } from '../support/admin.ts'
+import { type PostAnswer, modernPost, openPost, openSession } from '../support/rpc.ts'
 import { certificateAuthority, hasOpenssl } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
 import { halfOpenable } from '../support/half-open.ts'
@@ -22,30 +22,9 @@ import { listenOn, stopped } from '../support/mcp-server.ts'
 import { type Ailment, type Patient, patientServer } from '../support/patient.ts'
 import { freePort } from '../../deploy/stack/ports.ts'
 import { groupMembers } from '../support/processes.ts'
-import { type RunningVitals, startVitals } from '../support/vitals.ts'
-
-type Transport = 'stdio' | 'http' | 'sse'
-type Era = 'legacy' | 'modern'
-
-/** Where a server is: `stdio` and `launched` are processes of ours, `url` is somebody else's. */
-interface Place {
-  readonly where: 'stdio' | 'launched' | 'url'
-  readonly transport: Transport
-  readonly era: Era
-}
-
-const stdio = (era: Era): Place => ({ where: 'stdio', transport: 'stdio', era })
-const launched = (transport: 'http' | 'sse', era: Era): Place => ({ where: 'launched', transport, era })
-const url = (transport: 'http' | 'sse', era: Era): Place => ({ where: 'url', transport, era })
-
-const ourProcesses = [
-  stdio('legacy'),
-  stdio('modern'),
-  launched('http', 'legacy'),
-  launched('http', 'modern'),
-  launched('sse', 'legacy'),
-]
-const urls = [url('http', 'legacy'), url('http', 'modern'), url('sse', 'legacy')]
+import { startVitals } from '../support/vitals.ts'
+import { type Era, type Place, launched, ourProcesses, pathOf, stdio, url, urls } from './fault-places.ts'
+import { type Change, type Seen, changeOf, watch } from './fault-watch.ts'
 
 /** A server that was set up for one row. */
 interface Subject {
@@ -64,8 +43,9 @@ interface Fault {
   readonly subject: (place: Place, kit: Kit) => Promise<Subject>
   /** Who stands in front of it: `quick` has shorter times for hangs, and `stalled` stands still now and then. */
   readonly by?: 'quick' | 'stalled'
-  /** The state that the log must tell of after the fault, unless it is to tell of none. */
+  /** The state that the log must tell of after the fault. */
   readonly verdict: State
+  /** The log must tell of nothing at all: it is in that state, and stays there. */
   readonly isSilent?: true
   readonly reason: RegExp
   readonly outcome: Outcome
@@ -85,6 +65,11 @@ export interface Measured {
   /** Why, as the log and the failures in `/debug/heartbeat` say. */
   readonly reasons: readonly string[]
   readonly restarts: readonly (readonly [reason: string, count: number])[]
+  /** `mcp_upstream_up` in the end; undefined where there is no such series. */
+  readonly up: number | undefined
+  /** What `mcp_upstream_unavailable_seconds_total` and the changes to the verdict have gained by the fault. */
+  readonly unavailableSeconds: number
+  readonly changes: number
   /** The states that the log told of since the fault. */
   readonly told: readonly string[]
 }
@@ -96,9 +81,8 @@ function processEntry({ where, transport, era }: Place, kit: Kit, ill: string, e
   const command = { command: node, args: [patientScript, transport, era, ill], cwd: repoRoot }
   if (where === 'stdio') return { ...command, env }
   const port = kit.ports.pop()
-  const path = transport === 'sse' ? 'sse' : 'mcp'
   const launch = { ...command, env: { ...env, PORT: String(port) } }
-  return { url: `http://127.0.0.1:${port}/${path}`, launch }
+  return { url: `http://127.0.0.1:${port}${pathOf(transport)}`, launch }
 }
 
 function signalled(signal: NodeJS.Signals, ill = 'none', env: Readonly<Record<string, string>> = {}) {
@@ -126,8 +110,6 @@ function ailing(ailment: Ailment) {
 function healthy(era: Era, ping: Patient['ping'] = 'answered'): Patient {
   return { era, ping, tools: () => ['read'], ailment: undefined }
 }
-
-const pathOf = (transport: Transport) => (transport === 'sse' ? '/sse' : '/mcp')
 
 function withPing(ping: Patient['ping']) {
   return async (place: Place, kit: Kit): Promise<Subject> => {
@@ -159,9 +141,32 @@ async function stalling({ transport, era }: Place, kit: Kit): Promise<Subject> {
   }
 }
 
-/** A legacy stdio server whose tools keep its only thread. */
-const blockable = { command: node, args: ['test/peers/children/blockable-stdio.mjs'], cwd: repoRoot }
-const callSeconds = 14
+const callSeconds = 60
+/** How long the call may last without a word of the server, and a busy machine beside it. */
+const patienceSeconds = 240
+
+/** A client's call keeps the only thread of the server: one works meanwhile, the others wait for somebody else. */
+async function called(place: Place, kit: Kit): Promise<Subject> {
+  const { where, era, transport } = place
+  const isWorking = where === 'stdio' && era === 'legacy'
+  let answered: Promise<PostAnswer> | undefined
+  return {
+    entry: { ...processEntry(place, kit, 'none', {}), stall_timeout_seconds: patienceSeconds },
+    inject: async (_pid, at) => {
+      const params = { name: isWorking ? 'spin' : 'wait', arguments: { seconds: callSeconds } }
+      const asked = { jsonrpc: '2.0', id: 9, method: 'tools/call', params }
+      const hasSession = era === 'legacy' && transport !== 'http'
+      answered =
+        era === 'modern'
+          ? modernPost(at, asked).done
+          : openPost(at, asked, hasSession ? await openSession(at) : {}).done
+    },
+    aftermath: async () => {
+      const answer = await answered
+      if (!answer?.body.includes('is done')) throw new Error(`the client got ${answer?.status} ${answer?.body}`)
+    },
+  }
+}
 
 /** Refuses `initialize`, and with it everybody. */
 async function unwelcoming({ transport, era }: Place, kit: Kit): Promise<Subject> {
@@ -198,12 +203,12 @@ const faults: readonly Fault[] = [
   },
   {
     fault: 'command not found (exit 127)',
-    places: [stdio('legacy'), launched('http', 'legacy')],
-    subject: async ({ where }, kit) => {
-      const command = { command: 'sh', args: ['-c', 'exit 127'] }
-      return {
-        entry: where === 'stdio' ? command : { url: `http://127.0.0.1:${kit.ports.pop()}/mcp`, launch: command },
-      }
+    // It never speaks, so it has no era.
+    places: [stdio('legacy'), launched('http', 'legacy'), launched('sse', 'legacy')],
+    subject: async ({ where, transport }, kit) => {
+      const launch = { command: 'sh', args: ['-c', 'exit 127'] }
+      const at = `http://127.0.0.1:${kit.ports.pop()}${pathOf(transport)}`
+      return { entry: where === 'stdio' ? launch : { url: at, launch } }
     },
     verdict: 'crash_loop',
     finally: 'crash_loop',
@@ -214,7 +219,7 @@ const faults: readonly Fault[] = [
   {
     ...restarted,
     fault: 'its child outlives it',
-    places: [stdio('legacy'), launched('http', 'modern')],
+    places: ourProcesses,
     subject: async (place, kit) => {
       let group = 0
       return {
@@ -233,7 +238,7 @@ const faults: readonly Fault[] = [
   },
   {
     fault: 'killed, and a tool is gone after the restart',
-    places: [stdio('legacy'), stdio('modern'), launched('http', 'legacy'), launched('sse', 'legacy')],
+    places: ourProcesses,
     subject: async (place, kit) => {
       const file = join(kit.directory, `tools-${kit.ports.length}-${place.transport}-${place.era}`)
       await writeFile(file, '')
@@ -277,22 +282,15 @@ const faults: readonly Fault[] = [
   {
     ...hung,
     fault: 'spins, and nobody asked it to',
-    places: [stdio('legacy'), launched('http', 'legacy')],
+    places: ourProcesses,
     subject: signalled('SIGUSR2', 'spin'),
     reason: /^hung: no output for \d+ s, and it uses \d+ % of a core$/,
   },
   {
     fault: `tool call of ${callSeconds} s on its only thread`,
     by: 'quick',
-    places: [stdio('legacy')],
-    subject: async () => ({
-      entry: blockable,
-      inject: async (_pid, url) => {
-        const session = await openSession(url)
-        const params = { name: 'spin', arguments: { seconds: callSeconds } }
-        void openPost(url, { jsonrpc: '2.0', id: 9, method: 'tools/call', params }, session).done
-      },
-    }),
+    places: ourProcesses,
+    subject: called,
     verdict: 'busy',
     finally: 'healthy',
     never: ['down'],
@@ -463,14 +461,6 @@ interface Kit {
   readonly stops: (() => Promise<unknown>)[]
 }
 
-/** A state that the log told of, or (without one) a hang. */
-interface Change {
-  readonly upstream: string
-  readonly state: string | undefined
-  readonly reason: string
-  readonly atMs: number
-}
-
 /** Short intervals, so that the table does not take minutes. */
 export const intervals = { min_interval_seconds: 1, max_interval_seconds: 2 } as const
 
@@ -548,41 +538,6 @@ function inCompany({ mcpServers, ...config }: ReturnType<typeof configWith>, ori
   }
 }
 
-function changeOf(line: string): Change[] {
-  const entry = jsonLine(line)
-  if (entry?.msg !== 'upstream state changed' && entry?.msg !== 'a server process hangs') return []
-  const { upstream, state, reason, ts } = entry
-  const told = typeof state === 'string' ? state : undefined
-  return [{ upstream: String(upstream), state: told, reason: String(reason), atMs: Date.parse(String(ts)) }]
-}
-
-/** What the admin pages said last: one reader for all rows, so that the watching is no load of its own. */
-interface Seen {
-  readonly debug: () => DebugReport | undefined
-  readonly metrics: () => string
-  readonly stop: () => Promise<void>
-}
-
-const lookMs = 500
-
-function watch(vitals: Pick<RunningVitals, 'adminUrl'>): Seen {
-  let debug: DebugReport | undefined
-  let metrics = ''
-  const over = new AbortController()
-  const looking = (async () => {
-    while (!over.signal.aborted) {
-      debug = await debugReport(vitals)
-      metrics = await (await fetch(`${vitals.adminUrl}/metrics`)).text()
-      await sleep(lookMs)
-    }
-  })()
-  const stop = () => {
-    over.abort()
-    return looking
-  }
-  return { debug: () => debug, metrics: () => metrics, stop }
-}
-
 interface Bench {
   readonly subject: Subject
   /** Where clients reach it. */
@@ -594,6 +549,10 @@ interface Bench {
 
 /** A probe's time-out is then well below the four seconds of a late answer. */
 const settledTimeoutMs = 3500
+/** Each thing that must come of a fault; the longest is the end of a client's call. */
+const rowPatienceMs = (callSeconds + 60) * 1000
+/** Where nothing is to follow, it might follow later. */
+const heartbeatsAfterwards = 3
 /** The next heartbeat, its answer, and a look at the metrics. */
 const lateSeenMs = 8000
 
@@ -603,20 +562,22 @@ async function measure(row: Row, { subject, url: at, seen, changes, startedMs }:
   const told = () => changes.filter((change) => change.upstream === name && change.atMs >= injectedMs)
   const comes = async <T>(what: string, check: () => T | undefined | false): Promise<T> => {
     const described = () => `${name} ${what}; it was told: ${JSON.stringify(told())}`
-    return eventually(check, { timeoutMs: 60_000, what: 'as below' }).catch((error: unknown) => {
+    return eventually(check, { timeoutMs: rowPatienceMs, what: 'as below' }).catch((error: unknown) => {
       throw new Error(described(), { cause: error })
     })
   }
   const sum = (metric: string, labels: Readonly<Record<string, string>>) =>
     seriesValues(seen.metrics(), metric, { upstream: name, ...labels }).reduce((total, value) => total + value, 0)
   const counted = () => sum('mcp_heartbeats_total', { outcome })
-  let countedBefore = 0
+  const unavailable = () => sum('mcp_upstream_unavailable_seconds_total', {})
+  const changesSeen = () => sum('mcp_upstream_state_changes_total', { to: verdict })
+  let [countedBefore, unavailableBefore, changesBefore] = [0, 0, 0]
   const isTold = () => told().find((change) => change.state === verdict)
   if (subject.inject) {
     // While we are overloaded ourselves, time-outs are longer and nothing is late: then it has to be late again.
     for (let isDone = false; !isDone;) {
       const before = await comes('should be healthy', () => isSettled(seen.debug()?.upstreams[name]))
-      countedBefore = counted()
+      ;[countedBefore, unavailableBefore, changesBefore] = [counted(), unavailable(), changesSeen()]
       injectedMs = Date.now()
       await subject.inject(before.process?.pid ?? undefined, at)
       if (outcome === 'late') await sleep(lateSeenMs)
@@ -632,12 +593,18 @@ async function measure(row: Row, { subject, url: at, seen, changes, startedMs }:
     return [...failures, ...recent].flatMap((one) => (one.outcome === outcome ? [one.reason] : []))
   }
   if (row.isSilent) await comes('should have it in its history', () => called().length > 0)
+  const beats = () => sum('mcp_heartbeats_total', {})
+  const beatsNeeded = beats() + (row.isSilent ? heartbeatsAfterwards : 0)
+  await comes('should have more heartbeats', () => beats() >= beatsNeeded)
   const reasons = called()
   if (row.action === 'hung') await comes('should be restarted', () => sum('mcp_upstream_restarts_total', {}) > 0)
   await comes(`should be ${row.finally} in the end`, () => sum('mcp_upstream_state', { state: row.finally }) === 1)
   await subject.aftermath?.()
   const restarts = restartReasons.map((why) => [why, sum('mcp_upstream_restarts_total', { reason: why })] as const)
   return {
+    up: seriesValues(seen.metrics(), 'mcp_upstream_up', { upstream: name })[0],
+    unavailableSeconds: unavailable() - unavailableBefore,
+    changes: changesSeen() - changesBefore,
     detectedSeconds: ((found?.atMs ?? countedMs) - injectedMs) / 1000,
     verdict,
     reasons: [...reasons, ...told().map(({ reason }) => reason)],

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type Running, serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { defaults } from '../../src/defaults.ts'
 import { createLogger } from '../../src/log.ts'
+import { quickHangLaw, quickMemoryLookMs } from '../peers/quick-law.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { becomesState, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
@@ -13,7 +13,7 @@ import { isRunning } from '../support/processes.ts'
 import { openPost, openSession, post } from '../support/rpc.ts'
 
 // Real servers, and the law of hangs with shorter times: what is silent, or spins, for 8 s hangs.
-const hangLaw = { ...defaults.hang, silentMs: 8000, spinningMs: 8000 }
+const hangLaw = { ...quickHangLaw, silentMs: 8000 }
 const port = String(await freePort())
 const stubborn = {
   url: `http://127.0.0.1:${port}/mcp`,
@@ -58,7 +58,7 @@ beforeAll(async () => {
     config,
     env: {},
     hangLaw,
-    memoryLookMs: 1000,
+    memoryLookMs: quickMemoryLookMs,
     log: createLogger({ level: 'info', format: 'json', isTerminal: false, write: (line) => log.push(line) }),
   })
 }, 60_000)

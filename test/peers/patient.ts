@@ -1,16 +1,19 @@
 /**
  * A process that serves MCP and falls ill at SIGUSR2: `node test/peers/patient.ts stdio|http|sse legacy|modern AILMENT`,
- * where an ailment is one of those of test/support/patient.ts, `exit` (with code 0) or `spin` (for ever). HTTP listens
- * on PORT. While the file TOOLS_FILE exists there is a second tool; GRANDCHILD=1 starts a process that stays.
+ * where an ailment is one of those of test/support/patient.ts or of `acts` below; any other word makes it well again.
+ * HTTP listens on PORT. While the file TOOLS_FILE exists there is a second tool; GRANDCHILD=1 starts a process that
+ * stays; AILMENT_FILE holds the ailment in place of the argument, and may change; LATE_MS is when `late` answers. The
+ * tools `spin` and `wait` keep its only thread.
  */
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { constants, setPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import type { Message } from '../support/mcp-server.ts'
 import { type Ailment, type Patient, patientServer, treat } from '../support/patient.ts'
 
 const [transport, era, ill] = process.argv.slice(2)
-const { PORT, TOOLS_FILE, GRANDCHILD, PING } = process.env
+const { PORT, TOOLS_FILE, GRANDCHILD, PING, AILMENT_FILE, LATE_MS } = process.env
 const ailments: readonly Ailment[] = ['silent', 'silent_once', 'late', 'http_error', 'garbage', 'unauthorized']
 
 const patient: Patient = {
@@ -18,12 +21,34 @@ const patient: Patient = {
   ping: PING === 'unsupported' || PING === 'silent' ? PING : 'answered',
   tools: () => (existsSync(TOOLS_FILE ?? '') ? ['read', 'write'] : ['read']),
   ailment: undefined,
+  ...(LATE_MS && { lateMs: Number(LATE_MS) }),
+  blocking: { spin, wait },
+}
+
+/** With its processor, as far as nobody else wants it, and without. */
+function spin(seconds: number): void {
+  setPriority(constants.priority.PRIORITY_LOW)
+  const endMs = performance.now() + seconds * 1000
+  while (performance.now() < endMs);
+}
+
+function wait(seconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000)
+}
+
+const kept: Buffer[] = []
+/** What it does at once. */
+const acts: Readonly<Record<string, () => void>> = {
+  exit: () => process.exit(0),
+  fail: () => process.exit(3),
+  spin: () => spin(Number.POSITIVE_INFINITY),
+  grow: () => void kept.push(Buffer.alloc(300 * 1024 * 1024, 1)),
 }
 
 process.on('SIGUSR2', () => {
-  if (ill === 'exit') process.exit(0)
-  if (ill === 'spin') for (;;);
-  patient.ailment = ailments.find((known) => known === ill)
+  const what = AILMENT_FILE ? readFileSync(AILMENT_FILE, 'utf8') : ill
+  patient.ailment = ailments.find((known) => known === what)
+  acts[what ?? '']?.()
 })
 if (GRANDCHILD) spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'inherit' })
 

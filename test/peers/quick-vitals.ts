@@ -1,12 +1,11 @@
 /**
- * mcp-vitals with a law of hangs whose times are shorter, since nobody wants to wait for a minute: what is silent for
- * 4 s hangs, or spinning for 8 s. `node test/peers/quick-vitals.ts serve --config FILE`.
+ * mcp-vitals by the law of test/peers/quick-law.ts: what is silent for 4 s hangs, or spinning for 8 s. `node test/peers/quick-vitals.ts serve --config FILE`.
  */
 import { readFileSync } from 'node:fs'
 import { serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { defaults } from '../../src/defaults.ts'
 import { createLogger } from '../../src/log.ts'
+import { quickHangLaw, quickMemoryLookMs } from './quick-law.ts'
 
 const files = process.argv.slice(4)
 const { env } = process
@@ -15,7 +14,8 @@ const write = (line: string) => void process.stdout.write(line)
 const running = await serve({
   config,
   env,
-  hangLaw: { ...defaults.hang, silentMs: 4000, spinningMs: 8000 },
+  hangLaw: quickHangLaw,
+  memoryLookMs: quickMemoryLookMs,
   log: createLogger({ level: 'info', format: 'json', isTerminal: false, write }),
 })
 process.once('SIGTERM', () => void running.stop())

@@ -10,6 +10,10 @@ export interface Patient {
   readonly ping: 'answered' | 'unsupported' | 'silent'
   readonly tools: () => readonly string[]
   ailment: Ailment | undefined
+  /** After how long `late` answers; 4 s unless given. */
+  readonly lateMs?: number
+  /** Its tools that keep its only thread for so many seconds. */
+  readonly blocking?: Readonly<Record<string, (seconds: number) => void>>
   /** It answers `initialize` with a JSON-RPC error, and lets nobody in. */
   readonly refusesInitialize?: boolean
   /** Hears of each heartbeat that was left unanswered. */
@@ -24,7 +28,6 @@ interface Way {
   readonly refuse?: (status: number) => void
 }
 
-const lateMs = 4000
 const heartbeats: ReadonlySet<string | undefined> = new Set(['ping', 'server/discover'])
 
 /** Answers one message as its health allows. */
@@ -40,7 +43,7 @@ export function treat(patient: Patient, message: Message, way: Way): void {
     case 'silent_once':
     case 'late':
       if (!isHeartbeat) return properly()
-      if (patient.ailment === 'late') setTimeout(properly, lateMs)
+      if (patient.ailment === 'late') setTimeout(properly, patient.lateMs ?? 4000)
       patient.ailment = undefined
       return patient.onSilence?.()
     case 'http_error':
@@ -54,13 +57,15 @@ export function treat(patient: Patient, message: Message, way: Way): void {
   }
 }
 
-function answerOf({ era, ping, tools, refusesInitialize }: Patient, message: Message): object | undefined {
+function answerOf(patient: Patient, message: Message): object | undefined {
+  const { era, ping, tools, blocking = {}, refusesInitialize } = patient
   const { id, method = '', params } = message
+  if (method === 'tools/call') return called(blocking, message)
   if (method === 'initialize' && refusesInitialize) return rpcError(id, -32_603, 'no licence')
   if (id === undefined || (method === 'ping' && ping === 'silent')) return undefined
   const capabilities = { tools: {} }
   const serverInfo = { name: 'patient', version: '1.0.0' }
-  const listed = tools().map((name) => ({ name, inputSchema: { type: 'object' } }))
+  const listed = [...tools(), ...Object.keys(blocking)].map((name) => ({ name, inputSchema: { type: 'object' } }))
   const legacy: Readonly<Record<string, object>> = {
     initialize: { protocolVersion: params?.protocolVersion, capabilities, serverInfo },
     'tools/list': { tools: listed },
@@ -72,6 +77,14 @@ function answerOf({ era, ping, tools, refusesInitialize }: Patient, message: Mes
   }
   const known = (era === 'modern' ? modern : legacy)[method]
   return known ? result(message, known) : rpcError(id, -32_601, 'no such method')
+}
+
+function called(blocking: NonNullable<Patient['blocking']>, message: Message): object {
+  const { name, arguments: given } = message.params as { name: string; arguments: { readonly seconds: number } }
+  const block = blocking[name]
+  if (!block) return rpcError(message.id, -32_602, 'no such tool')
+  block(given.seconds)
+  return result(message, { resultType: 'complete', content: [{ type: 'text', text: `${name} is done` }] })
 }
 
 /** Streamable HTTP at `/mcp` and HTTP+SSE at `/sse`. */

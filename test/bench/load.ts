@@ -113,3 +113,11 @@ export function median(values: readonly number[]): number {
   const middle = sorted.length / 2
   return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
 }
+
+/** The medians of so many equal parts of a series, in its order. */
+export function mediansOfWindows(samples: readonly number[], windows: number): number[] {
+  const size = Math.max(1, Math.ceil(samples.length / windows))
+  return Array.from({ length: Math.ceil(samples.length / size) }, (_, i) =>
+    median(samples.slice(i * size, (i + 1) * size)),
+  )
+}

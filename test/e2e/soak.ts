@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { randomUUID } from 'node:crypto'
 import { errorMessage } from '../../src/errors.ts'
-import { median } from '../bench/load.ts'
+import { mediansOfWindows } from '../bench/load.ts'
 import { processUsage } from '../bench/proc.ts'
 import { endWithSignals, repoRoot } from '../peers/spawn.ts'
 import { debugUpstream } from '../support/admin.ts'
@@ -102,7 +102,7 @@ export async function soak({ durationMs, seed, crashEveryMs, idleSeconds, onNote
       totals: ledger.totals(),
       crashes: kills.count,
       faults: [...hung, ...ledger.faults(), ...leftovers, ...orphans],
-      residentMib: mediansOf(samples).map((bytes) => bytes / 2 ** 20),
+      residentMib: mediansOfWindows(samples, windows).map((bytes) => bytes / 2 ** 20),
       heapMib: [warmHeap / 2 ** 20, heap / 2 ** 20],
     }
   } finally {
@@ -279,13 +279,6 @@ async function watch(vitals: RunningVitals, { isOver }: Stage, { samples, ledger
         `${ledger.faults().filter((fault) => !fault.startsWith('never ended')).length} faults, ${resident}`,
     )
   }
-}
-
-function mediansOf(samples: readonly number[]): number[] {
-  const size = Math.max(1, Math.ceil(samples.length / windows))
-  return Array.from({ length: Math.ceil(samples.length / size) }, (_, i) =>
-    median(samples.slice(i * size, (i + 1) * size)),
-  )
 }
 
 /** What must be back at 0 when nobody calls any more. */

@@ -1,7 +1,10 @@
 import { type Socket, connect, createServer } from 'node:net'
 import { listenOn } from './mcp-server.ts'
 
-/** A way to a server that can end as the plug of a switch does: connections stay open, and nothing passes any more. */
+/**
+ * A way to a server that can end as the plug of a switch does: connections stay open, and nothing passes any more. When
+ * it is mended, those connections are gone.
+ */
 export async function halfOpenable(target: URL) {
   const sockets = new Set<Socket>()
   let isCut = false
@@ -20,6 +23,10 @@ export async function halfOpenable(target: URL) {
     origin: `http://127.0.0.1:${port}`,
     cut: () => {
       isCut = true
+    },
+    mend: () => {
+      isCut = false
+      for (const socket of sockets) socket.destroy()
     },
     stop: () =>
       new Promise<void>((resolve) => {

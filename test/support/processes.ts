@@ -18,6 +18,19 @@ export function descendants(pid: number): number[] {
   return childrenOf(pid)
 }
 
+/** Every running process in whose environment this stands, so whoever inherited it. Linux only. */
+export function markedProcesses(mark: string): number[] {
+  return pids().filter((pid) => statOf(pid) !== undefined && environmentOf(pid).includes(mark))
+}
+
+function environmentOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1')
+  } catch {
+    return '' // It has gone, or belongs to somebody else.
+  }
+}
+
 function pids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))

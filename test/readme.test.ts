@@ -191,6 +191,19 @@ describe('alerts', () => {
   })
 })
 
+it('the tests that keep troubles of other proxies away are there', () => {
+  const named = rows(section('Development')).flatMap(([, tests = '']) =>
+    [...tests.matchAll(/`(test\/[^`]+)`: (.*?)(?= · `test|$| · )/g)].map(([, file = '', title = '']) => ({
+      file,
+      title,
+    })),
+  )
+  expect(named.length).toBeGreaterThanOrEqual(14)
+  for (const { file, title } of named) {
+    expect(readFileSync(join(root, file), 'utf8'), `${file} has "${title}"`).toContain(title)
+  }
+})
+
 describe('the section on the log', () => {
   const fields = heartbeatFields({
     upstream: 'files',

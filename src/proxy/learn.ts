@@ -1,3 +1,4 @@
+import { namesIn } from '../wire/lists.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 
 /** A list longer than this is not read; its names then come from the heartbeat's own look at the inventory. */
@@ -42,22 +43,4 @@ export function inventoryReader(
       if (bytes <= maxListBytes) learn(Buffer.concat(chunks, bytes))
     },
   }
-}
-
-/** The `name` of every entry of `result[key]`; none when the message is cut short or something else. */
-export function namesIn(message: Buffer, key: 'tools' | 'prompts'): string[] {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(message.toString())
-  } catch {
-    return [] // Not JSON: that is between client and server, and there is nothing to learn.
-  }
-  const list = member(member(parsed, 'result'), key)
-  if (!Array.isArray(list)) return []
-  return list.map((entry) => member(entry, 'name')).filter((name) => typeof name === 'string')
-}
-
-function member(value: unknown, key: string): unknown {
-  if (typeof value !== 'object' || value === null) return undefined
-  return Object.getOwnPropertyDescriptor(value, key)?.value
 }

@@ -2,13 +2,14 @@ import { KnownError, UnsupportedVersion, errorMessage } from '../errors.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { Channel } from '../upstreams/channel.ts'
 import type { Limited } from '../upstreams/queue.ts'
+import { ToolHeaders } from '../upstreams/tool-headers.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { isWholeClaim } from '../wire/claim.ts'
 import { type ByteRange, type Edit, type Envelope, splice } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
+import { entriesIn, namesIn, namesOf } from '../wire/lists.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { type Exchange, eraOf, requestHeader } from './exchange.ts'
-import { namesIn } from './learn.ts'
 import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
 import { ReplyStream } from './reply-stream.ts'
 import { accepted } from './replies.ts'
@@ -70,6 +71,7 @@ export class ModernBridge {
   readonly #lines: SharedLines
   /** What the server was asked, by our own id. */
   readonly #waiting = new PassingMap<string, Waiting>()
+  readonly #toolHeaders = new ToolHeaders()
   #lastId = 0
   #ended: KnownError | undefined
 
@@ -80,9 +82,14 @@ export class ModernBridge {
     this.#lines = lines
   }
 
-  /** Rejects when what nothing answers could not be passed on. */
+  /**
+   * Rejects when what nothing answers could not be passed on. Throws where headers contradict the arguments of a call,
+   * which the server behind a bridge cannot see.
+   */
   handle(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> | void {
     if (envelope.kind !== 'request') return this.#tell(exchange, body, envelope)
+    const mismatch = this.#toolHeaders.mismatch(body, envelope, (name) => requestHeader(exchange, name))
+    if (mismatch !== undefined) throw new KnownError('header_mismatch', mismatch)
     const { streams } = this.#deps
     const waiting: Waiting = {
       exchange,
@@ -230,13 +237,19 @@ export class ModernBridge {
       if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return id.startsWith('"vitals+')
     }
-    const { method } = waiting.envelope
-    const { labels } = this.#deps.instruments
-    if (method === 'tools/list') labels.admit(this.#peering.upstream, 'tool', namesIn(message, 'tools'))
-    if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(message, 'prompts'))
+    this.#learn(message, waiting.envelope)
     waiting.reply.answer(translate(message, envelope, waiting), statusOf(envelope, waiting.body))
     this.#end(waiting, { kind: 'answer', envelope })
     return true
+  }
+
+  #learn(answer: Buffer, { method }: Envelope): void {
+    const { labels } = this.#deps.instruments
+    if (method === 'prompts/list') labels.admit(this.#peering.upstream, 'prompt', namesIn(answer, 'prompts'))
+    if (method !== 'tools/list') return
+    const tools = entriesIn(answer, 'tools')
+    labels.admit(this.#peering.upstream, 'tool', namesOf(tools))
+    this.#toolHeaders.learn(tools)
   }
 
   /**

@@ -5,9 +5,9 @@ import type { SessionDirectory } from '../sessions/directory.ts'
 import { type Session, type SessionEnd, type SessionPeer, sessionKey } from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
+import { namesIn } from '../wire/lists.ts'
 import { claimOf } from './admission.ts'
 import { unreadIn } from './batch-operation.ts'
-import { namesIn } from './learn.ts'
 import { type ObserveDeps, type Operation, type Peering, beginOperation } from './observe.ts'
 
 export interface PipeSessionOptions extends ObserveDeps {

@@ -20,6 +20,8 @@ export interface Outgoing {
   readonly taskId?: string | undefined
   /** The revision that a modern request claims, in place of the one that was agreed on. */
   readonly protocolVersion?: string | undefined
+  /** Of a modern call, those that repeat arguments of its tool; name and value alternate. */
+  readonly paramHeaders?: readonly string[] | undefined
 }
 
 export interface ChannelEvents {

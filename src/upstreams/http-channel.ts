@@ -140,9 +140,9 @@ export class HttpChannel implements Channel {
   }
 
   #contextHeaders(outgoing: Outgoing): string[] {
-    const { method, protocolVersion: version = this.#protocolVersion } = outgoing
+    const { method, protocolVersion: version = this.#protocolVersion, paramHeaders = [] } = outgoing
     if (version !== undefined && method !== undefined && this.#isModern(outgoing)) {
-      return modernHeaders({ ...outgoing, method, protocolVersion: version })
+      return [...modernHeaders({ ...outgoing, method, protocolVersion: version }), ...paramHeaders]
     }
     const headers: string[] = []
     if (this.#sessionId !== undefined) headers.push(headerNames.sessionId, this.#sessionId)

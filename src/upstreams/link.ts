@@ -3,6 +3,7 @@ import { defaults } from '../defaults.ts'
 import { KnownError, errorCode } from '../errors.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import type { Envelope } from '../wire/envelope.ts'
+import { entriesIn } from '../wire/lists.ts'
 import type { Channel, Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -10,6 +11,7 @@ import { HttpChannel } from './http-channel.ts'
 import { Peer } from './peer.ts'
 import { SseChannel } from './sse-channel.ts'
 import { type Line, type StdioUpstream, beingReplaced } from './stdio.ts'
+import { ToolHeaders } from './tool-headers.ts'
 
 /** A client session's own connection to a server, whatever the transport below. */
 export interface Link {
@@ -83,6 +85,7 @@ export interface UrlLinkOptions {
 interface OpenPost {
   readonly end: AbortController
   readonly isModern: boolean
+  readonly isToolList: boolean
 }
 
 /** The POSTs of requests, which end when the request is given up: a server that hangs may leave them open for ever. */
@@ -100,12 +103,14 @@ class OpenPosts {
     return this.#open.get(id ?? '')
   }
 
-  async send(message: Buffer, envelope: Envelope): Promise<void> {
-    const { kind, id, metaProtocolVersion } = envelope
-    const post = { end: new AbortController(), isModern: metaProtocolVersion !== undefined }
+  /** `paramHeaders` repeat arguments of a call. */
+  async send(message: Buffer, envelope: Envelope, paramHeaders: readonly string[] = []): Promise<void> {
+    const { kind, id, method, metaProtocolVersion } = envelope
+    const isModern = metaProtocolVersion !== undefined
+    const post = { end: new AbortController(), isModern, isToolList: isModern && method === 'tools/list' }
     if (kind === 'request' && id !== undefined) this.#open.set(id, post)
     try {
-      await this.#channel.send(message, outgoingOf(envelope), post.end.signal)
+      await this.#channel.send(message, { ...outgoingOf(envelope), paramHeaders }, post.end.signal)
     } finally {
       if (id !== undefined && this.#open.get(id) === post) this.#open.delete(id)
     }
@@ -177,6 +182,7 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
 /** A session of its own, with the stream on which the server speaks unasked (MCP 2025-11-25, "Listening for Messages"). */
 export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
+  const toolHeaders = new ToolHeaders()
   let openingId: string | undefined
   const channel = new HttpChannel({
     endpoint: own,
@@ -188,6 +194,8 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
         if (peer.takeAnswer(message, envelope)) return
         const isAgreed = envelope.kind === 'response' && openingId !== undefined && envelope.id === openingId
         if (isAgreed && !envelope.error) channel.useProtocolVersion(envelope.protocolVersion)
+        const isToolList = envelope.kind === 'response' && posts.get(envelope.id)?.isToolList === true
+        if (isToolList) toolHeaders.learn(entriesIn(message, 'tools'))
         listener.onMessage(message, envelope)
       },
     },
@@ -204,7 +212,7 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
       const cancelled = method === 'notifications/cancelled' ? posts.get(requestId) : undefined
       // The end of its connection is how a modern request is cancelled (MCP 2026-07-28, Streamable HTTP).
       if (cancelled?.isModern) return cancelled.end.abort()
-      await posts.send(message, envelope)
+      await posts.send(message, envelope, toolHeaders.headersFor(message, envelope))
       if (method === 'notifications/initialized') channel.listen((error) => listener.onClose(error))
       // Its answer will not come, and servers then leave the stream open that it would have come on.
       cancelled?.end.abort()

@@ -49,21 +49,6 @@ const explanations: readonly Explanation[] = [
       'resumption is for servers that give event ids (Transports, "Resumability and Redelivery"); stdio and HTTP+SSE ' +
       'know neither ids nor a stream per request that the server could end early, so the answer itself comes',
   },
-  {
-    behind: ['stdio'],
-    requirements: '2026-07-28',
-    differences: [
-      'http-custom-header-server-validation › sep-2243-server-reject-invalid-param-chars: SUCCESS → FAILURE',
-      'http-custom-header-server-validation › sep-2243-server-reject-invalid-param-chars #2: SUCCESS → FAILURE',
-      'http-custom-header-server-validation › sep-2243-server-validate-param-match #3: SUCCESS → FAILURE',
-      'http-custom-header-server-validation › sep-2243-server-reject-param-mismatch: SUCCESS → FAILURE',
-      'http-custom-header-server-validation › sep-2243-server-reject-param-mismatch #2: SUCCESS → FAILURE',
-      'http-custom-header-server-validation › sep-2243-server-reject-param-mismatch #3: SUCCESS → FAILURE',
-    ],
-    reason:
-      'which arguments a Mcp-Param-* header mirrors stands in the schema of the tool, which is the business of the ' +
-      'server; over stdio it gets no headers, and its own answer to the body comes back',
-  },
 ]
 
 /** Splits the differences of one comparison into those that the list explains and those that it does not. */

@@ -110,6 +110,11 @@ describe('official clients of servers behind a URL', { timeout: 90_000 }, () => 
     for (const tool of ['test_simple_text', 'test_tool_with_progress', 'test_input_required_result_multiple_inputs']) {
       expect(await through.callTool(tool), tool).toEqual(await direct.callTool(tool))
     }
+    // One of its arguments goes into a header as well, which the server compares (2026-07-28, Custom Headers).
+    const args = { region: 'é' }
+    expect(await through.callTool('test_custom_header', args)).toEqual(
+      await direct.callTool('test_custom_header', args),
+    )
     expect(await through.listPrompts()).toEqual(await direct.listPrompts())
   })
 

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { inventoryReader, namesIn } from '../../src/proxy/learn.ts'
+import { inventoryReader } from '../../src/proxy/learn.ts'
+import { namesIn } from '../../src/wire/lists.ts'
 
 const list =
   '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"read"},{"name":"wr\\u0069te"},{"title":"x"},{"name":5}]}}'

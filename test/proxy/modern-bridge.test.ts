@@ -187,6 +187,29 @@ describe('status of the server’s own error (as SDK v2’s createMcpHandler)', 
   })
 })
 
+it('headers have to repeat the arguments of which a list of tools says so (MCP 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters")', async () => {
+  const proxy = await start()
+  const tools =
+    '[{"name":"t","inputSchema":{"properties":{"region":{"type":"string","x-mcp-header":"Region"}}}},{"name":"u"}]'
+  const call = (name: string, header: readonly string[]) =>
+    rawFetch(proxy.port, {
+      path,
+      headers: [...headers, 'Mcp-Method', 'tools/call', 'Mcp-Name', name, ...header],
+      body: say('1', [ok], `${claim}"name":"${name}","arguments":{"region":"é"},`),
+    })
+  expect(statusOf(await call('t', [])), 'nobody knows yet').toBe(200)
+  const list = say('1', [`{"jsonrpc":"2.0","id":$ID,"result":{"tools":${tools}}}`]).replace('tools/call', 'tools/list')
+  await post(proxy, list)
+  const refused = [await call('t', []), await call('t', ['Mcp-Param-Region', 'e'])]
+  expect(refused.map((response) => [statusOf(response), /"code":(-\d+)/.exec(textOf(response))?.[1]])).toEqual([
+    [400, '-32020'],
+    [400, '-32020'],
+  ])
+  expect(proxy.told.rejected).toEqual(['header_mismatch', 'header_mismatch'])
+  const passed = [await call('t', ['mcp-param-region', '=?base64?w6k=?=']), await call('u', [])]
+  expect(passed.map(statusOf)).toEqual([200, 200])
+})
+
 describe('when one side goes', () => {
   it('closing the connection cancels (MCP 2026-07-28, Transports), and a late answer is dropped and counted', async () => {
     const proxy = await start()

@@ -271,7 +271,9 @@ export class Heartbeat {
     const isNews = kind === 'gone' ? isUp(this.#verdict.state) === true : this.#verdict.misses === 0
     if (!isNews && !isOnlyEvidence) return
     const before = this.#verdict
-    this.#weigh({ kind, reason: `a client's request failed: ${reason}` }, traceId)
+    // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
+    const evidence = kind === 'silent' && this.#settings.probe === 'active' ? 'missed' : kind
+    this.#weigh({ kind: evidence, reason: `a client's request failed: ${reason}` }, traceId)
     if (this.#verdict !== before) this.probeNow()
   }
 
@@ -457,17 +459,18 @@ export class Heartbeat {
     const { clock, prober } = this.#options
     const settings = this.#settings
     const openingMs = prober.openingDeadlineMs()
+    // An opening that includes a start takes its time; any other is a request like all.
+    const isStart = openingMs !== undefined && openingMs > settings.lateAnswerMs
+    const timeoutMs = isStart ? openingMs : this.#timeoutMs()
+    // Whoever has not answered when the time is up is looked at, before the prober gives up in its turn.
+    const deadlineMs = isStart ? openingMs : Math.max(settings.lateAnswerMs, timeoutMs + deadlineGraceMs)
     const { inventoryDue, different } = this.#verdict
-    const deadlineMs = Math.max(openingMs ?? 0, settings.lateAnswerMs)
     const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
     const { runs, alive } = prober.start({ deadlineMs, wantsInventory })
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
       return false
     }
-    // An opening that includes a start takes its time; any other is a request like all.
-    const isStart = openingMs !== undefined && openingMs > settings.lateAnswerMs
-    const timeoutMs = isStart ? openingMs : this.#timeoutMs()
     const beat: Beat = {
       startedMs,
       startedAtWallMs: clock.wallTime(),
@@ -643,6 +646,9 @@ export class Heartbeat {
 /** How long the end of a process may take to be heard after its pipe broke, and how often that is looked at. */
 const exitPatienceMs = 500
 const exitLookMs = 20
+
+/** How long a prober waits at least after the longest time-out. */
+const deadlineGraceMs = 500
 
 /** Who has not answered after this part of the time-out is looked at, to see what it does until the end of it. */
 const slowRatio = 0.25

@@ -291,6 +291,16 @@ describe('probe: passive', () => {
     expect(state()).toBe('down')
   })
 
+  it('takes a request that was given up for silence only where nobody else asks', async () => {
+    const [quiet, asked] = [watched({ settings: passive }), await settled({ settings: fixed })]
+    quiet.heartbeat.start()
+    quiet.heartbeat.trafficAnswered(true)
+    for (const { heartbeat } of [quiet, asked]) heartbeat.trafficFailed('silent', 'nothing came for 60 s')
+    expect([quiet.state(), asked.state()]).toEqual(['suspect', 'suspect'])
+    expect(quiet.heartbeat.status().verdict.silentSinceMs).toBe(quiet.clock.now())
+    expect(asked.heartbeat.status().verdict.silentSinceMs).toBeUndefined()
+  })
+
   it('opens what clients or a start wait for', async () => {
     const { prober, heartbeat, advance, probesAt, state } = watched({
       settings: passive,
@@ -1184,6 +1194,22 @@ describe('busy or hung, where the processes are ours (control-law.md, "stdio sup
     test.prober.play({})
     await test.advance(20_000)
     expect(test.state()).toBe('healthy')
+  })
+
+  it('looks at a silent process also where the time-out is as long as anything is waited for', async () => {
+    let now = () => 0
+    let inFlight = 1
+    const vitals = () => ({ ...still, ...using(0, now()), inFlight, lastHeardMs: t0 })
+    const longest = { minTimeoutMs: settings.lateAnswerMs, maxTimeoutMs: settings.lateAnswerMs }
+    const test = await settled({ vitals, settings: { ...fixed, ...longest } })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    test.prober.play(silence)
+    await test.advance(45_000)
+    expect(test.state()).toBe('busy')
+    inFlight = 0
+    await test.advance(40_000)
+    expect([test.state(), test.hangs.length > 0]).toEqual(['down', true])
   })
 
   it('tells of the session that hangs, while the others answer', async () => {

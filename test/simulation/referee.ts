@@ -89,10 +89,10 @@ const allowed: Readonly<Record<string, readonly State[]>> = {
 
 /** What the reason of an outage has to say, by the fault that caused it. */
 const causes: Readonly<Record<Fault['kind'], RegExp>> = {
-  crash: /refused|reset|exited with code 1|killed by SIGSEGV|not ready within|stopped to be restarted/,
-  hang: /no answer|not ready within|hung|stopped to be restarted/,
+  crash: /refused|reset|exited with code 1|killed by SIGSEGV|not ready within|was stopped/,
+  hang: /no answer|not ready within|hung/,
   partition: /no answer|not ready within/,
-  garbage: /no JSON-RPC|no answer|not ready within|hung|stopped to be restarted/,
+  garbage: /no JSON-RPC|no answer|not ready within|hung/,
   errors: /HTTP 500/,
   locked: /HTTP 401/,
   slow: /^never$/,
@@ -145,6 +145,8 @@ interface Watched extends Omit<WatchOptions, 'limits'> {
   /** Restarts in a row, as the restart law counts them. */
   restarts: number
   failedStarts: number
+  /** Starts in a row that were never opened, as the supervisor counts them: a server that is ready may refuse us. */
+  unopenedStarts: number
 }
 
 export interface RefereeOptions {
@@ -209,6 +211,7 @@ export class Referee {
       unservedMs: 0,
       restarts: 0,
       failedStarts: 0,
+      unopenedStarts: 0,
     })
   }
 
@@ -523,6 +526,7 @@ export class Referee {
     if (!process) return
     process.goneMs = nowMs
     if (process.readyMs !== undefined && nowMs - process.readyMs >= 120_000) watched.restarts = 0
+    watched.unopenedStarts = process.openMs === undefined ? watched.unopenedStarts + 1 : 0
     watched.failedStarts = process.readyMs === undefined ? watched.failedStarts + 1 : 0
   }
 
@@ -545,12 +549,12 @@ export class Referee {
   }
 
   #mustBeStarted(upstream: string): void {
-    const { processes, failedStarts, restart } = this.#of(upstream)
+    const { processes, unopenedStarts, restart } = this.#of(upstream)
     const goneMs = processes.at(-1)?.goneMs
     if (goneMs === undefined || restart === 'never') return
     const nowMs = this.#options.now()
     const waitedMs = nowMs - goneMs - this.#troubleMs(goneMs, nowMs)
-    const mostMs = (failedStarts >= 10 ? crashLoopMs : longestBackoffMs) + startQueueMs
+    const mostMs = (unopenedStarts >= 10 ? crashLoopMs : longestBackoffMs) + startQueueMs
     if (waitedMs > mostMs) this.#violate('restarts', upstream, `not started again for ${seconds(waitedMs)}`)
   }
 

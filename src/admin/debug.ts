@@ -116,7 +116,7 @@ const sessionSchema = z.strictObject({
   pending_messages: z.int(),
   open_streams: z.int(),
   messages: z.int(),
-  state: z.enum(sessionStates).describe('the worse of the two below; unasked while no heartbeat was due'),
+  state: z.enum(sessionStates).describe('the worse of the two below; unasked while no heartbeat has said anything'),
   heartbeats: z.strictObject({
     session: legHealthSchema.describe('towards the server'),
     client: legHealthSchema.describe('towards the client'),

@@ -178,6 +178,7 @@ function excused(result: ProbeResult, timeoutMs: number): ProbeResult {
 
 /** What the outcome of a heartbeat says about the end that was asked. */
 export function pingMeaning(outcome: Outcome): SessionPing['meaning'] {
+  if (outcome === 'session_gone') return 'forgotten'
   switch (meaningOf(outcome)) {
     case 'answered':
       return 'answered'

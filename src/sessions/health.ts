@@ -1,6 +1,6 @@
 import { defaults } from '../defaults.ts'
 
-/** What a session looks like from its heartbeats; `unasked` is one that was never due. */
+/** What a session looks like from its heartbeats; `unasked` is one of which none has said anything yet. */
 export const sessionStates = ['unasked', 'healthy', 'suspect', 'hung'] as const
 export type SessionState = (typeof sessionStates)[number]
 
@@ -10,6 +10,8 @@ export interface LegHealth {
   /** In a row. */
   readonly misses: number
   readonly lastMs: number
+  /** Whether this end was ever known to live. */
+  readonly isProven: boolean
   /** Of the last answer. */
   readonly roundTripMs: number | undefined
   /** The credentials that we asked with are not good any more: only the client can bring others. */
@@ -26,15 +28,19 @@ const unasked: LegHealth = {
   heartbeats: 0,
   misses: 0,
   lastMs: Number.NEGATIVE_INFINITY,
+  isProven: false,
   roundTripMs: undefined,
   isRefused: false,
 }
 
 export const newHealth: SessionHealth = { session: unasked, client: unasked }
 
-/** One heartbeat inside a session; `nothing` is one that proves neither life nor death. */
+/**
+ * One heartbeat inside a session; `nothing` is one that proves neither life nor death, and with `forgotten` the session
+ * that was asked is over, be there another one in its place or not.
+ */
 export interface SessionPing {
-  readonly meaning: 'answered' | 'missed' | 'refused' | 'nothing'
+  readonly meaning: 'answered' | 'missed' | 'refused' | 'nothing' | 'forgotten'
   readonly atMs: number
   readonly roundTripMs: number
 }
@@ -43,9 +49,11 @@ export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: S
   const after = { ...before, heartbeats: before.heartbeats + 1, lastMs: atMs, isRefused: meaning === 'refused' }
   switch (meaning) {
     case 'answered':
-      return { ...after, misses: 0, roundTripMs }
+      return { ...after, misses: 0, isProven: true, roundTripMs }
     case 'missed':
       return { ...after, misses: before.misses + 1 }
+    case 'forgotten':
+      return { ...unasked, heartbeats: after.heartbeats, lastMs: atMs }
     case 'refused':
     case 'nothing':
       return after
@@ -54,12 +62,11 @@ export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: S
 
 /** Real traffic proved that this end lives. */
 export function observeTraffic(before: LegHealth): LegHealth {
-  return before.misses === 0 ? before : { ...before, misses: 0 }
+  return before.misses === 0 ? before : { ...before, misses: 0, isProven: true }
 }
 
-export function stateOf({ heartbeats, misses }: LegHealth): SessionState {
-  if (heartbeats === 0) return 'unasked'
-  if (misses === 0) return 'healthy'
+export function stateOf({ misses, isProven }: LegHealth): SessionState {
+  if (misses === 0) return isProven ? 'healthy' : 'unasked'
   return misses < defaults.heartbeat.missesToDown ? 'suspect' : 'hung'
 }
 

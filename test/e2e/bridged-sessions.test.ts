@@ -50,7 +50,8 @@ describe('bridged sessions of the running program', () => {
     expect(await metricValue(vitals, 'mcp_upstream_restarts_total', { reason: 'signal' })).toBe(1)
     expect(vitals.output()).toContain(`spare process ${second} was killed by SIGKILL`)
     await vitals.stop()
-    expect([first, second, third].filter((pid) => isRunning(pid))).toEqual([])
+    // On a busy machine a process that was killed may still have to die.
+    await eventually(() => ![first, second, third].some((pid) => isRunning(pid)), { what: 'no process is left' })
   })
 
   it('one more than its max_sessions gets 503, and each refusal is counted under its own reason', async () => {

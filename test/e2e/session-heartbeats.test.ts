@@ -234,6 +234,7 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     })
     expect(await metricValue({ adminUrl }, 'mcp_sessions_active', { upstream: 'u', transport: 'stdio' })).toBe(1)
     const { session } = (await sessionThat(adminUrl, () => true, 'the session')).heartbeats
+    expect(session).toMatchObject({ state: 'unasked', round_trip_ms: null })
     kept.child.stdin.write('{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
     await eventually(() => kept.stdout().includes('"id":2'), { what: 'the server answers again' })
     await sessionThat(

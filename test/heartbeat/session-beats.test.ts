@@ -163,7 +163,7 @@ describe('heartbeats inside sessions', () => {
     directory.touch(session)
     await clock.advance(70_000)
     expect(asked).toHaveLength(2)
-    expect(stateOf(session.health.session)).toBe('healthy')
+    expect(stateOf(session.health.session)).toBe('unasked')
   })
 
   it('go one after the other, so that sessions that hang take one place of the common budget', async () => {

@@ -12,7 +12,7 @@ import {
 } from '../../src/sessions/health.ts'
 
 const unasked = newHealth.session
-const meanings = ['answered', 'missed', 'refused', 'nothing'] as const
+const meanings = ['answered', 'missed', 'refused', 'nothing', 'forgotten'] as const
 
 /** What is known after these heartbeats, ten seconds apart. */
 function after(...said: readonly SessionPing['meaning'][]): LegHealth {
@@ -32,7 +32,10 @@ describe('the state of one end of a session', () => {
     { said: ['missed', 'missed', 'nothing', 'missed'], state: 'hung' },
     { said: ['missed', 'missed', 'missed', 'refused'], state: 'hung' },
     { said: ['missed', 'missed', 'missed', 'answered'], state: 'healthy', roundTripMs: 4 },
-    { said: ['refused'], state: 'healthy' },
+    { said: ['refused'], state: 'unasked' },
+    { said: ['nothing', 'nothing'], state: 'unasked' },
+    { said: ['answered', 'nothing', 'refused'], state: 'healthy', roundTripMs: 1 },
+    { said: ['answered', 'missed', 'forgotten'], state: 'unasked' },
   ])('$said: $state', ({ said, state, roundTripMs }) => {
     const health = after(...said)
     expect([stateOf(health), health.roundTripMs, health.heartbeats]).toEqual([state, roundTripMs, said.length])
@@ -54,8 +57,8 @@ describe('the state of one end of a session', () => {
   it('hangs after three misses in a row and no fewer, whatever came before', () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...meanings)), (said) => {
-        const decisive = said.filter((meaning) => meaning === 'answered' || meaning === 'missed')
-        const row = decisive.length - 1 - decisive.lastIndexOf('answered')
+        const decisive = said.filter((meaning) => meaning !== 'nothing' && meaning !== 'refused')
+        const row = decisive.length - 1 - decisive.findLastIndex((meaning) => meaning !== 'missed')
         expect(stateOf(after(...said)) === 'hung').toBe(row >= 3)
       }),
     )

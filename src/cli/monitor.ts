@@ -30,6 +30,7 @@ import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/re
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { BreakerOptions } from '../upstreams/breaker.ts'
 import { endpoint } from '../upstreams/endpoint.ts'
+import type { MemoryWatch } from '../upstreams/memory-watch.ts'
 import { limited } from '../upstreams/queue.ts'
 import { patient } from '../upstreams/patient.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
@@ -94,7 +95,7 @@ export function monitor(deps: MonitorDeps, config: UpstreamConfig): LiveUpstream
 function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): LiveUpstream {
   const { name } = config
   const { clock, random, starts, bridge, instruments, log } = deps
-  let { supervision } = config
+  const settings: Supervised = { supervision: config.supervision }
   const upstream: StdioUpstream = new StdioUpstream({
     target,
     clock,
@@ -107,7 +108,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     },
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     maxLineBytes: defaults.maxLineBytes,
-    policy: () => supervision.restart,
+    policy: () => settings.supervision.restart,
     events: {
       onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
       onCrash: (line, exit, others) => {
@@ -156,9 +157,9 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
   const onAnswered = () => access.breaker.signOfLife()
   const tunable = tunableHeartbeat(deps, config, prober, { own, onAnswered })
-  const { heartbeat, configure, probeMethod, sessionBeats } = tunable
+  const { heartbeat, probeMethod } = tunable
   const memory = stdioMemory(deps, name, upstream, {
-    bytes: () => supervision.maxMemoryBytes,
+    bytes: () => settings.supervision.maxMemoryBytes,
     heartbeat: () => heartbeat,
   })
   let restarts = 0
@@ -179,11 +180,13 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     nextStartInMs: () => upstream.nextStartInMs(),
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
-    start: () => {
-      upstream.start()
-      memory.follow()
-      sessionBeats.start()
-    },
+    ...steering(settings, {
+      ...tunable,
+      memory,
+      begin: () => upstream.start(),
+      wake: () => upstream.wakeResident(),
+      end: () => upstream.stop(),
+    }),
     isBeingReplaced: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
     startNoMore: () => upstream.startNoMore(),
     restart: () => {
@@ -191,20 +194,6 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       const refusal = upstream.restart('alert')
       if (refusal === undefined && isAlone) heartbeat.replacing(restartedForAlert)
       return refusal
-    },
-    configure: (next) => {
-      configure(next.heartbeat)
-      const isAnother = next.supervision.restart !== supervision.restart
-      supervision = next.supervision
-      if (isAnother) upstream.wakeResident()
-      memory.follow()
-    },
-    sessionEnded: () => sessionBeats.sessionEnded(),
-    stop: async () => {
-      memory.stop()
-      sessionBeats.stop()
-      await heartbeat.stop()
-      await upstream.stop()
     },
   }
 }
@@ -221,10 +210,10 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     onTokenFailure: ({ message }) =>
       deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
   })
-  let { supervision } = config
+  const settings: Supervised = { supervision: config.supervision }
   const launched =
     target.launch &&
-    launch(deps, { ...target, name, launch: target.launch, supervision: () => supervision }, () => heartbeat)
+    launch(deps, { ...target, name, launch: target.launch, supervision: () => settings.supervision }, () => heartbeat)
   const isStarting = () => launched?.supervisor.state() === 'starting'
   const patientSend = patient((request, handler) => pool.send(request, handler), {
     clock: deps.clock,
@@ -247,7 +236,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
   const tunable = tunableHeartbeat(deps, config, prober, { own, onOpened, onAnswered })
-  const { heartbeat, configure, probeMethod, sessionBeats } = tunable
+  const { heartbeat, probeMethod } = tunable
   return {
     name,
     transport: target.transport,
@@ -266,28 +255,57 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     nextStartInMs: () => launched?.supervisor.nextStartInMs(),
     connections: () => pool.stats(),
     requestsInFlight: () => deps.requestsInFlight(name),
-    start: () => {
-      if (launched) launched.supervisor.start()
-      else heartbeat.start()
-      launched?.memory.follow()
-      sessionBeats.start()
-    },
+    ...steering(settings, {
+      ...tunable,
+      memory: launched?.memory,
+      begin: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+      wake: () => launched?.supervisor.wake(),
+      end: () => Promise.all([launched?.stop(), pool.close()]),
+    }),
     isBeingReplaced: () => launched?.isBeingReplaced() ?? false,
     startNoMore: () => launched?.supervisor.startNoMore(),
     restart: () => (launched ? launched.restart() : 'mcp-vitals does not start it: it is a server behind a URL'),
+  }
+}
+
+/** How the processes of an upstream are supervised now; a reload may change it. */
+interface Supervised {
+  supervision: Supervision
+}
+
+interface Steered extends TunableHeartbeat {
+  /** Undefined where no process is ours. */
+  readonly memory: MemoryWatch | undefined
+  readonly begin: () => void
+  /** What was left to rest may be wanted again. */
+  readonly wake: () => void
+  readonly end: () => Promise<unknown>
+}
+
+/** How an upstream of any kind is started, follows a reload and is stopped: who watches it stops before it does. */
+function steering(
+  settings: Supervised,
+  { heartbeat, configure, sessionBeats, memory, begin, wake, end }: Steered,
+): Pick<LiveUpstream, 'start' | 'configure' | 'sessionEnded' | 'stop'> {
+  return {
+    start: () => {
+      begin()
+      memory?.follow()
+      sessionBeats.start()
+    },
     configure: (next) => {
       configure(next.heartbeat)
-      const isAnother = next.supervision.restart !== supervision.restart
-      supervision = next.supervision
-      if (isAnother) launched?.supervisor.wake()
-      launched?.memory.follow()
+      const before = settings.supervision
+      settings.supervision = next.supervision
+      if (next.supervision.restart !== before.restart) wake()
+      memory?.follow()
     },
     sessionEnded: () => sessionBeats.sessionEnded(),
     stop: async () => {
-      launched?.memory.stop()
+      memory?.stop()
       sessionBeats.stop()
       await heartbeat.stop()
-      await Promise.all([launched?.stop(), pool.close()])
+      await end()
     },
   }
 }

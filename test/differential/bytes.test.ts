@@ -4,6 +4,7 @@ import { RawClient, type RawMessage, bodyOf, chunk, rawRequest } from '../suppor
 import { type Arrived, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { run, wrapped } from '../support/wrapper.ts'
 import { type HttpExchange, bytesOf, httpExchanges } from './corpus.ts'
+import { tick } from './messages.ts'
 import { pipedServer } from './servers.ts'
 
 const closers: (() => Promise<void> | void)[] = []
@@ -41,10 +42,6 @@ function seen(message: RawMessage, framing: HttpExchange['request' | 'response']
     return [`${ofUndici.includes(key) ? key : name}: ${rawHeaders[index + 1] ?? ''}`]
   })
   return { startLine, headers, body: bodyOf(message).toString('latin1') }
-}
-
-function tick(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 async function answer(arrived: Arrived, { response }: HttpExchange): Promise<void> {

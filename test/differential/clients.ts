@@ -6,19 +6,20 @@ import {
   RawClient,
   type RawMessage,
   bodyOf,
+  chunk,
   headerOf,
-  rawFetch,
   rawRequest,
   statusOf,
 } from '../support/raw-http.ts'
-import { idsAsked } from './messages.ts'
+import { idsAsked, tick } from './messages.ts'
 
 export interface Client {
   /** Every message so far, in the order they came. */
   heard(): readonly string[]
   /** The bytes of all responses, of the HTTP+SSE stream or of stdout, a character each. */
   bytes(): string
-  send(message: Buffer): Promise<void>
+  /** Says a message, in these pieces. */
+  send(pieces: readonly Buffer[]): Promise<void>
   /** The opening exchange was answered. */
   opened(): Promise<void>
   until<T>(check: () => T | undefined | false): Promise<T>
@@ -59,6 +60,17 @@ function mirrored(message: Buffer): string[] {
   return ['MCP-Protocol-Version', '2026-07-28', 'Mcp-Method', method, ...name]
 }
 
+/** A POST of these pieces: of a single one the length is told, several are chunks. */
+async function sendRequest(client: RawClient, path: string, headers: readonly string[], pieces: readonly Buffer[]) {
+  if (pieces.length === 1) return client.send(rawRequest({ path, headers, body: pieces[0] }))
+  client.send(rawRequest({ path, headers: [...headers, 'Transfer-Encoding', 'chunked'] }))
+  for (const piece of pieces) {
+    await tick()
+    client.send(chunk(piece))
+  }
+  client.send('0\r\n\r\n')
+}
+
 function assertAccepted(response: RawMessage): void {
   if (statusOf(response) !== 202) throw new Error(`${response.startLine}: ${bodyOf(response).toString()}`)
 }
@@ -71,11 +83,10 @@ export function httpClient(port: number, path: string, era: 'legacy' | 'modern')
   const heard: string[] = []
   const exchanges: { readonly client: RawClient; seen: number }[] = []
   let session: string[] = []
-  const open = (request: Buffer) => {
+  const open = () => {
     const client = new RawClient(port)
     exchanges.push({ client, seen: 0 })
     client.socket.on('data', () => changes.notify())
-    client.send(request)
     return client
   }
   return {
@@ -90,16 +101,20 @@ export function httpClient(port: number, path: string, era: 'legacy' | 'modern')
     },
     bytes: () =>
       exchanges.map(({ client }) => client.responses.map((one) => bodyOf(one).toString('latin1'))).join('\n'),
-    send: async (body) => {
+    send: async (pieces) => {
+      const body = Buffer.concat(pieces)
       const headers = [...jsonHeaders, ...session, ...(era === 'modern' ? mirrored(body) : [])]
-      const client = open(rawRequest({ path, headers, body }))
+      const client = open()
+      await sendRequest(client, path, headers, pieces)
       if (idsAsked(body.toString()).length === 0) assertAccepted(await client.response())
     },
     opened: async () => {
       const response = await exchanges[0]?.client.head()
       const id = response && headerOf(response, 'mcp-session-id')
       session = id === undefined ? [] : ['Mcp-Session-Id', id]
-      await open(rawRequest({ method: 'GET', path, headers: ['Accept', 'text/event-stream', ...session] })).head()
+      const stream = open()
+      stream.send(rawRequest({ method: 'GET', path, headers: ['Accept', 'text/event-stream', ...session] }))
+      await stream.head()
     },
     until: (check) => changes.until(check),
     close: () => exchanges.forEach(({ client }) => client.close()),
@@ -118,10 +133,15 @@ export async function sseClient(port: number, path: string): Promise<Client> {
     heard: () => dataOf(bodyOf(response).toString()),
     // The one thing that may differ is where to post.
     bytes: () => bodyOf(response).toString('latin1').replace(address, '<address>'),
-    send: async (body) => {
-      const accepted = rawFetch(port, { path: address, headers: jsonHeaders, body }).then(assertAccepted)
+    send: async (pieces) => {
+      const client = new RawClient(port)
+      await sendRequest(client, address, jsonHeaders, pieces)
+      const accepted = client
+        .response()
+        .then(assertAccepted)
+        .finally(() => client.close())
       // That of an initialize waits for the server; a request that was refused is missed on the other side.
-      if (idsAsked(body.toString()).length === 0) return accepted
+      if (idsAsked(Buffer.concat(pieces).toString()).length === 0) return accepted
       accepted.catch(() => {})
     },
     opened: () => Promise.resolve(),
@@ -143,8 +163,12 @@ export function stdioClient([command = '', ...args]: readonly string[]): Client 
   return {
     heard: () => Buffer.concat(chunks).toString().split('\n').slice(0, -1),
     bytes: () => Buffer.concat(chunks).toString('latin1'),
-    send: async (message) => {
-      child.stdin.write(`${message.toString('latin1').replaceAll(/[\r\n]/g, ' ')}\n`, 'latin1')
+    send: async (pieces) => {
+      for (const piece of pieces) {
+        child.stdin.write(piece.toString('latin1').replaceAll(/[\r\n]/g, ' '), 'latin1')
+        await tick()
+      }
+      child.stdin.write('\n')
     },
     opened: () => Promise.resolve(),
     until: (check) => changes.until(check),

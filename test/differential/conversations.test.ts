@@ -3,16 +3,24 @@ import { type TestUpstream, startProxy } from '../proxy/fixture.ts'
 import { wrapped, wrappedUrl } from '../support/wrapper.ts'
 import { type Client, httpClient, sseClient, stdioClient } from './clients.ts'
 import { type Conversation, bytesOf, conversations } from './corpus.ts'
-import { isSameText } from './messages.ts'
+import { type Era, type Marks, filled, marksOf, restored } from './marks.ts'
+import { cutCharacters, isSameText } from './messages.ts'
 import { type Said, type Server, type Transport, startServer } from './servers.ts'
-import { type Side, framingNames, framingsOf, kindNames, kindsOf, odditiesOf, oddityNames } from './shows.ts'
+import {
+  type Side,
+  beyondAscii,
+  framingNames,
+  framingsOf,
+  kindNames,
+  kindsOf,
+  odditiesOf,
+  oddityNames,
+} from './shows.ts'
 
 const closers: (() => Promise<void> | void)[] = []
 afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close()
 })
-
-type Era = 'legacy' | 'modern'
 
 interface Way {
   readonly era: Era
@@ -20,6 +28,8 @@ interface Way {
   readonly server: Transport
   /** Nothing of ours is in between. */
   readonly isDirect?: boolean
+  /** Clients have a process in common, which we have opened. */
+  readonly isShared?: boolean
 }
 
 interface Ends {
@@ -33,7 +43,7 @@ async function open(way: Way): Promise<Ends> {
   const client = way.client === 'stdio' ? stdioClient(commandOf(way, server)) : await urlClient(way, server)
   closers.push(() => client.close())
   const ends = { client, server }
-  if (way.era === 'legacy') await initialize(ends)
+  if (way.era === 'legacy') await beginSession(ends, way)
   return ends
 }
 
@@ -51,30 +61,50 @@ async function urlClient(way: Way, server: Server): Promise<Client> {
   return way.client === 'sse' ? sseClient(port, target.pathname) : httpClient(port, target.pathname, way.era)
 }
 
-async function throughProxy({ client, server: transport }: Way, { url, args }: Server): Promise<URL> {
+async function throughProxy({ client, server: transport, isShared = false }: Way, { url, args }: Server): Promise<URL> {
   const [script = '', ...rest] = args
+  const process = isShared ? 'shared' : 'per_session'
   const upstream: TestUpstream =
     transport === 'stdio'
-      ? { script: `../../../${script.slice(script.indexOf('test/'))}`, args: rest, resident: 'when_idle' }
+      ? { script: `../../../${script.slice(script.indexOf('test/'))}`, args: rest, resident: 'when_idle', process }
       : { url, transport }
   const proxy = await startProxy({ upstreams: { u: upstream } })
   closers.push(() => proxy.close())
   return new URL(`${proxy.url}/u/${client === 'sse' ? 'sse' : 'mcp'}`)
 }
 
-async function initialize(ends: Ends): Promise<void> {
-  const params = '{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"c","version":"1"}}'
-  const result = '{"protocolVersion":"2025-03-26","capabilities":{},"serverInfo":{"name":"s","version":"1"}}'
-  await clientSays(ends, Buffer.from(`{"jsonrpc":"2.0","id":"init","method":"initialize","params":${params}}`), 1)
-  await serverSays(ends, { message: Buffer.from(`{"jsonrpc":"2.0","id":"init","result":${result}}`) }, 1)
-  await ends.client.opened()
-  await clientSays(ends, Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}'), 1)
+const initialize = Buffer.from(
+  '{"jsonrpc":"2.0","id":"init","method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}',
+)
+const answer = Buffer.from(
+  '{"jsonrpc":"2.0","id":"init","result":{"protocolVersion":"2025-03-26","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}',
+)
+const initialized = Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}')
+
+async function beginSession(ends: Ends, { isShared = false }: Way): Promise<void> {
+  const { client } = ends
+  if (isShared) {
+    // We have opened the process before, and answer with what it said then.
+    await client.send([initialize])
+    await client.until(() => client.heard().length > 0)
+    await client.opened()
+    return client.send([initialized])
+  }
+  await clientSays(ends, initialize, {})
+  await serverSays(ends, { message: answer }, 1)
+  await client.opened()
+  await clientSays(ends, initialized, {})
 }
 
 /** What was heard of what one side said. */
-async function clientSays({ client, server }: Ends, message: Buffer, count: number): Promise<readonly string[]> {
+async function clientSays(
+  { client, server }: Ends,
+  message: Buffer,
+  { count = 1, isCut = false },
+): Promise<readonly string[]> {
   const before = server.heard.length
-  await Promise.all([client.send(message), server.until(() => server.heard.length >= before + count)])
+  const pieces = isCut ? cutCharacters(message) : [message]
+  await Promise.all([client.send(pieces), server.until(() => server.heard.length >= before + count)])
   return server.heard.slice(before)
 }
 
@@ -89,44 +119,6 @@ async function serverSays({ client, server }: Ends, said: Said, count: number): 
 }
 
 const isBatch = (text: string) => text.trimStart().startsWith('[')
-
-/** The raw text of a request's id, the last if it has several, and of its progress token. */
-function marksOf(text: string) {
-  const rawOf = (key: string) => {
-    const value = new RegExp(`"${key}"\\s*:\\s*("(?:[^"\\\\]|\\\\.)*"|[^,}\\s]+)`, 'g')
-    return [...text.matchAll(value)].at(-1)?.[1] ?? ''
-  }
-  return { id: rawOf('id'), token: rawOf('progressToken') }
-}
-
-type Marks = ReturnType<typeof marksOf>
-
-/** What the `_meta` of each request holds (MCP 2026-07-28, Lifecycle); anything in the legacy era. */
-const claims: Readonly<Record<Era, string>> = {
-  legacy: '"a/b":[]',
-  modern: `"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}`,
-}
-
-function filled(said: Buffer, era: Era, { id, token }: Marks): Buffer {
-  const bytes = (text: string) => Buffer.from(text).toString('latin1')
-  const text = said.toString('latin1')
-  const all = [
-    ['$CLAIM', claims[era]],
-    ['$ID', id],
-    ['$TOKEN', token],
-  ] as const
-  return Buffer.from(
-    all.reduce((sum, [mark, value]) => sum.replaceAll(mark, () => bytes(value)), text),
-    'latin1',
-  )
-}
-
-/** A modern request as its client wrote it: in front of a bridge its id and progress token became ours. */
-function restored(text: string, { id, token }: Marks): string {
-  return text
-    .replace(/("id"\s*:\s*)"vitals\+\d+"/, (_all, key: string) => key + id)
-    .replace(/("progressToken"\s*:\s*)"vitals\+\d+"/, (_all, key: string) => key + token)
-}
 
 /** The messages of a batch come in any order. */
 function expectSame(unsorted: readonly string[], heard: readonly string[], what: string): void {
@@ -146,7 +138,7 @@ function cut(text: string): string {
 }
 
 /** Lets the conversation happen; every message must come out as it went in, and nothing else may. */
-async function converse(ends: Ends, way: Way, [name, { says }]: readonly [string, Conversation]): Promise<void> {
+async function converse(ends: Ends, way: Way, [name, { says, isCut }]: readonly [string, Conversation]): Promise<void> {
   const isBridge = way.client !== way.server
   let own: Marks = { id: '', token: '' }
   let theirs = own
@@ -155,16 +147,17 @@ async function converse(ends: Ends, way: Way, [name, { says }]: readonly [string
     if ('client' in say) {
       const message = filled(bytesOf(say.client), way.era, own)
       const expected = isBridge && say.items ? say.items : [message.toString()]
-      const heard = await clientSays(ends, message, expected.length)
+      const heard = await clientSays(ends, message, { count: expected.length, isCut })
       own = marksOf(message.toString())
       theirs = marksOf(heard[0] ?? '')
-      expectSame(expected, way.era === 'modern' ? heard.map((one) => restored(one, own)) : heard, where)
+      const asWritten = heard.map((one) => restored(one, own))
+      expectSame(expected, asWritten, where)
       continue
     }
     const raw = bytesOf(say.server)
     const message = filled(raw, way.era, theirs)
     const framed = say.framed?.map((chunk) => filled(bytesOf(chunk), way.era, theirs))
-    const heard = await serverSays(ends, { message, framed }, isBridge ? (say.items?.length ?? 1) : 1)
+    const heard = await serverSays(ends, { message, framed, isCut }, isBridge ? (say.items?.length ?? 1) : 1)
     // The client of a batch gets one answer, or several.
     const items = isBridge && !heard.some(isBatch) ? say.items : undefined
     expectSame(items ?? [filled(raw, way.era, own).toString()], heard, where)
@@ -174,40 +167,52 @@ async function converse(ends: Ends, way: Way, [name, { says }]: readonly [string
 const corpus = conversations()
 const transports: readonly Transport[] = ['http', 'sse', 'stdio']
 const eras: readonly Era[] = ['legacy', 'modern']
-const ways: readonly Way[] = eras.flatMap((era) =>
-  transports.flatMap((client) => transports.map((server) => ({ era, client, server }))),
-)
+const ways: readonly Way[] = [
+  ...eras.flatMap((era) => transports.flatMap((client) => transports.map((server) => ({ era, client, server })))),
+  { era: 'legacy', client: 'http', server: 'stdio', isShared: true },
+  { era: 'legacy', client: 'sse', server: 'stdio', isShared: true },
+]
 
 /** What happens on a way. */
-function of({ era, client, server }: Way) {
+function of({ era, client, server, isShared = false }: Way) {
   return corpus.filter(([, conversation]) => {
+    // Where ids of several requests are under way, a shared process has others than the file.
+    if (isShared) return conversation.era === 'both'
     const isThere = conversation.ways?.includes(`${client} → ${server}`) ?? true
     return isThere && (conversation.era === era || conversation.era === 'both')
   })
 }
 
-const titled = (some: readonly Way[]) => some.map((way) => [`${way.era}, ${way.client} → ${way.server}`, way] as const)
+const titled = (some: readonly Way[]) =>
+  some.map((way) => [`${way.era}, ${way.client} → ${way.server}${way.isShared ? ', shared' : ''}`, way] as const)
 
 /** Whether it takes a process, which then serves one conversation after the other. */
 const hasProcess = ({ client, server }: Way) => client === 'stdio' || server === 'stdio'
 
-/** What the protocol does not have there. */
-function missingFrom({ era, client, server }: Way): readonly string[] {
+/** What does not happen there, for the most part because the protocol does not have it. */
+function missingFrom({ era, client, server, isShared = false }: Way): readonly string[] {
+  // Whose the messages are that are left out here: test/proxy/shared-table.test.ts.
+  const ofSeveral = ['server request', 'batch', 'cancellation', 'list_changed']
+  if (isShared) return ['subscriptions/listen', 'multi-round-trip', ...ofSeveral]
   if (era === 'legacy') return ['subscriptions/listen', 'multi-round-trip']
   // Over Streamable HTTP the end of its connection, which is no message, cancels a request (2026-07-28, Cancellation).
   const isOverHttp = client === 'http' || server === 'http'
   return ['server request', 'batch', ...(isOverHttp ? ['cancellation'] : [])]
 }
 
+const cutCharacter = 'a character cut by a chunk'
+
 /** Everything that the corpus shows on a way, and by whom. */
 function shownOn(way: Way): ReadonlySet<string> {
   const marks = { id: '1', token: '1' }
-  const shown = of(way).flatMap(([, { says }]) =>
+  const shown = of(way).flatMap(([, { says, isCut }]) =>
     says.flatMap((say) => {
       const side: Side = 'client' in say ? 'client' : 'server'
       const text = filled(bytesOf('client' in say ? say.client : say.server), way.era, marks).toString()
       const framed = 'framed' in say && say.framed ? framingsOf(say.framed.map(bytesOf)) : []
-      return [...kindsOf(text, side), ...odditiesOf(text, side).map((oddity) => `${oddity} of the ${side}`), ...framed]
+      const odd = odditiesOf(text, side)
+      const cutting = isCut && odd.includes(beyondAscii) ? [...odd, cutCharacter] : odd
+      return [...kindsOf(text, side), ...cutting.map((oddity) => `${oddity} of the ${side}`), ...framed]
     }),
   )
   return new Set(shown)
@@ -217,7 +222,10 @@ describe('the corpus', () => {
   it.each(titled(ways))(
     '%s: shows every kind of message, and all that is odd but legal, of both sides',
     (_title, way) => {
-      const odd = oddityNames.flatMap((oddity) => [`${oddity} of the client`, `${oddity} of the server`])
+      const odd = [...oddityNames, cutCharacter].flatMap((oddity) => [
+        `${oddity} of the client`,
+        `${oddity} of the server`,
+      ])
       const all = [...kindNames, ...odd, ...(way.server === 'stdio' ? [] : framingNames)]
       const shown = shownOn(way)
       expect(all.filter((what) => !shown.has(what)).toSorted()).toEqual(missingFrom(way).toSorted())

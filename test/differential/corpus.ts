@@ -47,6 +47,8 @@ const conversation = z.strictObject({
   era: z.enum(['legacy', 'modern', 'both']),
   /** Where it can happen (`stdio → sse`); everywhere unless given. */
   ways: z.array(z.templateLiteral([transport, ' → ', transport])).optional(),
+  /** Every message goes out in pieces, each character beyond ASCII cut. */
+  isCut: z.literal(true).optional(),
   /** One message after the other, each sent when the one before has arrived. */
   says: z.array(
     z.union([

@@ -8,6 +8,24 @@ export function itemsOf(text: string): readonly Parsed[] {
   return Array.isArray(value) ? (value as readonly Parsed[]) : [value as Parsed]
 }
 
+/** The pieces in which a message goes out when each of its characters beyond ASCII is cut. */
+export function cutCharacters(message: Buffer): Buffer[] {
+  const pieces: Buffer[] = []
+  let from = 0
+  for (let at = 1; at < message.length; at++) {
+    const isContinued = ((message[at] ?? 0) & 0xc0) === 0x80
+    if (!isContinued) continue
+    pieces.push(message.subarray(from, at))
+    from = at
+  }
+  return [...pieces, message.subarray(from)]
+}
+
+/** Lets what was written before leave on its own. */
+export function tick(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
 /** Whether this is a request or a notification. */
 export function isCall(text: string): boolean {
   return itemsOf(text).some(({ method }) => method !== undefined)

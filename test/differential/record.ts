@@ -185,7 +185,7 @@ async function recordSession({ name, peer, era, client, asks }: Session): Promis
   let seen = 0
   const say = async (message: string) => {
     says.push({ client: era === 'modern' ? message.replace(claim, '$CLAIM') : message })
-    await client.send(Buffer.from(message))
+    await client.send([Buffer.from(message)])
   }
   const hear = async (ids: readonly string[]): Promise<void> => {
     const message = await client.until(() => client.heard()[seen])
@@ -200,7 +200,7 @@ async function recordSession({ name, peer, era, client, asks }: Session): Promis
   }
   for (const ask of asks) {
     // What follows the opening belongs to it already when the conversation happens again.
-    if (ask === initialized) await client.send(Buffer.from(ask))
+    if (ask === initialized) await client.send([Buffer.from(ask)])
     else {
       await say(ask)
       await hear(idsAsked(ask))

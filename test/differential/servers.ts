@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { Changes, bodyOf, headerOf, listenOnFreePort } from '../support/raw-http.ts'
 import { type Arrived, scriptedUpstream } from '../support/scripted-upstream.ts'
-import { answerToOurs, idsAsked, isCall, isOurs, itemsOf } from './messages.ts'
+import { answerToOurs, cutCharacters, idsAsked, isCall, isOurs, itemsOf, tick } from './messages.ts'
 
 export type Transport = 'http' | 'sse' | 'stdio'
 
@@ -11,6 +11,8 @@ export type Transport = 'http' | 'sse' | 'stdio'
 export interface Said {
   readonly message: Buffer
   readonly framed?: readonly Buffer[] | undefined
+  /** Whether it goes out in pieces, each character beyond ASCII cut. */
+  readonly isCut?: boolean | undefined
 }
 
 export interface Server {
@@ -19,8 +21,8 @@ export interface Server {
   /** Of `stdio`: the arguments of our own node executable. */
   readonly args: readonly string[]
   /**
-   * Every message of the client so far, in the order they came. What mcp-vitals asks for itself is answered, and is no
-   * part of the script.
+   * Every message so far, in the order they came. What mcp-vitals asks for itself is answered outside of the script,
+   * unless that is about it.
    */
   readonly heard: readonly string[]
   /** The same, a character per byte. */
@@ -30,15 +32,32 @@ export interface Server {
   close(): Promise<void>
 }
 
-export function startServer(transport: Transport): Promise<Server> {
-  return { http: httpServer, sse: sseServer, stdio: stdioServer }[transport]()
+export interface ServerOptions {
+  /** What mcp-vitals asks for itself is part of the script. */
+  readonly hearsOurs?: boolean
 }
 
+export function startServer(transport: Transport, { hearsOurs = false }: ServerOptions = {}): Promise<Server> {
+  const isAside = (text: string) => !hearsOurs && isOurs(text)
+  return { http: httpServer, sse: sseServer, stdio: stdioServer }[transport](isAside)
+}
+
+/** Whether a message is answered outside of the script. */
+type IsAside = (text: string) => boolean
+
 /** One event; a message of several lines has a data field for each (WHATWG HTML §9.2.6). */
-function eventsOf({ message, framed }: Said): readonly Buffer[] {
+function eventsOf({ message, framed, isCut }: Said): readonly Buffer[] {
   if (framed) return framed
   const lines = message.toString('latin1').split(/\r\n|\r|\n/)
-  return [Buffer.from(`${lines.map((line) => `data: ${line}\n`).join('')}\n`, 'latin1')]
+  const event = Buffer.from(`${lines.map((line) => `data: ${line}\n`).join('')}\n`, 'latin1')
+  return isCut ? cutCharacters(event) : [event]
+}
+
+async function sayOn(stream: Arrived | undefined, said: Said): Promise<void> {
+  for (const piece of eventsOf(said)) {
+    stream?.chunk(piece)
+    if (said.isCut) await tick()
+  }
 }
 
 /** What was heard, as text and as it came. */
@@ -60,7 +79,7 @@ const sessionHeaders = [sessionHeader, 'session-1']
 /** In which mcp-vitals asks for itself. */
 const ownSession = [sessionHeader, 'session-of-vitals']
 
-async function httpServer(): Promise<Server> {
+async function httpServer(isAside: IsAside): Promise<Server> {
   const changes = new Changes()
   const { heard, bytes, hear } = hearing()
   const posts: { readonly arrived: Arrived; readonly ids: Set<string>; isOpen: boolean }[] = []
@@ -82,9 +101,9 @@ async function httpServer(): Promise<Server> {
     const text = message.toString()
     const ids = idsAsked(text)
     if (ids.length === 0) arrived.answer(202, '', [])
-    else if (isOurs(text)) arrived.answer(200, answerToOurs(text), ['Content-Type', 'application/json', ...ownSession])
+    else if (isAside(text)) arrived.answer(200, answerToOurs(text), ['Content-Type', 'application/json', ...ownSession])
     else posts.push({ arrived, ids: new Set(ids), isOpen: false })
-    if (isOurs(text) || isOwnSession) return
+    if (isAside(text) || isOwnSession) return
     for (const id of idsCancelled(text)) forget(id)
     hear(message)
     changes.notify()
@@ -95,8 +114,7 @@ async function httpServer(): Promise<Server> {
     const post = isCall(text) ? posts.at(-1) : posts.find(({ ids }) => answered.some((id) => ids.has(id)))
     if (!post) {
       const [stream] = await changes.until(() => gets.length > 0 && gets)
-      for (const piece of eventsOf(said)) stream?.chunk(piece)
-      return
+      return sayOn(stream, said)
     }
     for (const id of answered) post.ids.delete(id)
     const isLast = post.ids.size === 0
@@ -104,12 +122,12 @@ async function httpServer(): Promise<Server> {
     // A bridge that takes a batch apart waits for each answer on a POST of its own.
     for (const id of answered) forget(id)
     // The server chooses between JSON and an event stream (MCP 2025-11-25, Transports).
-    if (isLast && !post.isOpen && !said.framed) {
+    if (isLast && !post.isOpen && !said.framed && !said.isCut) {
       return post.arrived.answer(200, said.message, ['Content-Type', 'application/json', ...sessionHeaders])
     }
     if (!post.isOpen) post.arrived.openStream(sessionHeaders)
     post.isOpen = true
-    for (const piece of eventsOf(said)) post.arrived.chunk(piece)
+    await sayOn(post.arrived, said)
     if (isLast) post.arrived.endChunks()
   }
   const url = `http://127.0.0.1:${upstream.port}/mcp`
@@ -130,7 +148,7 @@ interface EventStream {
   isOurs: boolean
 }
 
-async function sseServer(): Promise<Server> {
+async function sseServer(isAside: IsAside): Promise<Server> {
   const changes = new Changes()
   const { heard, bytes, hear } = hearing()
   const streams: EventStream[] = []
@@ -149,7 +167,7 @@ async function sseServer(): Promise<Server> {
     const stream = streams[Number(new URLSearchParams(target.split('?')[1]).get('s'))]
     arrived.answer(202, 'Accepted', ['Content-Type', 'text/plain'])
     if (!stream) return
-    if (isOurs(text)) {
+    if (isAside(text)) {
       stream.isOurs = true
       return stream.arrived.chunk(`event: message\ndata: ${answerToOurs(text)}\n\n`)
     }
@@ -158,9 +176,7 @@ async function sseServer(): Promise<Server> {
     hear(message)
     changes.notify()
   })
-  const say = async (said: Said) => {
-    for (const piece of eventsOf(said)) current?.arrived.chunk(piece)
-  }
+  const say = (said: Said) => sayOn(current?.arrived, said)
   const url = `http://127.0.0.1:${upstream.port}/sse`
   return { url, args: [], heard, bytes, say, until: (check) => changes.until(check), close: () => upstream.close() }
 }
@@ -196,7 +212,7 @@ export async function pipedServer(onData: (chunk: Buffer) => void): Promise<Pipe
   }
 }
 
-async function stdioServer(): Promise<Server> {
+async function stdioServer(isAside: IsAside): Promise<Server> {
   const changes = new Changes()
   const { heard, bytes, hear } = hearing()
   let rest = Buffer.alloc(0)
@@ -204,7 +220,7 @@ async function stdioServer(): Promise<Server> {
     rest = Buffer.concat([rest, chunk])
     for (let end = rest.indexOf('\n'); end !== -1; end = rest.indexOf('\n')) {
       const line = Buffer.from(rest.subarray(0, end))
-      if (isOurs(line.toString())) void piped.say(Buffer.from(`${answerToOurs(line.toString())}\n`))
+      if (isAside(line.toString())) void piped.say(Buffer.from(`${answerToOurs(line.toString())}\n`))
       else hear(line)
       rest = rest.subarray(end + 1)
     }
@@ -215,8 +231,13 @@ async function stdioServer(): Promise<Server> {
     args: piped.command.slice(1),
     heard,
     bytes,
-    say: ({ message }) =>
-      piped.say(Buffer.from(`${message.toString('latin1').replaceAll(/[\r\n]/g, ' ')}\n`, 'latin1')),
+    say: async ({ message, isCut }) => {
+      const line = Buffer.from(`${message.toString('latin1').replaceAll(/[\r\n]/g, ' ')}\n`, 'latin1')
+      for (const piece of isCut ? cutCharacters(line) : [line]) {
+        await piped.say(piece)
+        await tick()
+      }
+    },
     until: (check) => changes.until(check),
     close: () => piped.close(),
   }

@@ -38,6 +38,7 @@ export function kindsOf(text: string, side: Side): string[] {
   return text.trimStart().startsWith('[') ? [batch, ...shown] : shown
 }
 
+export const beyondAscii = 'characters beyond ASCII'
 const deep = 1000
 const largeChars = 256 * 1024
 const topKeys = new Set(['jsonrpc', 'id', 'method', 'params', 'result', 'error'])
@@ -52,7 +53,7 @@ const oddities: Readonly<Record<string, Shown<string>>> = {
   'another order of keys': (text) => /^[[\s]*\{\s*"(?!jsonrpc)/.test(text),
   'unicode escapes': (text) => /\\u[0-9a-f]{4}/i.test(text),
   'lone surrogates': (text) => /\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])/i.test(text),
-  'characters beyond ASCII': (text) => /[^\0-\x7f]/.test(text),
+  [beyondAscii]: (text) => /[^\0-\x7f]/.test(text),
   'deep nesting': (text) => depthOf(text) >= deep,
   'line breaks between tokens': (text) => /[\r\n]/.test(text.trim()),
   'a large message': (text) => text.length >= largeChars,

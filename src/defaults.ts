@@ -150,6 +150,8 @@ export const defaults = {
     windowMs: 30_000,
     firstOpenMs: 1000,
     maxOpenMs: 60_000,
+    /** While a request tries whether the server is there again, the next one that may try waits this long. */
+    trialMs: 1000,
   },
   /** When we refuse work because we are overloaded ourselves, and how fast that grows and fades. */
   shedding: {

@@ -14,8 +14,14 @@ export type Circuit =
       readonly openForMs: number
       readonly reason: string
     }
-  /** One request at a time is let through to find out. */
-  | { readonly kind: 'half_open'; readonly isTrying: boolean; readonly openForMs: number; readonly reason: string }
+  /** One request is let through to find out, and another one each second while none has ended. */
+  | {
+      readonly kind: 'half_open'
+      /** Since when the last of them has been trying; undefined when it told nothing. */
+      readonly triedAtMs: number | undefined
+      readonly openForMs: number
+      readonly reason: string
+    }
 
 /** How requests ended lately. */
 export interface Tally {
@@ -25,7 +31,7 @@ export interface Tally {
 
 export const closedCircuit: Circuit = { kind: 'closed', failuresInRow: 0 }
 
-const { failuresToOpen, successFloor, minRequests, windowMs, firstOpenMs, maxOpenMs } = defaults.breaker
+const { failuresToOpen, successFloor, minRequests, windowMs, firstOpenMs, maxOpenMs, trialMs } = defaults.breaker
 
 /**
  * The circuit after a request that failed below JSON-RPC. It opens at five such failures in a row, or when less than
@@ -53,36 +59,36 @@ export function afterSuccess(circuit: Circuit): Circuit {
 
 /** There is other evidence that the server is there again, so the next request may try at once. */
 export function afterSignOfLife(circuit: Circuit): Circuit {
-  return circuit.kind === 'open' ? halfOpen(circuit, false) : circuit
+  return circuit.kind === 'open' ? halfOpen(circuit, undefined) : circuit
 }
 
 export type Passage =
   | { readonly kind: 'pass'; readonly circuit: Circuit; readonly isTrial: boolean }
   | { readonly kind: 'refused'; readonly retryInMs: number; readonly reason: string }
 
-/** Whether a request may go now. */
+/** Whether a request may go now. One that takes minutes must not keep all others waiting for what it tells. */
 export function pass(circuit: Circuit, nowMs: number): Passage {
   if (circuit.kind === 'closed') return { kind: 'pass', circuit, isTrial: false }
   if (circuit.kind === 'open' && nowMs < circuit.untilMs) {
     return { kind: 'refused', retryInMs: circuit.untilMs - nowMs, reason: circuit.reason }
   }
-  if (circuit.kind === 'half_open' && circuit.isTrying) {
-    return { kind: 'refused', retryInMs: firstOpenMs, reason: circuit.reason }
+  if (circuit.kind === 'half_open' && circuit.triedAtMs !== undefined && nowMs < circuit.triedAtMs + trialMs) {
+    return { kind: 'refused', retryInMs: circuit.triedAtMs + trialMs - nowMs, reason: circuit.reason }
   }
-  return { kind: 'pass', circuit: halfOpen(circuit, true), isTrial: true }
+  return { kind: 'pass', circuit: halfOpen(circuit, nowMs), isTrial: true }
 }
 
-/** A trial ended without telling anything: its client left. The next request is one. */
-export function afterNothing(circuit: Circuit): Circuit {
-  return circuit.kind === 'half_open' ? halfOpen(circuit, false) : circuit
+/** The trial of that moment ended without telling anything: its client left. The next request is one. */
+export function afterNothing(circuit: Circuit, triedAtMs: number): Circuit {
+  return circuit.kind === 'half_open' && circuit.triedAtMs === triedAtMs ? halfOpen(circuit, undefined) : circuit
 }
 
 function openFor(openForMs: number, reason: string, nowMs: number): Circuit {
   return { kind: 'open', untilMs: nowMs + openForMs, openForMs, reason }
 }
 
-function halfOpen({ openForMs, reason }: Exclude<Circuit, { kind: 'closed' }>, isTrying: boolean): Circuit {
-  return { kind: 'half_open', isTrying, openForMs, reason }
+function halfOpen({ openForMs, reason }: Exclude<Circuit, { kind: 'closed' }>, triedAtMs: number | undefined): Circuit {
+  return { kind: 'half_open', triedAtMs, openForMs, reason }
 }
 
 export interface BreakerOptions {
@@ -121,10 +127,11 @@ export class Breaker {
   /** Lets a request go, or says why not. */
   enter(): Permit | KnownError {
     if (this.#circuit.kind === 'closed') return noTrial
-    const answer = pass(this.#circuit, this.#options.clock.now())
+    const nowMs = this.#options.clock.now()
+    const answer = pass(this.#circuit, nowMs)
     if (answer.kind === 'refused') return refused(answer)
     this.#become(answer.circuit)
-    return answer.isTrial ? { release: () => this.#become(afterNothing(this.#circuit)) } : noTrial
+    return answer.isTrial ? { release: () => this.#become(afterNothing(this.#circuit, nowMs)) } : noTrial
   }
 
   succeeded(): void {

@@ -25,6 +25,8 @@ const stallMs = 60_000
 const graceMs = 2500
 /** A circuit is open for a minute at most, and a heartbeat that is answered ends that, too. */
 const longestOpenMs = 60_000
+/** While a request tries, the next one that may try waits this long. */
+const trialMs = 1000
 
 /** Holds what clients ask of one server to the limits that it has, and its circuit breaker to its law. */
 export class Carriage {
@@ -45,7 +47,9 @@ export class Carriage {
     const state = this.#look()
     if (state === 'open') violate('circuit', 'a request passes an open circuit')
     const isTrial = state === 'half_open'
-    if (isTrial && this.#trial) violate('circuit', 'two requests try at a time')
+    if (isTrial && this.#trial && now() - this.#trial.startedMs < trialMs) {
+      violate('circuit', 'two requests try within a second')
+    }
     const ticket = { startedMs: now(), isTrial }
     if (isTrial) this.#trial = ticket
     this.#underWay.add(ticket)

@@ -16,9 +16,9 @@ import { fakeClock } from '../support/fake-clock.ts'
 
 const quiet = { ok: 0, failed: 0 }
 const open = (untilMs: number, openForMs = 1000): Circuit => ({ kind: 'open', untilMs, openForMs, reason: 'why' })
-const halfOpen = (isTrying: boolean, openForMs = 1000): Circuit => ({
+const halfOpen = (triedAtMs: number | undefined, openForMs = 1000): Circuit => ({
   kind: 'half_open',
-  isTrying,
+  triedAtMs,
   openForMs,
   reason: 'why',
 })
@@ -51,33 +51,35 @@ describe('the law (control-law.md, "HTTP upstreams")', () => {
   it.each([
     ['closed, so it goes', closedCircuit, 0, { kind: 'pass', isTrial: false }],
     ['open, so it does not', open(1000), 999, { kind: 'refused', retryInMs: 1, reason: 'why' }],
-    ['open until now, so it is the trial', open(1000), 1000, { kind: 'pass', isTrial: true, circuit: halfOpen(true) }],
-    ['half open, so it is the trial', halfOpen(false), 0, { kind: 'pass', isTrial: true, circuit: halfOpen(true) }],
-    ['half open with a trial under way', halfOpen(true), 0, { kind: 'refused', retryInMs: 1000, reason: 'why' }],
+    ['open until now, so it is the trial', open(1000), 1000, { kind: 'pass', isTrial: true, circuit: halfOpen(1000) }],
+    ['half open, so it is the trial', halfOpen(undefined), 7, { kind: 'pass', isTrial: true, circuit: halfOpen(7) }],
+    ['half open with a trial under way', halfOpen(100), 900, { kind: 'refused', retryInMs: 200, reason: 'why' }],
+    ['half open with a long trial', halfOpen(100), 1100, { kind: 'pass', isTrial: true, circuit: halfOpen(1100) }],
   ])('a request meets it %s', (_what, circuit, nowMs, expected) => {
     expect(pass(circuit, nowMs)).toMatchObject(expected)
   })
 
   it('a failed trial doubles the wait, up to a minute; a failure that was under way before changes nothing', () => {
-    let circuit = halfOpen(true)
+    let circuit = halfOpen(0)
     const waits: number[] = []
     for (let trial = 0; trial < 8; trial++) {
       const next = afterFailure(circuit, quiet, 'refused', 0)
       if (next.kind !== 'open') throw new Error(`the circuit is ${next.kind}`)
       waits.push(next.openForMs)
       expect(afterFailure(next, quiet, 'refused', 10)).toBe(next)
-      circuit = halfOpen(true, next.openForMs)
+      circuit = halfOpen(0, next.openForMs)
     }
     expect(waits).toEqual([2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000])
   })
 
   it('a success closes it, a sign of life lets the next request try, a trial that tells nothing is tried again', () => {
-    expect(afterSuccess(halfOpen(true))).toEqual(closedCircuit)
+    expect(afterSuccess(halfOpen(0))).toEqual(closedCircuit)
     expect(afterSuccess(open(1000))).toEqual(closedCircuit)
-    expect(afterSignOfLife(open(1000))).toEqual(halfOpen(false))
-    expect(afterSignOfLife(halfOpen(true))).toEqual(halfOpen(true))
-    expect(afterNothing(halfOpen(true))).toEqual(halfOpen(false))
-    expect(afterNothing(closedCircuit)).toEqual(closedCircuit)
+    expect(afterSignOfLife(open(1000))).toEqual(halfOpen(undefined))
+    expect(afterSignOfLife(halfOpen(0))).toEqual(halfOpen(0))
+    expect(afterNothing(halfOpen(0), 0)).toEqual(halfOpen(undefined))
+    expect(afterNothing(halfOpen(1000), 0)).toEqual(halfOpen(1000)) // An earlier trial.
+    expect(afterNothing(closedCircuit, 0)).toEqual(closedCircuit)
   })
 })
 
@@ -120,6 +122,19 @@ describe('Breaker', () => {
     expect(isRefused()).toBe(false)
   })
 
+  it('a trial that takes its time keeps nobody waiting for more than a second', async () => {
+    const { clock, made, fail, isRefused } = breaker()
+    fail(5)
+    await clock.advance(1000)
+    expect([isRefused(), isRefused()]).toEqual([false, true])
+    await clock.advance(999)
+    expect(isRefused()).toBe(true)
+    await clock.advance(1)
+    expect([isRefused(), isRefused()]).toEqual([false, true])
+    made.succeeded()
+    expect(made.view().state).toBe('closed')
+  })
+
   it('forgets after 30 s, and what was before an outage', async () => {
     const { clock, made, fail } = breaker()
     for (let n = 0; n < 9; n++) made.succeeded()
@@ -141,7 +156,7 @@ describe('Breaker', () => {
     expect([isRefused(), made.view().state]).toEqual([false, 'closed'])
   })
 
-  it('never lets more than one try while half open, never refuses for longer than a minute, and closes again', async () => {
+  it('never lets more than one try within a second while half open, never refuses for longer than a minute, and closes again', async () => {
     const step = fc.oneof(
       fc.constant('enter' as const),
       fc.constant('fail' as const),
@@ -152,16 +167,18 @@ describe('Breaker', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
         const { clock, made, enter } = breaker()
-        let tries = 0
+        let triedAtMs: number | undefined
         for (const one of steps) {
           if (typeof one === 'number') await clock.advance(one)
           else if (one === 'fail') made.failed('refused')
           else if (one === 'succeed') made.succeeded()
           else if (one === 'life') made.signOfLife()
           else if (enter() instanceof KnownError) expect(made.view().state).not.toBe('closed')
-          else if (made.view().state === 'half_open') tries += 1
-          if (made.view().state !== 'half_open') tries = 0
-          expect(tries).toBeLessThanOrEqual(1)
+          else if (made.view().state === 'half_open') {
+            expect(clock.now() - (triedAtMs ?? -Infinity)).toBeGreaterThanOrEqual(defaults.breaker.trialMs)
+            triedAtMs = clock.now()
+          }
+          if (made.view().state !== 'half_open') triedAtMs = undefined
           expect(made.view().retryInMs ?? 0).toBeLessThanOrEqual(defaults.breaker.maxOpenMs)
         }
         made.succeeded()

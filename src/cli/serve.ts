@@ -53,6 +53,8 @@ export interface ServeOptions {
   /** Those of `defaults.ts` unless given. */
   readonly hangLaw?: HangLaw
   readonly memoryLookMs?: number
+  /** How loaded we are, from 0 to 1, for shedding; by the event loop and the probes unless given. */
+  readonly overload?: () => number
 }
 
 /** A running sidecar. */
@@ -119,7 +121,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
 
   const shedder: Shedder = new Shedder({
     clock,
-    fullness: () => ({ load: overload(parts.readLoad()), heap: heapRatio() }),
+    fullness: () => ({ load: options.overload?.() ?? overload(parts.readLoad()), heap: heapRatio() }),
     onShed: (what) => instrumented.countShed(what),
     onLevel: (given, { load, heap }) => {
       const fields = { given_up: given, load_ratio: rounded(load), heap_ratio: rounded(heap) }

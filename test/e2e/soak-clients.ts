@@ -1,4 +1,6 @@
 /** The clients of the soak test in one shape: official ones of both SDK lines, over every transport and in both eras. */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import {
   Client as ClientV2,
   StreamableHTTPClientTransport as HttpV2,
@@ -9,7 +11,7 @@ import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js'
 import { SSEClientTransport as SseV1 } from '@modelcontextprotocol/sdk/client/sse.js'
 import { StdioClientTransport as StdioV1 } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { StreamableHTTPClientTransport as HttpV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { CreateMessageRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import { CreateMessageRequestSchema, LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
 import { z } from 'zod'
 import type { Place } from '../support/uniform-client.ts'
 
@@ -35,23 +37,35 @@ export interface SoakClient {
 export interface ClientEvents {
   /** The server asked this client to repeat a text. */
   readonly onAsked: (text: string) => void
+  /** The server said a text in a log message. */
+  readonly onSaid: (text: string) => void
   /** An answer came that nobody waits for. */
   readonly onStray: (what: string) => void
   /** Something else went wrong that no call of this client tells of, such as the POST of an answer. */
   readonly onTrouble?: (what: string) => void
 }
 
+/** For the environment of processes, since many are started: what Node compiled once, it need not compile again. */
+export const compileCache = { NODE_COMPILE_CACHE: join(tmpdir(), 'mcp-vitals-soak-cache') } as const
+
 const clientInfo = { name: 'mcp-vitals-soak', version: '1.0.0' }
 const capabilities = { sampling: {} }
 const connectTimeoutMs = 60_000
-const toolResult = z.object({ content: z.array(z.object({ text: z.string() })) })
-const textOf = (result: unknown) => toolResult.parse(result).content[0]?.text ?? ''
+const toolResult = z.object({ content: z.array(z.object({ text: z.string() })), isError: z.boolean().default(false) })
 const sampled = z.object({ messages: z.array(z.object({ content: z.object({ text: z.string() }) })) })
 const strayError = /unknown message ID/i
 
 /** Connects the client that this dialect names. */
 export function connectSoakClient(place: Place, dialect: Dialect, events: ClientEvents): Promise<SoakClient> {
   return dialect === 'v1 legacy' ? connectV1(place, events) : connectV2(place, dialect, events)
+}
+
+/** The text that a tool answered with; fails with it if that is an error. */
+export function textOf(result: unknown): string {
+  const { content, isError } = toolResult.parse(result)
+  const text = content[0]?.text ?? ''
+  if (isError) throw new Error(`the tool failed: ${text}`)
+  return text
 }
 
 function repeat(params: unknown, { onAsked }: ClientEvents) {
@@ -85,6 +99,7 @@ function killed(pid: number | null | undefined): void {
 async function connectV1(place: Place, events: ClientEvents): Promise<SoakClient> {
   const client = new ClientV1(clientInfo, { capabilities })
   client.setRequestHandler(CreateMessageRequestSchema, ({ params }) => repeat(params, events))
+  client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => events.onSaid(String(params.data)))
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
   client.onerror = onError(events)
   const transport = transportV1(place)
@@ -108,7 +123,7 @@ async function connectV1(place: Place, events: ClientEvents): Promise<SoakClient
 }
 
 function transportV1(place: Place) {
-  if (typeof place !== 'string') return new StdioV1({ command: place.command, args: [...place.args], stderr: 'ignore' })
+  if (typeof place !== 'string') return new StdioV1(processAt(place))
   return place.endsWith('/sse') ? new SseV1(new URL(place)) : new HttpV1(new URL(place))
 }
 
@@ -116,6 +131,7 @@ async function connectV2(place: Place, dialect: Dialect, events: ClientEvents): 
   const mode = dialect === 'v2 modern' ? ({ pin: '2026-07-28' } as const) : 'legacy'
   const client = new ClientV2(clientInfo, { capabilities, versionNegotiation: { mode } })
   client.setRequestHandler('sampling/createMessage', ({ params }) => repeat(params, events))
+  client.setNotificationHandler('notifications/message', ({ params }) => events.onSaid(String(params.data)))
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
   client.onerror = onError(events)
   const transport = transportV2(place)
@@ -140,6 +156,10 @@ async function connectV2(place: Place, dialect: Dialect, events: ClientEvents): 
 }
 
 function transportV2(place: Place) {
-  if (typeof place !== 'string') return new StdioV2({ command: place.command, args: [...place.args], stderr: 'ignore' })
+  if (typeof place !== 'string') return new StdioV2(processAt(place))
   return place.endsWith('/sse') ? new SseV2(new URL(place)) : new HttpV2(new URL(place))
+}
+
+function processAt({ command, args }: Exclude<Place, string>) {
+  return { command, args: [...args], env: compileCache, stderr: 'ignore' as const }
 }

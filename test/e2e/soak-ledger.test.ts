@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type Call, type Ending, Ledger } from './soak-ledger.ts'
 
-const call: Call = { nonce: 'n1', what: 'http→stdio echo', domain: 'http', sinceMs: 1000 }
+const call: Call = { nonce: 'n1', lane: 'http→stdio', what: 'echo', domain: 'http', sinceMs: 1000 }
 const error = (atMs: number): Ending => ({ kind: 'error', message: 'gone', atMs })
 
 /** The faults after one call with this end, and a crash of its server between these times if there was one. */
@@ -43,6 +43,18 @@ describe('the books of the soak test', () => {
     ledger.end(call, { kind: 'answer', text: 'n1' })
     ledger.end(call, error(1))
     expect(ledger.faults()).toEqual(['ended twice: http→stdio echo n1'])
-    expect(ledger.totals()).toEqual({ started: 1, answered: 1, explained: 0, abandoned: 0, refused: 0 })
+    const { started, answered, explained } = ledger.totals()
+    expect({ started, answered, explained }).toEqual({ started: 1, answered: 1, explained: 0 })
+  })
+
+  it('counts by lane', () => {
+    const ledger = new Ledger()
+    const other = { ...call, nonce: 'n2', lane: 'sse→stdio', excuse: 'cancelled' } as const
+    for (const one of [call, other]) ledger.begin(one)
+    ledger.end(call, { kind: 'answer', text: 'n1' })
+    ledger.end(other, error(2000))
+    expect(ledger.lanes().get('http→stdio')).toMatchObject({ started: 1, answered: 1, explained: 0 })
+    expect(ledger.lanes().get('sse→stdio')).toMatchObject({ started: 1, answered: 0, explained: 1 })
+    expect(ledger.totals()).toMatchObject({ started: 2, answered: 1, explained: 1 })
   })
 })

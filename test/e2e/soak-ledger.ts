@@ -3,7 +3,9 @@
 /** One call of a client, which carries its nonce. */
 export interface Call {
   readonly nonce: string
-  /** Who called what: `http→stdio legacy v2 echo`. */
+  /** Which clients call which server: `http→stdio v2 modern`. */
+  readonly lane: string
+  /** A tool, or the opening or closing of a session. */
   readonly what: string
   /** The server process that it depends on; crashes are booked by it. */
   readonly domain: string
@@ -16,8 +18,11 @@ export interface Call {
 /** How a call ended. `error` is what the client was told; `late` means that nothing came in time. */
 export type Ending =
   | { readonly kind: 'answer'; readonly text: string }
+  /** A session was opened or closed, which no nonce can prove. */
+  | { readonly kind: 'opened' | 'closed' | 'vanished' }
   | { readonly kind: 'error'; readonly message: string; readonly atMs: number }
-  | { readonly kind: 'late'; readonly afterMs: number; readonly atMs: number; readonly trouble?: string | undefined }
+  /** `clue` is what the client knows of it. */
+  | { readonly kind: 'late'; readonly afterMs: number; readonly atMs: number; readonly clue?: string | undefined }
 
 interface Crash {
   readonly fromMs: number
@@ -30,14 +35,32 @@ interface Failure {
   readonly atMs: number
 }
 
-export interface Totals {
+/** How many of the calls of a lane ended how; one that is missing here is a fault. */
+export interface Counts {
   readonly started: number
+  /** With their own nonce. */
   readonly answered: number
+  /** With an error that a fault of the test explains. */
   readonly explained: number
   /** Turned away at once because mcp-vitals was overloaded, which on a busy machine it is (README, "Overload"). */
   readonly refused: number
   /** Calls whose client left; nobody could hear their end. */
   readonly abandoned: number
+  /** Sessions that were opened, and that were closed or left without a word. */
+  readonly opened: number
+  readonly closed: number
+  readonly vanished: number
+}
+
+const none: Counts = {
+  started: 0,
+  answered: 0,
+  explained: 0,
+  refused: 0,
+  abandoned: 0,
+  opened: 0,
+  closed: 0,
+  vanished: 0,
 }
 
 /** How long after a crash is over a client may still stumble over it: its session is then unknown. */
@@ -54,37 +77,38 @@ export class Ledger {
   readonly #failures: Failure[] = []
   readonly #faults: string[] = []
   readonly #open = new Map<string, Call>()
-  #started = 0
-  #answered = 0
-  #abandoned = 0
-  #refused = 0
+  readonly #counts = new Map<string, Counts>()
 
   begin(call: Call): void {
-    this.#started += 1
+    this.#count(call, 'started')
     this.#open.set(call.nonce, call)
   }
 
   end(call: Call, ending: Ending): void {
-    if (!this.#open.delete(call.nonce)) return this.fault(`ended twice: ${call.what} ${call.nonce}`)
+    if (!this.#open.delete(call.nonce)) return this.fault(`ended twice: ${nameOf(call)}`)
     switch (ending.kind) {
       case 'answer':
-        if (isOf(call.nonce, ending.text)) this.#answered += 1
-        else this.fault(`crossed: ${call.what} ${call.nonce} was answered with ${ending.text.slice(0, 80)}`)
+        if (isOf(call.nonce, ending.text)) this.#count(call, 'answered')
+        else this.fault(`crossed: ${nameOf(call)} was answered with ${ending.text.slice(0, 80)}`)
         return
+      case 'opened':
+      case 'closed':
+      case 'vanished':
+        return this.#count(call, ending.kind)
       case 'error':
-        if (overloaded.test(ending.message) && !this.#isExplained({ call, ...ending })) this.#refused += 1
+        if (overloaded.test(ending.message) && !this.#isExplained({ call, ...ending })) this.#count(call, 'refused')
         else this.#failures.push({ call, message: ending.message, atMs: ending.atMs })
         return
       case 'late':
         this.fault(
-          `lost: ${call.what} ${call.nonce} had no end after ${ending.afterMs} ms; ${this.#context(call, ending.atMs)}; its client's last trouble: ${ending.trouble ?? 'none'}`,
+          `lost: ${nameOf(call)} had no end after ${ending.afterMs} ms; ${this.#context(call, ending.atMs)}; ${ending.clue ?? 'no clue'}`,
         )
     }
   }
 
   /** The client left before the end. */
   abandon(call: Call): void {
-    if (this.#open.delete(call.nonce)) this.#abandoned += 1
+    if (this.#open.delete(call.nonce)) this.#count(call, 'abandoned')
   }
 
   fault(what: string): void {
@@ -105,10 +129,23 @@ export class Ledger {
     return (this.#crashes.get(domain) ?? []).filter(({ untilMs }) => untilMs >= sinceMs).length
   }
 
-  totals(): Totals {
-    const explained = this.#failures.filter((failure) => this.#isExplained(failure)).length
-    const [answered, refused, abandoned] = [this.#answered, this.#refused, this.#abandoned]
-    return { started: this.#started, answered, explained, refused, abandoned }
+  /** How many times any process was killed. */
+  crashes(): number {
+    return [...this.#crashes.values()].reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** The calls of each lane. */
+  lanes(): ReadonlyMap<string, Counts> {
+    const lanes = new Map(this.#counts)
+    for (const failure of this.#failures) {
+      if (this.#isExplained(failure)) add(lanes, failure.call.lane, 'explained')
+    }
+    return lanes
+  }
+
+  /** The calls of all lanes. */
+  totals(): Counts {
+    return totalOf(this.lanes().values())
   }
 
   /** What is wrong, once everything has ended. */
@@ -118,11 +155,14 @@ export class Ledger {
       ...this.#failures
         .filter((failure) => !this.#isExplained(failure))
         .map(
-          ({ call, message, atMs }) =>
-            `unexplained error: ${call.what} ${call.nonce}: ${message}; ${this.#context(call, atMs)}`,
+          ({ call, message, atMs }) => `unexplained error: ${nameOf(call)}: ${message}; ${this.#context(call, atMs)}`,
         ),
-      ...[...this.#open.values()].map(({ what, nonce }) => `never ended: ${what} ${nonce}`),
+      ...[...this.#open.values()].map((call) => `never ended: ${nameOf(call)}`),
     ]
+  }
+
+  #count({ lane }: Call, end: keyof Counts): void {
+    add(this.#counts, lane, end)
   }
 
   /** When it was, for whoever looks for the cause. */
@@ -138,6 +178,32 @@ export class Ledger {
     if (call.excuse !== undefined) return true
     const crashes = this.#crashes.get(call.domain) ?? []
     return crashes.some(({ fromMs, untilMs }) => fromMs <= atMs && untilMs + graceMs >= call.sinceMs)
+  }
+}
+
+export function totalOf(lanes: Iterable<Counts>): Counts {
+  return [...lanes].reduce(sumOf, none)
+}
+
+function nameOf({ lane, what, nonce }: Call): string {
+  return `${lane} ${what} ${nonce}`
+}
+
+function add(lanes: Map<string, Counts>, lane: string, end: keyof Counts): void {
+  const counts = lanes.get(lane) ?? none
+  lanes.set(lane, { ...counts, [end]: counts[end] + 1 })
+}
+
+function sumOf(one: Counts, other: Counts): Counts {
+  return {
+    started: one.started + other.started,
+    answered: one.answered + other.answered,
+    explained: one.explained + other.explained,
+    refused: one.refused + other.refused,
+    abandoned: one.abandoned + other.abandoned,
+    opened: one.opened + other.opened,
+    closed: one.closed + other.closed,
+    vanished: one.vanished + other.vanished,
   }
 }
 

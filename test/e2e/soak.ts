@@ -5,40 +5,34 @@
  * end nothing is left: no request, no session, no stream, no process, no memory.
  *
  *   npm run soak -- --minutes 30 --seed 7
+ *   npm run soak -- --direct              as a control: the same clients on the servers alone, without crashes
+ *   npm run soak -- --tireless            refusing nothing for lack of CPU time, for a machine that others keep busy
+ *   npm run soak -- --log FILE            with the log of mcp-vitals
  *
  * Exit code 1 when anything is wrong, 2 when the run itself failed.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { createWriteStream, readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { randomUUID } from 'node:crypto'
+import { freePort } from '../../deploy/stack/ports.ts'
 import { errorMessage } from '../../src/errors.ts'
 import { mediansOfWindows } from '../bench/load.ts'
 import { processUsage } from '../bench/proc.ts'
-import { endWithSignals, repoRoot } from '../peers/spawn.ts'
-import { debugUpstream } from '../support/admin.ts'
+import { endWithSignals } from '../peers/spawn.ts'
+import { debugUpstream, seriesValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { heapMeter, inspectable } from '../support/inspector.ts'
-import { freePort } from '../../deploy/stack/ports.ts'
+import { modernPost } from '../support/rpc.ts'
 import { seeded } from '../support/seeded.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
-import type { Place } from '../support/uniform-client.ts'
-import { dialects, type Dialect } from './soak-clients.ts'
-import {
-  type Route,
-  type Server,
-  type Stage,
-  type Transport,
-  officialLane,
-  servers,
-  slowLane,
-  stallTimeoutMs,
-  transports,
-  vanishingLane,
-} from './soak-lanes.ts'
-import { Ledger, type Totals } from './soak-ledger.ts'
+import { compileCache } from './soak-clients.ts'
+import { type Server, type Stage, officialLane, servers, slowLane, vanishingLane } from './soak-lanes.ts'
+import { type Counts, Ledger, totalOf } from './soak-ledger.ts'
+import { type Stand, configuration, directStand, rawRoutesOf, routesOf, vitalsStand } from './soak-stand.ts'
 
 export interface SoakOptions {
+  /** It goes on for at least this long, and until every lane has had its share. */
   readonly durationMs: number
   readonly seed: number
   /** Time between two kills of the same supervised server. */
@@ -48,12 +42,23 @@ export interface SoakOptions {
    * messages of a client that has not left.
    */
   readonly idleSeconds: number
+  readonly callTimeoutMs: number
+  /** How long mcp-vitals waits for a sign of a server, and how long some calls keep it silent, if any do. */
+  readonly stallTimeoutMs: number
+  readonly stallMs?: number | undefined
+  /** Whether mcp-vitals never refuses anything because it has too little CPU time. */
+  readonly isTireless: boolean
   /** Hears a line of progress now and then. */
-  readonly onNote?: (line: string) => void
+  readonly onNote?: ((line: string) => void) | undefined
+  /** Hears each line of the log of mcp-vitals. */
+  readonly onLog?: ((line: string) => void) | undefined
 }
 
 export interface SoakResult {
-  readonly totals: Totals
+  readonly lanes: ReadonlyMap<string, Counts>
+  /** How many times each supervised server was killed. */
+  readonly kills: ReadonlyMap<Server, number>
+  /** How many processes of any kind were killed or died. */
   readonly crashes: number
   readonly faults: readonly string[]
   /** Resident memory of mcp-vitals over time, as medians of equal windows; the first is the warm-up. */
@@ -64,33 +69,40 @@ export interface SoakResult {
 
 const windows = 6
 const sampleMs = 1000
+/** Each lane has had its share when this many of its calls were answered, or left by their client as planned. */
+const share = 3
+/** How much longer than planned it may take until every lane has. */
+const patienceMs = 300_000
+
 /** Runs the whole soak, ends everything that it started, and tells what was wrong. */
-export async function soak({ durationMs, seed, crashEveryMs, idleSeconds, onNote }: SoakOptions): Promise<SoakResult> {
+export async function soak(options: SoakOptions): Promise<SoakResult> {
+  const { durationMs, idleSeconds, stallTimeoutMs, onLog } = options
   const tag = `soak-${randomUUID()}`
-  const ledger = new Ledger()
   const urls = {
     http: `http://127.0.0.1:${await freePort()}/mcp`,
     sse: `http://127.0.0.1:${await freePort()}/sse`,
   }
-  const vitals = await startVitals({ config: configuration({ tag, urls, idleSeconds }), env: inspectable })
+  const vitals = await startVitals({
+    config: configuration({ tag, urls, idleSeconds, stallTimeoutMs }),
+    env: { ...inspectable, ...compileCache },
+    ...(options.isTireless && { script: 'test/peers/tireless-vitals.ts' }),
+    ...(onLog && { onLine: onLog }),
+  })
   try {
     for (const name of servers) await isHealthy(vitals, name)
     const heapBytes = await heapMeter(vitals)
-    const stage = stageFor(ledger, seed, durationMs)
-    const lanes = lanesOf({ vitals, tag, urls }, stage)
-    const kills = { count: 0 }
+    const kills = new Map<Server, number>(servers.map((server) => [server, 0]))
+    const stand = vitalsStand(vitals.dataUrl, { tag, urls })
+    const run = new Run(stand, options, () => Math.min(...kills.values()) > 0)
     for (const server of servers) {
-      const done = killer(vitals, server, stage, { crashEveryMs, kills }).catch((error: unknown) => {
-        ledger.fault(`${server} after a kill: ${errorMessage(error)}`)
-      })
-      lanes.push({ name: `killer of ${server}`, done })
+      run.start(`killer of ${server}`, (stage) => killer(vitals, server, stage, { ...options, kills }))
     }
-    const samples: number[] = []
-    const watching = watch(vitals, stage, { samples, ledger, onNote })
+    const watching = watch(vitals, run, options)
     await sleep(durationMs / windows)
     const warmHeap = await heapBytes()
-    await watching
-    const hung = await unended(lanes)
+    const samples = await watching
+    await run.end()
+    const { ledger } = run
     const leftovers = await gaugesLeft(vitals, idleSeconds)
     const shed = await shedRequests(vitals)
     const { refused } = ledger.totals()
@@ -99,9 +111,10 @@ export async function soak({ durationMs, seed, crashEveryMs, idleSeconds, onNote
     await vitals.stop()
     const orphans = await orphansOf(tag)
     return {
-      totals: ledger.totals(),
-      crashes: kills.count,
-      faults: [...hung, ...ledger.faults(), ...leftovers, ...orphans],
+      lanes: ledger.lanes(),
+      kills,
+      crashes: ledger.crashes(),
+      faults: [...ledger.faults(), ...leftovers, ...orphans],
       residentMib: mediansOfWindows(samples, windows).map((bytes) => bytes / 2 ** 20),
       heapMib: [warmHeap / 2 ** 20, heap / 2 ** 20],
     }
@@ -110,121 +123,92 @@ export async function soak({ durationMs, seed, crashEveryMs, idleSeconds, onNote
   }
 }
 
-/** Something that goes on until the stage is over. */
-interface Lane {
-  readonly name: string
-  readonly done: Promise<void>
+export type ControlOptions = Pick<SoakOptions, 'durationMs' | 'seed' | 'callTimeoutMs'> & {
+  /** Faults that the servers are to have, as in soak-server.ts. */
+  readonly marks?: readonly string[]
+  /** It does not end before. */
+  readonly isEnough?: (ledger: Ledger) => boolean
 }
 
-/** Far above what the last call of a lane may take. */
-const lastCallMs = 100_000
-
-/** The lanes that do not come to an end. */
-async function unended(lanes: readonly Lane[]): Promise<string[]> {
-  const running = new Set(lanes.map(({ name }) => name))
-  const all = Promise.all(lanes.map(({ name, done }) => done.then(() => running.delete(name))))
-  const late = new AbortController()
-  await Promise.race([all, sleep(lastCallMs, undefined, { signal: late.signal }).catch(() => undefined)])
-  late.abort()
-  return [...running].map((name) => `never ended: ${name}`)
-}
-
-function stageFor(ledger: Ledger, seed: number, durationMs: number): Stage {
-  const endsMs = performance.now() + durationMs
-  return { ledger, random: seeded(seed), isOver: () => performance.now() >= endsMs }
-}
-
-const soakServer = (transport: Transport, tag: string) => ({
-  command: process.execPath,
-  args: ['test/peers/soak-server.ts', transport, tag],
-  cwd: repoRoot,
-})
-
-const limits = { stall_timeout_seconds: stallTimeoutMs / 1000 }
-
-/** Where the servers listen that mcp-vitals starts. */
-type Urls = Readonly<Record<'http' | 'sse', string>>
-
-interface Setup {
-  readonly tag: string
-  readonly urls: Urls
-  readonly idleSeconds: number
-}
-
-function configuration({ tag, urls, idleSeconds }: Setup): Readonly<Record<string, unknown>> {
-  const launched = (type: 'http' | 'sse') => ({
-    type,
-    url: urls[type],
-    ...limits,
-    launch: { ...soakServer(type, tag), env: { PORT: new URL(urls[type]).port } },
-  })
-  return {
-    max_sessions: 500,
-    heartbeat: {
-      heartbeat_interval_seconds: 5,
-      session_timeout_seconds: idleSeconds,
-      cleanup_interval_seconds: idleSeconds,
-    },
-    mcpServers: {
-      http: launched('http'),
-      sse: launched('sse'),
-      stdio: { ...soakServer('stdio', tag), ...limits, resident: 'always' },
-      shared: { ...soakServer('stdio', tag), ...limits, process: 'shared' },
-    },
+/** The same clients on the servers alone: what goes wrong here is not the fault of mcp-vitals. */
+export async function control(options: ControlOptions): Promise<Pick<SoakResult, 'lanes' | 'faults'>> {
+  const { marks = [], isEnough = () => true } = options
+  const stand = await directStand(`soak-${randomUUID()}`, marks)
+  try {
+    const run = new Run(stand, options, isEnough)
+    while (!run.isOver()) await sleep(sampleMs)
+    await run.end()
+    return { lanes: run.ledger.lanes(), faults: run.ledger.faults() }
+  } finally {
+    await stand.stop()
   }
 }
 
-interface Stand {
-  readonly vitals: RunningVitals
-  readonly tag: string
-  readonly urls: Urls
-}
+type RunOptions = Pick<SoakOptions, 'durationMs' | 'seed' | 'callTimeoutMs'> & { readonly stallMs?: number | undefined }
 
-/** Every pair that the protocol allows, with every official client that speaks it, and the misbehaving ones. */
-function lanesOf(stand: Stand, stage: Stage): Lane[] {
-  const lanes: Lane[] = []
-  for (const server of servers) {
-    for (const client of transports) {
-      if (client === 'stdio' && server === 'shared') continue // Who starts a command has it alone.
-      const place = placeOf(stand, client, server)
-      const isOwnProcess = (dialect: Dialect) => server === 'stdio' && (client === 'stdio' || dialect !== 'v2 modern')
-      const route: Route = { client, server, place, isOwnProcess }
-      for (const dialect of dialects.filter((one) => isSpoken(one, client, server))) {
-        lanes.push({ name: `${client}→${server} ${dialect}`, done: officialLane(route, dialect, stage) })
-      }
-    }
-    for (const [client, path] of [
-      ['http', 'mcp'],
-      ['sse', 'sse'],
-    ] as const) {
-      const route = { client, server, url: `${stand.vitals.dataUrl}/${server}/${path}` }
-      const name = `${client}→${server}`
-      lanes.push(
-        { name: `${name} vanishing`, done: vanishingLane(route, stage) },
-        { name: `${name} slow`, done: slowLane(route, stage) },
-      )
-    }
+/** All lanes of a stand, from their start to the end of the last one. */
+class Run {
+  readonly ledger = new Ledger()
+  readonly #options: RunOptions
+  readonly #isEnough: (ledger: Ledger) => boolean
+  readonly #endsMs: number
+  readonly #clientLanes: readonly string[]
+  readonly #running = new Map<string, Promise<void>>()
+  #started = 0
+
+  constructor(stand: Stand, options: RunOptions, isEnough: (ledger: Ledger) => boolean) {
+    this.#options = options
+    this.#isEnough = isEnough
+    this.#endsMs = performance.now() + options.durationMs
+    for (const route of routesOf(stand)) this.start(route.lane, (stage) => officialLane(route, stage))
+    for (const route of rawRoutesOf(stand, 'vanishing')) this.start(route.lane, (stage) => vanishingLane(route, stage))
+    for (const route of rawRoutesOf(stand, 'slow')) this.start(route.lane, (stage) => slowLane(route, stage))
+    this.#clientLanes = [...this.#running.keys()]
   }
-  return lanes
-}
 
-/** 2026-07-28 knows no HTTP+SSE, and an SDK server speaks in one process what was spoken first: with `shared` by us. */
-function isSpoken(dialect: Dialect, client: Transport, server: Server): boolean {
-  return dialect !== 'v2 modern' || (client !== 'sse' && server !== 'sse' && server !== 'shared')
-}
+  /** Each has random numbers of its own, so that what it does hangs neither on the others nor on the machine. */
+  start(lane: string, work: (stage: Stage) => Promise<void>): void {
+    const { ledger } = this
+    const { seed, callTimeoutMs, stallMs } = this.#options
+    const random = seeded(seed * 1000 + (this.#started += 1))
+    const done = work({ ledger, random, isOver: () => this.isOver(), callTimeoutMs, stallMs })
+    const forgotten = done
+      .catch((error: unknown) => ledger.fault(`${lane}: ${errorMessage(error)}`))
+      .finally(() => this.#running.delete(lane))
+    this.#running.set(lane, forgotten)
+  }
 
-function placeOf({ vitals, tag, urls }: Stand, client: Transport, server: Server): Place {
-  if (client === 'http') return `${vitals.dataUrl}/${server}/mcp`
-  if (client === 'sse') return `${vitals.dataUrl}/${server}/sse`
-  const wrapper = { command: process.execPath, args: ['src/cli/main.ts', 'stdio', '--no-admin'] }
-  if (server === 'http' || server === 'sse') return { ...wrapper, args: [...wrapper.args, '--url', urls[server]] }
-  const { command, args } = soakServer('stdio', tag)
-  return { ...wrapper, args: [...wrapper.args, '--', command, ...args] }
+  isOver(): boolean {
+    const sinceMs = performance.now() - this.#endsMs
+    if (sinceMs < 0) return false
+    return sinceMs > patienceMs || (this.#isEnough(this.ledger) && this.#withoutShare().length === 0)
+  }
+
+  /** Waits until the last lane has come to its end, for as long as that can take. */
+  async end(): Promise<void> {
+    const late = new AbortController()
+    const lastEndMs = 1.5 * this.#options.callTimeoutMs + (this.#options.stallMs ?? 0)
+    await Promise.race([
+      Promise.all(this.#running.values()),
+      sleep(lastEndMs, undefined, { signal: late.signal }).catch(() => undefined),
+    ])
+    late.abort()
+    for (const lane of this.#running.keys()) this.ledger.fault(`never ended: ${lane}`)
+    for (const lane of this.#withoutShare()) this.ledger.fault(`not exercised: ${lane}`)
+  }
+
+  #withoutShare(): string[] {
+    const counts = this.ledger.lanes()
+    return this.#clientLanes.filter((lane) => {
+      const { answered = 0, abandoned = 0 } = counts.get(lane) ?? {}
+      return answered + abandoned < share
+    })
+  }
 }
 
 interface Killing {
   readonly crashEveryMs: number
-  readonly kills: { count: number }
+  readonly kills: Map<Server, number>
 }
 
 /** Kills a supervised process again and again, and waits each time until its successor answers. */
@@ -238,12 +222,12 @@ async function killer(vitals: RunningVitals, server: Server, stage: Stage, plan:
     if (typeof pid !== 'number') continue
     const over = ledger.crash(server, performance.now())
     process.kill(pid, 'SIGKILL')
-    plan.kills.count += 1
+    plan.kills.set(server, (plan.kills.get(server) ?? 0) + 1)
     await eventually(async () => (await debugUpstream(vitals, server)).process?.pid !== pid, {
       timeoutMs: 90_000,
       what: `${server} has another process`,
     })
-    await isHealthy(vitals, server)
+    await servesAgain(vitals, server)
     over(performance.now())
   }
 }
@@ -255,30 +239,51 @@ async function isHealthy(vitals: RunningVitals, server: Server): Promise<void> {
   await eventually(answers, { timeoutMs: 120_000, what: `${server} answers` })
 }
 
+const legacyAlone: ReadonlySet<Server> = new Set(['sse', 'shared'])
+
+/**
+ * A stdio server is well while its clients' own processes are, whatever becomes of the one for 2026-07-28. Unlike calls
+ * and new sessions, the request here is never refused for lack of CPU time.
+ */
+async function servesAgain(vitals: RunningVitals, server: Server): Promise<void> {
+  if (legacyAlone.has(server)) return isHealthy(vitals, server)
+  const discovers = async () => {
+    const { status } = await modernPost(`${vitals.dataUrl}/${server}/mcp`, { id: 1, method: 'server/discover' }).done
+    return status === 200
+  }
+  await eventually(discovers, { timeoutMs: 120_000, what: `${server} answers` })
+}
+
 async function pause(ms: number, isOver: () => boolean): Promise<void> {
   const endsMs = performance.now() + ms
   while (performance.now() < endsMs && !isOver()) await sleep(200)
 }
 
-interface Watching {
-  readonly samples: number[]
-  readonly ledger: Ledger
-  readonly onNote: SoakOptions['onNote']
-}
-
-async function watch(vitals: RunningVitals, { isOver }: Stage, { samples, ledger, onNote }: Watching): Promise<void> {
-  while (!isOver()) {
+/** Samples the resident memory until the run is over. */
+async function watch(vitals: RunningVitals, run: Run, { onNote }: Pick<SoakOptions, 'onNote'>): Promise<number[]> {
+  const samples: number[] = []
+  while (!run.isOver()) {
     await sleep(sampleMs)
     const bytes = processUsage(vitals.pid)?.residentBytes
     if (bytes !== undefined) samples.push(bytes)
     if (samples.length % 60 !== 0) continue
-    const { started, answered, explained, refused, abandoned } = ledger.totals()
-    const resident = `${((bytes ?? 0) / 2 ** 20).toFixed(0)} MiB`
-    onNote?.(
-      `${samples.length} s: ${started} calls, ${answered} answered, ${explained} explained, ${refused} refused, ${abandoned} abandoned, ` +
-        `${ledger.faults().filter((fault) => !fault.startsWith('never ended')).length} faults, ${resident}`,
-    )
+    onNote?.(`${samples.length} s: ${progressOf(run.ledger)}; ${await memoryOf(vitals)}`)
   }
+  return samples
+}
+
+function progressOf(ledger: Ledger): string {
+  const { started, answered, explained, refused, abandoned } = ledger.totals()
+  const faults = ledger.faults().filter((fault) => !fault.startsWith('never ended'))
+  const calls = `${started} calls, ${answered} answered, ${explained} explained, ${refused} refused, ${abandoned} abandoned`
+  return [`${calls}, ${faults.length} faults`, ...faults.slice(-3)].join('; ')
+}
+
+/** What takes the memory of mcp-vitals, by its own metrics. */
+async function memoryOf(vitals: RunningVitals): Promise<string> {
+  const text = await (await fetch(`${vitals.adminUrl}/metrics`)).text()
+  const mib = (name: string) => `${((seriesValues(text, name)[0] ?? Number.NaN) / 2 ** 20).toFixed(0)} MiB`
+  return `resident ${mib('process_resident_memory_bytes')}, heap ${mib('nodejs_heap_size_total_bytes')} (used ${mib('nodejs_heap_size_used_bytes')}), external ${mib('nodejs_external_memory_bytes')}`
 }
 
 /** What must be back at 0 when nobody calls any more. */
@@ -337,32 +342,57 @@ const flatFromMs = 10 * 60_000
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { minutes: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' } },
+    options: {
+      minutes: { type: 'string', default: '30' },
+      seed: { type: 'string', default: '1' },
+      direct: { type: 'boolean', default: false },
+      tireless: { type: 'boolean', default: false },
+      log: { type: 'string' },
+    },
   })
   const durationMs = Number(values.minutes) * 60_000
-  console.log(`soak of ${values.minutes} min, seed ${values.seed}`)
-  // A supervised process that was ready for less than 120 s is started again only after a delay that doubles.
-  const crashEveryMs = Math.min(150_000, durationMs / 3)
+  const options = { durationMs, seed: Number(values.seed), callTimeoutMs: 60_000 }
+  console.log(`soak of ${values.minutes} min, seed ${values.seed}${values.direct ? ', without mcp-vitals' : ''}`)
+  if (values.direct) {
+    const { lanes, faults } = await control(options)
+    printLanes(lanes)
+    return verdict(faults)
+  }
+  const log = values.log === undefined ? undefined : createWriteStream(values.log)
+  const stallTimeoutMs = 30_000
   const result = await soak({
-    durationMs,
-    seed: Number(values.seed),
-    crashEveryMs,
+    ...options,
+    // A supervised process that was ready for less than 120 s is started again only after a delay that doubles.
+    crashEveryMs: Math.min(150_000, durationMs / 3),
     idleSeconds: 30,
+    stallTimeoutMs,
+    stallMs: 3 * stallTimeoutMs,
+    isTireless: values.tireless,
     onNote: (line) => console.log(line),
+    onLog: log && ((line) => void log.write(`${line}\n`)),
   })
-  const { totals, crashes, residentMib, heapMib } = result
+  const { residentMib, heapMib } = result
   const [, first = Number.NaN, ...rest] = residentMib
   const growth = (rest.at(-1) ?? Number.NaN) / first
+  printLanes(result.lanes)
+  const killed = [...result.kills].map(([server, count]) => `${server} ${count}`).join(', ')
   console.log(
     [
-      `${totals.started} calls: ${totals.answered} answered with their own nonce, ${totals.explained} ended with one error that a fault explains, ${totals.refused} refused by an overloaded mcp-vitals, ${totals.abandoned} abandoned by their client`,
-      `${crashes} supervised servers killed`,
+      `processes of servers that were killed: ${result.crashes}, of those under supervision: ${killed}`,
       `resident MiB, medians of ${windows} windows: ${residentMib.map((mib) => mib.toFixed(0)).join(' ')}; last / first after warm-up ${growth.toFixed(2)} (bound ${growthBound})`,
       `heap after a full collection: ${heapMib[0].toFixed(1)} MiB after the warm-up, ${heapMib[1].toFixed(1)} MiB at the end`,
     ].join('\n'),
   )
   const isGrown = durationMs >= flatFromMs && growth > growthBound
-  const faults = [...result.faults, ...(isGrown ? [`resident memory grew to ${growth.toFixed(2)}`] : [])]
+  return verdict([...result.faults, ...(isGrown ? [`resident memory grew to ${growth.toFixed(2)}`] : [])])
+}
+
+function printLanes(lanes: SoakResult['lanes']): void {
+  const rows = [...lanes, ['all', totalOf(lanes.values())] as const]
+  console.table(Object.fromEntries(rows))
+}
+
+function verdict(faults: readonly string[]): number {
   console.log(faults.length === 0 ? 'PASS' : `FAIL: ${faults.length} faults\n${faults.slice(0, 100).join('\n')}`)
   return faults.length === 0 ? 0 : 1
 }

@@ -1,7 +1,8 @@
 /**
- * The server of the soak test, over the transport that the first argument names: `stdio`, `http` (both with both eras)
- * or `sse` (legacy). Every tool answers with the nonce that it was called with, so that a crossed answer is seen. Further
- * arguments only mark the process.
+ * The server of the soak test, over the transport that the first argument names: `stdio` and `http` in both eras,
+ * `stdio-modern` in 2026-07-28 alone, `sse` in the legacy one. Every tool answers with the nonce that it was called
+ * with, so that a crossed answer is seen. Further arguments only mark the process, but for `loses` and `crosses`, which
+ * say what becomes of every echo.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -17,15 +18,18 @@ import { z } from 'zod'
 import { serveHttp } from './serve-http.ts'
 import { serveSse } from './serve-sse.ts'
 
+const [transport = 'http', ...marks] = process.argv.slice(2)
+
 const nonce = z.string()
 const text = (value: string) => ({ content: [{ type: 'text' as const, text: value }] })
 
 function soakServer(era: McpRequestContext['era']): McpServer {
-  const server = new McpServer({ name: 'soak', version: '1.0.0' }, { capabilities: { tools: {} } })
+  const server = new McpServer({ name: 'soak', version: '1.0.0' }, { capabilities: { tools: {}, logging: {} } })
   const echo = { description: 'Answers after a while.', inputSchema: z.object({ nonce, ms: z.number() }) }
   server.registerTool('echo', echo, async ({ nonce, ms }, { mcpReq }) => {
     await sleep(ms, undefined, { signal: mcpReq.signal })
-    return text(nonce)
+    if (marks.includes('loses')) await new Promise(() => undefined)
+    return text(marks.includes('crosses') ? 'of another' : nonce)
   })
   const progress = { description: 'Reports progress.', inputSchema: z.object({ nonce, steps: z.int() }) }
   server.registerTool('progress', progress, async ({ nonce, steps }, { mcpReq: { _meta, notify } }) => {
@@ -41,8 +45,18 @@ function soakServer(era: McpRequestContext['era']): McpServer {
   })
   const large = { description: 'Answers at length.', inputSchema: z.object({ nonce, bytes: z.int() }) }
   server.registerTool('large', large, ({ nonce, bytes }) => text(`${nonce}${'x'.repeat(bytes)}${nonce}`))
-  server.registerTool('ask', { description: 'Asks the client.', inputSchema: z.object({ nonce }) }, ({ nonce }, ctx) =>
-    era === 'legacy' ? askLegacy(nonce, ctx) : askModern(nonce, ctx),
+  const ask = { description: 'Asks the client, unrelated to any request of it if `aside`.' }
+  const asked = { ...ask, inputSchema: z.object({ nonce, aside: z.boolean().default(false) }) }
+  server.registerTool('ask', asked, ({ nonce, aside }, context) =>
+    era === 'legacy' ? askLegacy(nonce, aside, context) : askModern(nonce, context),
+  )
+  server.registerTool(
+    'say',
+    { description: 'Says it in a log message as well.', inputSchema: echo.inputSchema },
+    async ({ nonce }) => {
+      await server.server.notification({ method: 'notifications/message', params: { level: 'info', data: nonce } })
+      return text(nonce)
+    },
   )
   server.registerTool('die', { description: 'Ends the process.' }, () => {
     process.kill(process.pid, 'SIGKILL')
@@ -58,13 +72,16 @@ const samplingOf = (nonce: string) => ({
 })
 
 const repeated = z.object({ content: z.object({ text: z.string() }) })
+/** Less than the client waits, so that it can tell an answer that was lost from a question that was. */
+const answerTimeoutMs = 40_000
 
-/** Without a proxy too, an SDK v2 server now and then loses what a tool sends before the answer's stream is up. */
-const streamIsUpMs = 20
-
-async function askLegacy(nonce: string, { mcpReq }: ServerContext) {
-  await sleep(streamIsUpMs)
-  return text(repeated.parse(await mcpReq.requestSampling(samplingOf(nonce))).content.text)
+/**
+ * A question that names no request goes out on the client's GET stream (MCP 2025-11-25, Transports, "Listening for
+ * Messages from the Server"), and this SDK loses it when there is none yet.
+ */
+async function askLegacy(nonce: string, aside: boolean, { mcpReq }: ServerContext) {
+  const options = { timeout: answerTimeoutMs, ...(!aside && { relatedRequestId: mcpReq.id }) }
+  return text(repeated.parse(await mcpReq.requestSampling(samplingOf(nonce), options)).content.text)
 }
 
 function askModern(nonce: string, { mcpReq }: ServerContext) {
@@ -76,7 +93,8 @@ function askModern(nonce: string, { mcpReq }: ServerContext) {
 const legacy = () => soakServer('legacy')
 const serving: Readonly<Record<string, () => void>> = {
   stdio: () => void serveStdio(({ era }) => soakServer(era)),
+  'stdio-modern': () => void serveStdio(({ era }) => soakServer(era), { legacy: 'reject' }),
   sse: () => serveSse(legacy),
   http: () => serveHttp({ legacy, modern: createMcpHandler(() => soakServer('modern'), { legacy: 'reject' }) }),
 }
-serving[process.argv[2] ?? 'http']?.()
+serving[transport]?.()

@@ -48,7 +48,7 @@ export async function startProcess<Ready>(options: SpawnOptions<Ready>): Promise
     cwd = repoRoot,
     ready,
     onLine: hear,
-    startDeadlineMs = 20_000,
+    startDeadlineMs = 50_000,
     termGraceMs = 20_000,
   } = options
   const child = spawn(process.execPath, args, {

@@ -88,15 +88,26 @@ export interface ModernRequest {
   readonly meta?: Readonly<Record<string, unknown>>
 }
 
-/** A request of revision 2026-07-28 with the headers that mirror it (Streamable HTTP, "Standard Request Headers"). */
-export function modernPost(url: string, { id, method, params = {}, meta = {} }: ModernRequest): OpenPost {
-  const message = { jsonrpc: '2.0', id, method, params: { ...params, _meta: { ...modernMeta, ...meta } } }
+/** A request of revision 2026-07-28 and the headers that mirror it (Streamable HTTP, "Standard Request Headers"). */
+export function modernRequest({ id, method, params = {}, meta = {} }: ModernRequest): {
+  readonly message: Message
+  readonly headers: Readonly<Record<string, string>>
+} {
   const { name } = params
-  return openPost(url, message, {
-    'mcp-protocol-version': modernVersion,
-    'mcp-method': method,
-    ...(typeof name === 'string' && { 'mcp-name': name }),
-  })
+  return {
+    message: { jsonrpc: '2.0', id, method, params: { ...params, _meta: { ...modernMeta, ...meta } } },
+    headers: {
+      'mcp-protocol-version': modernVersion,
+      'mcp-method': method,
+      ...(typeof name === 'string' && { 'mcp-name': name }),
+    },
+  }
+}
+
+/** POSTs a request of revision 2026-07-28 on a connection of its own. */
+export function modernPost(url: string, request: ModernRequest): OpenPost {
+  const { message, headers } = modernRequest(request)
+  return openPost(url, message, headers)
 }
 
 /** `initialize` as a client of revision 2025-11-25 sends it. */

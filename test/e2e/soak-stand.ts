@@ -15,6 +15,12 @@ export function soakServer(transport: Transport | 'stdio-modern', tag: string) {
   return { command: process.execPath, args: ['test/peers/soak-server.ts', transport, tag], cwd: repoRoot }
 }
 
+/**
+ * What a server does to a connection that is idle: nothing. On a machine where our event loop hangs for seconds, a POST
+ * meets the moment at which a server closes one, and gets 502 (README, "Limits, and what is not there yet").
+ */
+const patientServer = { KEEP_ALIVE_MS: '0' } as const
+
 /** Where the servers listen that mcp-vitals starts. */
 export type Urls = Readonly<Record<'http' | 'sse', string>>
 
@@ -32,7 +38,7 @@ export function configuration({ tag, urls, idleSeconds, stallTimeoutMs }: Vitals
     type,
     url: urls[type],
     ...limits,
-    launch: { ...soakServer(type, tag), env: { PORT: new URL(urls[type]).port } },
+    launch: { ...soakServer(type, tag), env: { PORT: new URL(urls[type]).port, ...patientServer } },
   })
   return {
     max_sessions: 500,
@@ -77,7 +83,7 @@ export async function directStand(
   const start = (transport: 'http' | 'sse') =>
     startProcess({
       args: [...soakServer(transport, tag).args, ...marks],
-      env: { PORT: '0' },
+      env: { PORT: '0', ...patientServer },
       ready: listeningUrl,
       termGraceMs: 2000,
     })

@@ -351,7 +351,7 @@ async function main(): Promise<number> {
     },
   })
   const durationMs = Number(values.minutes) * 60_000
-  const options = { durationMs, seed: Number(values.seed), callTimeoutMs: 60_000 }
+  const options = { durationMs, seed: Number(values.seed), callTimeoutMs: 120_000 }
   console.log(`soak of ${values.minutes} min, seed ${values.seed}${values.direct ? ', without mcp-vitals' : ''}`)
   if (values.direct) {
     const { lanes, faults } = await control(options)

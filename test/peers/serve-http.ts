@@ -36,9 +36,14 @@ export function serveHttp({ legacy, modern }: HttpServing): void {
   })
 }
 
-/** Listens on `PORT` of loopback, announces the URL with this path, and ends on SIGTERM and SIGINT. */
+/**
+ * Listens on `PORT` of loopback, announces the URL with this path, and ends on SIGTERM and SIGINT. An idle connection is
+ * closed after `KEEP_ALIVE_MS`, if that is set; 0 leaves it open.
+ */
 export function listen(path: string, onRequest: RequestListener): void {
   const http = createServer(onRequest)
+  const { KEEP_ALIVE_MS } = process.env
+  if (KEEP_ALIVE_MS !== undefined) http.keepAliveTimeout = Number(KEEP_ALIVE_MS)
   http.listen(Number(process.env.PORT ?? 0), '127.0.0.1', () => {
     const address = http.address()
     const port = typeof address === 'object' && address !== null ? address.port : 0

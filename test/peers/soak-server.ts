@@ -73,7 +73,7 @@ const samplingOf = (nonce: string) => ({
 
 const repeated = z.object({ content: z.object({ text: z.string() }) })
 /** Less than the client waits, so that it can tell an answer that was lost from a question that was. */
-const answerTimeoutMs = 40_000
+const answerTimeoutMs = 100_000
 
 /**
  * A question that names no request goes out on the client's GET stream (MCP 2025-11-25, Transports, "Listening for

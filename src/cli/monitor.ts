@@ -25,7 +25,7 @@ import { sharedCapabilities } from '../proxy/shared-capabilities.ts'
 import type { Redact } from '../redaction.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { Session } from '../sessions/session.ts'
-import type { Instruments } from '../telemetry/instruments.ts'
+import type { Instruments, UpstreamTraits } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { BreakerOptions } from '../upstreams/breaker.ts'
@@ -84,9 +84,16 @@ export interface MonitorDeps extends HeartbeatDeps, MemoryDeps {
   readonly bridge: Pick<Bridge, 'hear' | 'residentClosed'>
 }
 
+/** Which events an upstream can ever have. */
+export function traitsOf(target: StdioTarget | UrlTarget): UpstreamTraits {
+  const isStdio = target.transport === 'stdio'
+  const hasProcess = isStdio || target.launch !== undefined
+  return { transport: target.transport, hasProcess, isShared: isStdio && target.process === 'shared' }
+}
+
 /** Constructs one upstream with its heartbeat; `start` sets it going. */
 export function monitor(deps: MonitorDeps, config: UpstreamConfig): LiveUpstream {
-  deps.instruments.initUpstream(config.name, config.target.transport)
+  deps.instruments.initUpstream(config.name, traitsOf(config.target))
   return config.target.transport === 'stdio'
     ? monitorStdio(deps, config, config.target)
     : monitorUrl(deps, config, config.target)

@@ -150,6 +150,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     cleanupIntervalMs: () => reloader.config().heartbeat.cleanupIntervalMs,
     idleLimitMs: (name) => reloader.upstream(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
     maxAgeMs: (name) => reloader.upstream(name)?.maxSessionMs ?? Infinity,
+    onStart: (name) => instrumented.initSession(name),
     onEnd: (session, end, durationMs) => {
       instrumented.recordSession({
         upstream: session.upstream,

@@ -5,7 +5,7 @@ import type { Monitored } from '../heartbeat/monitored.ts'
 import type { Logger } from '../log.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
 import { close, listen, urlOf } from './listener.ts'
-import type { HeartbeatDeps } from './monitor.ts'
+import { type HeartbeatDeps, traitsOf } from './monitor.ts'
 import type { StdioOptions } from './stdio-options.ts'
 import type { StopSteps } from './stop-steps.ts'
 import { announceTarget } from './targets-file.ts'
@@ -35,6 +35,7 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
     maxTracked: 1,
     cleanupIntervalMs: () => config.heartbeat.cleanupIntervalMs,
     idleLimitMs: () => Number.POSITIVE_INFINITY,
+    onStart: (upstreamName) => parts.instruments.initSession(upstreamName),
     onEnd: ({ protocolVersion }, end, durationMs) =>
       parts.instruments.recordSession({
         upstream: name,
@@ -57,7 +58,7 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
     return vitalsParts({ clock, env: {}, log, stop, ...sources })
   })
   const { instruments, tracing, scheduler, readings, readLoad: ownLoad, onVerdict, redact } = parts
-  instruments.initUpstream(name, upstream.target.transport)
+  instruments.initUpstream(name, traitsOf(upstream.target))
   const instance = env['HOSTNAME'] ?? hostname()
   const own = { clock, random: Math.random, instance, log, redact }
   const heartbeatDeps = { ...own, scheduler, instruments, tracing, directory, readings, ownLoad, onVerdict }

@@ -15,6 +15,8 @@ export interface DirectoryOptions {
   readonly idleLimitMs: (upstream: string) => number
   /** How long a bridged session of this upstream may last at all; without it for ever. */
   readonly maxAgeMs?: (upstream: string) => number
+  /** A session of this upstream began. */
+  readonly onStart: (upstream: string) => void
   readonly onEnd: (session: Session, end: SessionEnd, durationMs: number) => void
 }
 
@@ -83,6 +85,7 @@ export class SessionDirectory {
     }
     this.#sessions.set(keyOf(upstream, id), session)
     if (isBridged) this.#lookAgain(session)
+    this.#options.onStart(upstream)
     return session
   }
 

@@ -28,6 +28,15 @@ export interface Heartbeat {
   readonly span?: SpanIds | undefined
 }
 
+/** What decides which events an upstream can ever have. */
+export interface UpstreamTraits {
+  readonly transport: Transport
+  /** Its process is ours: a stdio server's, or that of one behind a URL which we launch. */
+  readonly hasProcess: boolean
+  /** Its clients share that process. */
+  readonly isShared: boolean
+}
+
 /** One client session, as it ended. */
 export interface EndedSession {
   readonly upstream: string
@@ -119,7 +128,9 @@ export interface Instruments {
   /** Which tool and prompt names may become labels. */
   readonly labels: LabelBounds
   /** Starts the closed-label counters of an upstream at 0, so that `increase()` sees the first event. */
-  initUpstream(upstream: string, transport: Transport): void
+  initUpstream(upstream: string, traits: UpstreamTraits): void
+  /** The same for heartbeats inside its clients' sessions, of which there is one now. */
+  initSession(upstream: string): void
   /** The same for a receiver of alerts. */
   initReceiver(receiver: Receiver): void
   /** The same for what alerts may ask for. */
@@ -181,6 +192,8 @@ export function instruments(options: {
   for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
   for (const what of sheddable) shed.init(what)
+  /** Of which heartbeats in sessions do not start at 0 yet. */
+  const withoutSessions = new Map<string, UpstreamTraits>()
 
   return {
     labels,
@@ -213,16 +226,19 @@ export function instruments(options: {
     initReceiver: (receiver) => {
       for (const outcome of notificationOutcomes) notifications.init(receiver, outcome)
     },
-    initUpstream: (upstream, transport) => {
-      heartbeats.init(upstream, transport)
+    initUpstream: (upstream, traits) => {
+      withoutSessions.set(upstream, traits)
+      heartbeats.init(upstream, 'upstream', traits)
       // The client's transport: a stdio server is reached by Streamable HTTP.
-      streamEvents.init(upstream, transport === 'sse' ? 'sse' : 'http')
-      for (const [from, nexts] of Object.entries(expectedChanges)) {
-        for (const to of nexts) stateChanges.init(upstream, from, to)
-      }
-      for (const reason of restartReasons) restarts.init(upstream, reason)
-      for (const reason of dropReasons) dropped.init(upstream, reason)
+      streamEvents.init(upstream, traits.transport === 'sse' ? 'sse' : 'http')
+      for (const [from, to] of changesOf(traits)) stateChanges.init(upstream, from, to)
+      for (const reason of traits.hasProcess ? restartReasons : []) restarts.init(upstream, reason)
+      for (const reason of dropsOf(traits)) dropped.init(upstream, reason)
       for (const counter of [inventoryChanges, unparsed, labelOverflow, circuitsOpened]) counter.init(upstream)
+    },
+    initSession: (upstream) => {
+      const traits = withoutSessions.get(upstream)
+      if (traits && withoutSessions.delete(upstream)) heartbeats.init(upstream, 'session', traits)
     },
   }
 }
@@ -244,6 +260,37 @@ const expectedChanges: Readonly<Record<State, readonly State[]>> = {
   needs_auth: ['recovering', 'down'],
   paused: [],
   disabled: [],
+}
+
+/** States that only the supervision of a process leads to. */
+const statesOfProcesses: ReadonlySet<string> = new Set<State>(['idle', 'crash_loop'])
+
+/** Without a process of ours nothing rests, loops, or is started again. */
+function changesOf({ hasProcess }: UpstreamTraits): (readonly [from: string, to: string])[] {
+  const all = Object.entries(expectedChanges).flatMap(([from, nexts]) => nexts.map((to) => [from, to] as const))
+  return hasProcess ? all : all.filter((change) => change[1] !== 'starting' && !change.some(isOfProcess))
+}
+
+function isOfProcess(state: string): boolean {
+  return statesOfProcesses.has(state)
+}
+
+const dropsOfStdio: ReadonlySet<DropReason> = new Set(['noise', 'line_too_long'])
+const dropsOfShared: ReadonlySet<DropReason> = new Set(['no_session', 'no_subscriber', 'too_many_subscriptions'])
+
+function dropsOf({ transport, isShared }: UpstreamTraits): DropReason[] {
+  return dropReasons.filter(
+    (reason) => (transport === 'stdio' || !dropsOfStdio.has(reason)) && (isShared || !dropsOfShared.has(reason)),
+  )
+}
+
+/** What only HTTP can end with, and only a process. */
+const outcomesOfHttp: ReadonlySet<Outcome> = new Set(['refused', 'reset', 'http_error', 'unauthorized', 'session_gone'])
+
+function outcomesOf({ transport, hasProcess }: UpstreamTraits): Outcome[] {
+  return outcomes.filter(
+    (outcome) => (transport !== 'stdio' || !outcomesOfHttp.has(outcome)) && (hasProcess || outcome !== 'exited'),
+  )
 }
 
 /** Codes that name the refusal of a client's request, as opposed to a failure of an upstream or of the program. */
@@ -294,9 +341,6 @@ function createCounter(meter: Meter, metric: Metric): Counter {
   return meter.createCounter(metric.instrument, { description: metric.help, unit: metric.unit })
 }
 
-/** Heartbeats towards the client carry its own transport, unknown beforehand, so only these legs start at 0. */
-const legsOfUpstream: readonly Leg[] = ['upstream', 'session']
-
 function heartbeatRecorder({ readings, rest, keys }: Meters, exemplars: ExemplarReservoir) {
   const durations = timed(readings, exemplars, metrics.heartbeatDuration)
   const counter = createCounter(rest, metrics.heartbeats)
@@ -324,10 +368,9 @@ function heartbeatRecorder({ readings, rest, keys }: Meters, exemplars: Exemplar
       counter.add(1, key)
       if (span) exemplars.offer(attributes, { bucket: 0, value: 1, span })
     },
-    init: (upstream: string, transport: Transport) => {
-      for (const leg of legsOfUpstream) {
-        for (const outcome of outcomes) counter.add(0, counted(upstream, transport, leg, outcome).key)
-      }
+    /** Heartbeats towards the client carry its own transport, unknown beforehand: those do not start at 0. */
+    init: (upstream: string, leg: 'upstream' | 'session', traits: UpstreamTraits) => {
+      for (const outcome of outcomesOf(traits)) counter.add(0, counted(upstream, traits.transport, leg, outcome).key)
     },
   }
 }

@@ -29,6 +29,7 @@ function directoryOf(clock: ReturnType<typeof monitoring>['clock']) {
     maxTracked: 10,
     cleanupIntervalMs: () => 60_000,
     idleLimitMs: () => 60_000,
+    onStart: () => undefined,
     onEnd: () => {},
   })
 }

@@ -48,6 +48,7 @@ const instruments: Instruments = {
   initRecovery: nothing,
   labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
   initUpstream: nothing,
+  initSession: nothing,
 }
 
 const tracing: Tracing = {
@@ -73,6 +74,7 @@ const forwarding: ForwardDeps = {
     maxTracked: defaults.maxTrackedSessions,
     cleanupIntervalMs: () => 300_000,
     idleLimitMs: () => 300_000,
+    onStart: () => undefined,
     onEnd: nothing,
   }),
   sweep,

@@ -24,6 +24,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     maxTracked: 1000,
     cleanupIntervalMs: () => 60_000,
     idleLimitMs: () => 1e9,
+    onStart: () => undefined,
     onEnd: ({ key }, end) => {
       told.push(`${key} ended: ${end}`)
       sessionBeats.sessionEnded()

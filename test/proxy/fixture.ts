@@ -110,6 +110,7 @@ export async function startProxy(options: ProxyOptions) {
     cleanupIntervalMs: () => 1000,
     idleLimitMs: () => idleLimitMs,
     maxAgeMs: () => options.maxSessionMs ?? Infinity,
+    onStart: () => undefined,
     onEnd: (session, end) => {
       told.endedSessions.push(end)
       bridge.sessionEnded(session, end)
@@ -323,6 +324,7 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
       bound: (_upstream, _kind, name) => name,
     },
     initUpstream: () => undefined,
+    initSession: () => undefined,
   }
 }
 

@@ -54,6 +54,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         initRecovery: unused,
         labels: { admit: unused, bound: (_upstream, _kind, name) => name },
         initUpstream: unused,
+        initSession: unused,
       },
       tracing: {
         exportsTo: undefined,

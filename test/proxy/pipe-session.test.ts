@@ -24,6 +24,7 @@ async function conversation() {
     maxTracked: 1,
     cleanupIntervalMs: () => 1000,
     idleLimitMs: () => Number.POSITIVE_INFINITY,
+    onStart: () => undefined,
     onEnd: (_session, end) => ended.push(end),
   })
   const asked: string[] = []

@@ -26,6 +26,7 @@ function directoryOf({
     cleanupIntervalMs,
     idleLimitMs,
     maxAgeMs,
+    onStart: () => undefined,
     onEnd: ({ id }, end, durationMs) => ended.push(`${id} ${end} after ${durationMs} ms`),
   })
   const add = (id: string, more: Partial<NewSession> = {}): Session => {

@@ -213,6 +213,7 @@ function simulatedDeps({
       maxTracked: 0,
       cleanupIntervalMs: () => Infinity,
       idleLimitMs: () => Infinity,
+      onStart: () => undefined,
       onEnd: () => undefined,
     }),
     redact: (text) => text,

@@ -15,7 +15,8 @@ function busyPipeline(upstream = 'files') {
   const session = { upstream, transport: 'http', active: 2, withIssues: 1, messagesPending: 7 } as const
   const made = pipeline({ sources: { sessions: () => [session] } })
   const { recorder, upstreams } = made
-  recorder.initUpstream(upstream, 'stdio')
+  recorder.initUpstream(upstream, { transport: 'stdio', hasProcess: true, isShared: true })
+  recorder.initSession(upstream)
   recorder.labels.admit(upstream, 'tool', ['read_file'])
   for (const side of ['server', 'client'] as const) {
     for (const durationSeconds of [0.004, 0.3, 1, 1000]) {

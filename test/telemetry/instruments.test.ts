@@ -61,7 +61,7 @@ describe('recordOperation', () => {
     ['a request like any other', 'tools/list', {}, 200, 0],
   ])('counts %s once, though it is measured on both sides', async (_, method, name, maxLabelsPerUpstream, times) => {
     const { recorder, samplesOf } = pipeline({ maxLabelsPerUpstream })
-    recorder.initUpstream('files', 'http')
+    recorder.initUpstream('files', { transport: 'http', hasProcess: false, isShared: false })
     const address = { serverAddress: 'localhost', serverPort: 8080 }
     const operation = { ...toolCall, toolName: undefined, ...name, method }
     recorder.recordOperation({ ...operation, ...address, side: 'client' })
@@ -173,22 +173,61 @@ describe('counters', () => {
     )
   })
 
+  const stdio = { transport: 'stdio', hasProcess: true, isShared: false } as const
+  const behindUrl = { transport: 'http', hasProcess: false, isShared: false } as const
+
   it('start at 0 for every upstream, so that increase() sees the first event', async () => {
     const { recorder, samplesOf } = pipeline()
-    recorder.initUpstream('files', 'stdio')
+    recorder.initUpstream('files', stdio)
     const heartbeats = await samplesOf('mcp_heartbeats_total')
-    expect(heartbeats).toHaveLength(2 * outcomes.length)
-    expect(heartbeats.every((line) => line.endsWith('} 0'))).toBe(true)
+    expect(heartbeats.length).toBeGreaterThan(0)
+    expect(heartbeats.every((line) => line.includes('leg="upstream"') && line.endsWith('} 0'))).toBe(true)
     expect(await samplesOf('mcp_upstream_restarts_total')).toHaveLength(restartReasons.length)
-    expect(await samplesOf('mcp_vitals_dropped_messages_total')).toEqual(
-      dropReasons.map((reason) => `mcp_vitals_dropped_messages_total{upstream="files",reason="${reason}"} 0`),
-    )
     expect(await samplesOf('mcp_upstream_state_changes_total')).toContain(
       'mcp_upstream_state_changes_total{upstream="files",from="suspect",to="down"} 0',
     )
     expect(await samplesOf('mcp_upstream_inventory_changes_total')).toHaveLength(1)
     expect(await samplesOf('mcp_vitals_unparsed_messages_total')).toHaveLength(1)
     expect(await samplesOf('mcp_vitals_label_overflow_total')).toHaveLength(1)
+  })
+
+  it('start at 0 only for what can happen to that upstream', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.initUpstream('files', stdio)
+    recorder.initUpstream('team', { ...stdio, isShared: true })
+    recorder.initUpstream('search', behindUrl)
+    recorder.initUpstream('local', { ...behindUrl, hasProcess: true })
+    const values = async (metric: string, upstream: string, name: string) =>
+      (await samplesOf(metric))
+        .filter((line) => line.includes(`upstream="${upstream}"`))
+        .map((line) => new RegExp(`${name}="([^"]*)"`).exec(line)?.[1])
+    const ended = (upstream: string) => values('mcp_heartbeats_total', upstream, 'outcome')
+    expect(new Set([...(await ended('files')), ...(await ended('local'))])).toEqual(new Set(outcomes))
+    expect(await ended('files')).not.toContain('refused')
+    expect(await ended('search')).not.toContain('exited')
+    expect(await ended('local')).toEqual(expect.arrayContaining(['refused', 'exited']))
+    const dropped = (upstream: string) => values('mcp_vitals_dropped_messages_total', upstream, 'reason')
+    expect(await dropped('team')).toEqual(dropReasons)
+    expect(await dropped('files')).toEqual(['noise', 'line_too_long', 'client_gone', 'no_request', 'no_stream'])
+    expect(await dropped('search')).toEqual(['client_gone', 'no_request', 'no_stream'])
+    expect(await values('mcp_upstream_restarts_total', 'search', 'reason')).toEqual([])
+    expect(await values('mcp_upstream_restarts_total', 'local', 'reason')).toEqual(restartReasons)
+    const changed = (upstream: string) => values('mcp_upstream_state_changes_total', upstream, 'to')
+    expect(await changed('local')).toEqual(expect.arrayContaining(['idle', 'crash_loop', 'starting']))
+    expect((await changed('search')).filter((to) => to !== undefined && /idle|crash_loop|starting/.test(to))).toEqual(
+      [],
+    )
+  })
+
+  it('start at 0 inside sessions with the first of an upstream', async () => {
+    const { recorder, samplesOf } = pipeline()
+    recorder.initUpstream('files', stdio)
+    for (let session = 0; session < 2; session++) recorder.initSession('files')
+    recorder.initSession('removed')
+    const lines = await samplesOf('mcp_heartbeats_total')
+    const inSessions = lines.filter((line) => line.includes('leg="session"'))
+    expect(inSessions.length).toBeGreaterThan(0)
+    expect(inSessions).toHaveLength(lines.length / 2)
   })
 
   it('start at 0 for refusals as soon as there are instruments', async () => {

@@ -85,12 +85,16 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
     const http = await startFront({ url: echo.url }, stops)
     const httpTargets = [
       await sessionTarget({ name: 'vitals', pid: http.pid, url: `${http.dataUrl}/echo/mcp` }),
+      await sessionTarget({ name: leastHttp, ...(await startPipe(echo.url, stops)) }),
       ...(await startPeers(installed, { kind: 'http', url: echo.url }, stops)),
     ]
     const httpRows = await runMatrix(httpTargets, { cells, reference: 'vitals', plan })
     const stdio = await startFront(stdioEcho, stops)
+    const bare = await startPeer('test/bench/bare-stdio-bridge.ts')
+    stops.push(bare.stop)
     const stdioTargets = [
       await sessionTarget({ name: 'vitals', pid: stdio.pid, url: `${stdio.dataUrl}/echo/mcp` }),
+      await sessionTarget({ name: leastStdio, pid: bare.pid, url: bare.ready }),
       ...(await startPeers(installed, { kind: 'stdio', script: stdioScript }, stops)),
     ]
     const stdioRows = await runMatrix(stdioTargets, { cells, reference: 'vitals', plan })
@@ -99,10 +103,16 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
       reference: 'vitals',
       rows: [...named(httpRows, 'http server'), ...named(stdioRows, 'stdio server')],
       checks: [
-        ...overBestPeer(httpRows).map((ratio) => ({ floor: floors.peersHttp, cell: '100 B × 16', ratio })),
-        ...overBestPeer(stdioRows).map((ratio) => ({ floor: floors.peersStdio, cell: '100 B × 16', ratio })),
+        ...overBestPeer(httpRows, 'vitals').map((ratio) => ({ floor: floors.peersHttp, cell: '100 B × 16', ratio })),
+        ...overBestPeer(stdioRows, 'vitals').map((ratio) => ({ floor: floors.peersStdio, cell: '100 B × 16', ratio })),
       ],
-      notes: [...notes, ...cpuBesideOurs(httpRows), ...cpuBesideOurs(stdioRows)],
+      notes: [
+        ...notes,
+        ...cpuBesideOurs(httpRows),
+        ...cpuBesideOurs(stdioRows),
+        ...overBestPeer(httpRows, leastHttp).map((ratio) => `${leastHttp}: ${ratio.toFixed(2)} of the best peer’s`),
+        ...overBestPeer(stdioRows, leastStdio).map((ratio) => `${leastStdio}: ${ratio.toFixed(2)} of the best peer’s`),
+      ],
     }
   },
 
@@ -250,8 +260,14 @@ function cpuBesideOurs(rows: readonly Row[]): string[] {
   )
 }
 
-/** How many times the requests of the fastest peer we carry; none if there is no peer. */
-function overBestPeer(rows: readonly Row[]): number[] {
-  const peers = rows.filter(({ target }) => target !== 'vitals')
-  return peers.length === 0 ? [] : [1 / Math.max(...peers.map(({ ratio }) => ratio))]
+/** The least that anything in our place does, which shows how far ahead of the others one can be at all. */
+const leastHttp = 'bare pipe'
+const leastStdio = 'bare bridge'
+const notPeers: ReadonlySet<string> = new Set(['vitals', leastHttp, leastStdio])
+
+/** How many times the requests of the fastest peer that target carries; none if there is no peer. */
+function overBestPeer(rows: readonly Row[], name: string): number[] {
+  const peers = rows.filter(({ target }) => !notPeers.has(target))
+  const best = Math.max(...peers.map(({ ratio }) => ratio))
+  return peers.length === 0 ? [] : rowsOf(rows, name).map(({ ratio }) => ratio / best)
 }

@@ -126,7 +126,7 @@ const beginnings: Readonly<Record<ProbeMode, { readonly state: State; readonly r
 const staleMs = 300_000
 
 /** Readings are shared by all upstreams and up to this old, so what happened since may be missing from them. */
-const readingsAgeMs = 1000
+const readingsAgeMs = 5000
 
 /** The heartbeat of one upstream: probe, judge, adapt the interval, and again. */
 export class Heartbeat {

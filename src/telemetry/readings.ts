@@ -154,13 +154,20 @@ export function quantile(bounds: readonly number[], counts: readonly number[], q
   return lower
 }
 
-/** How long controllers share one snapshot: collecting costs up to 18 ms at 11,000 series. */
-const maxAgeMs = 1000
+/** How long controllers share one snapshot. */
+const shortestAgeMs = 1000
+const longestAgeMs = 5000
+/** A collection may take this part of the time: with 1,000 servers it takes some 20 ms, so one is made every 2 s. */
+const collectingRatio = 0.01
 
-/** Shares one snapshot between all controllers, collected at most once a second; a failed one is not kept. */
+/**
+ * Shares one snapshot between all controllers: for a second, or for up to five where collecting takes long, be it for
+ * many series or on a busy machine. A failed one is not kept.
+ */
 export class SnapshotCache {
   readonly #clock: Clock
   readonly #collect: () => Promise<ResourceMetrics>
+  #maxAgeMs = shortestAgeMs
   #latest: { readonly atMs: number; readonly snapshot: Promise<ResourceMetrics> } | undefined
 
   constructor(clock: Clock, collect: () => Promise<ResourceMetrics>) {
@@ -168,15 +175,22 @@ export class SnapshotCache {
     this.#collect = collect
   }
 
-  /** A snapshot that is at most a second old. */
+  /** A snapshot that is at most `longestAgeMs` old. */
   current(): Promise<ResourceMetrics> {
     const nowMs = this.#clock.now()
-    if (this.#latest && nowMs - this.#latest.atMs < maxAgeMs) return this.#latest.snapshot
+    if (this.#latest && nowMs - this.#latest.atMs < this.#maxAgeMs) return this.#latest.snapshot
     const collecting = { atMs: nowMs, snapshot: this.#collect() }
     this.#latest = collecting
-    collecting.snapshot.catch(() => {
-      if (this.#latest === collecting) this.#latest = undefined
-    })
+    collecting.snapshot.then(
+      () => this.#keepFor((this.#clock.now() - nowMs) / collectingRatio),
+      () => {
+        if (this.#latest === collecting) this.#latest = undefined
+      },
+    )
     return collecting.snapshot
+  }
+
+  #keepFor(ageMs: number): void {
+    this.#maxAgeMs = Math.min(longestAgeMs, Math.max(shortestAgeMs, ageMs))
   }
 }

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { resourceFromAttributes } from '@opentelemetry/resources'
+import { sleep } from '../../src/clock.ts'
 import { outcomes, type Outcome } from '../../src/heartbeat/classify.ts'
 import {
   diffReading,
@@ -176,14 +177,17 @@ describe('SnapshotCache', () => {
     const clock = fakeClock()
     const snapshots: ResourceMetrics[] = []
     let error: Error | undefined
+    let tookMs = 0
     const collect = async () => {
       if (error) throw error
+      if (tookMs > 0) await sleep(clock, tookMs)
       const made: ResourceMetrics = { resource: resourceFromAttributes({}), scopeMetrics: [] }
       snapshots.push(made)
       return made
     }
     const fail = (with_: Error | undefined) => (error = with_)
-    return { clock, snapshots, fail, cache: new SnapshotCache(clock, collect) }
+    const take = (ms: number) => (tookMs = ms)
+    return { clock, snapshots, fail, take, cache: new SnapshotCache(clock, collect) }
   }
 
   it('collects once for all who ask within a second', async () => {
@@ -195,6 +199,23 @@ describe('SnapshotCache', () => {
     await clock.advance(1)
     expect(await shared.current()).not.toBe(one)
     expect(snapshots).toHaveLength(2)
+  })
+
+  it.each([
+    [5, 1000],
+    [20, 2000],
+    [200, 5000],
+  ])('whose collection takes %d ms is kept for %d ms', async (tookMs, keptMs) => {
+    const { clock, take, cache: shared } = cache()
+    take(tookMs)
+    const collected = shared.current()
+    await clock.advance(tookMs)
+    const one = await collected
+    await clock.advance(keptMs - tookMs - 1)
+    expect(await shared.current()).toBe(one)
+    await clock.advance(1)
+    take(0)
+    expect(await shared.current()).not.toBe(one)
   })
 
   it('tries again after a failure', async () => {

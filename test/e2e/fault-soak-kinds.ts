@@ -1,10 +1,8 @@
 /** The kinds of faults of the soak: whom they befall, how they are made and mended, and what must follow from them. */
 import { rm, writeFile } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { defaults } from '../../src/defaults.ts'
 import type { HangLaw } from '../../src/heartbeat/hang.ts'
-import { eventually } from '../support/eventually.ts'
-import { modernPost, openPost, openSession } from '../support/rpc.ts'
+import { blockingCall, refusalMs } from './fault-call.ts'
 import type { Expectation } from './fault-soak-referee.ts'
 import { type Pace, type Server, quickIntervals } from './fault-soak-servers.ts'
 
@@ -96,28 +94,9 @@ const hangs = (server: Server) => ({ ...silent, action: 'hung', withinMs: misses
 /** How long a call must last so that a heartbeat meets it, whatever the interval. */
 const callSeconds = (server: Server) => Math.ceil(oneProbeMs(server) / 1000) + 3
 
-/** While mcp-vitals has been stopped itself, it refuses new sessions and calls for some time. */
-const shedMs = defaults.shedding.relaxAfterMs * 3
-
 async function call({ server, url }: Victim): Promise<void> {
-  const { transport, era } = server.place
-  const hasSession = era === 'legacy' && transport !== 'http'
-  const opening = { timeoutMs: shedMs, what: 'a session with it' }
-  const session = hasSession ? await eventually(() => openSession(url), opening) : {}
-  const params = { name: 'wait', arguments: { seconds: callSeconds(server) } }
-  const request = { jsonrpc: '2.0', id: 9, method: 'tools/call', params }
-  const asked = async () => {
-    const { done } = era === 'modern' ? modernPost(url, request) : openPost(url, request, session)
-    const isRefused = await Promise.race([done.then(({ status }) => status === 503), sleep(1000, false)])
-    return !isRefused && { done }
-  }
-  const { done } = await eventually(asked, { timeoutMs: shedMs, what: 'a call of its tool' })
-  // Its process, where it has one, ends with the session. Whether the call succeeds is no matter of ours.
-  const leave = async () => {
-    await done
-    if (hasSession) await fetch(url, { method: 'DELETE', headers: session })
-  }
-  leave().catch(() => undefined)
+  const { leave } = await blockingCall(url, server.place, { name: 'wait', seconds: callSeconds(server) })
+  leave().catch(() => undefined) // Whether the call succeeds is no matter of ours.
 }
 
 export const kinds: readonly Kind[] = [
@@ -195,9 +174,10 @@ export const kinds: readonly Kind[] = [
     expected: (server) => ({
       verdict: 'busy',
       reason: /^busy: a request is under way/,
-      outcome: 'inconclusive',
+      // A heartbeat that is answered after all, when the call is over, is late.
+      outcome: undefined,
       action: 'none',
-      withinMs: oneProbeMs(server) + 2 * shedMs + slackMs,
+      withinMs: oneProbeMs(server) + 2 * refusalMs + slackMs,
     }),
     inject: call,
   },
@@ -206,7 +186,8 @@ export const kinds: readonly Kind[] = [
     befalls: isPatient,
     expected: (server) => ({
       verdict: 'suspect',
-      reason: /no answer within|after its time-out/,
+      // The heartbeat that was missed, its answer, or how slow that was: whichever is heard of first.
+      reason: /no answer within|after its time-out|× their baseline/,
       outcome: 'late',
       action: 'none',
       withinMs: 3 * oneProbeMs(server) + slackMs,
@@ -231,11 +212,16 @@ export const kinds: readonly Kind[] = [
   },
   {
     kind: 'garbage on its stream',
-    // What writes to its stdout or stream shows that it runs, so nothing of ours is ended for it.
-    befalls: (server) => isPatient(server) && server.place.transport !== 'http',
+    befalls: (server) => !isOurs(server) && isPatient(server) && server.place.transport === 'sse',
     expected: noAnswer,
     inject: suffer('garbage'),
     mend: recover,
+  },
+  {
+    kind: 'garbage in place of messages, ours',
+    befalls: (server) => isOurs(server) && isPatient(server) && server.place.transport !== 'http',
+    expected: hangs,
+    inject: suffer('garbage'),
   },
   {
     kind: 'answers 401',

@@ -90,7 +90,14 @@ export async function faultSoak(options: FaultSoakOptions): Promise<FaultSoakRes
     ...(script !== undefined && { script }),
   })
   const seen = watch(vitals)
-  const stage: Stage = { ...options, referee, vitals, seen, counts: countsReader(seen), gates: gatesFor(servers) }
+  const stage: Stage = {
+    ...options,
+    referee,
+    vitals,
+    seen,
+    counts: (upstream) => countsOf(seen, upstream),
+    gates: gatesFor(servers),
+  }
   try {
     await Promise.all(servers.map((server) => isWell(stage, server, 0)))
     const heapBytes = await heapMeter(vitals)
@@ -198,31 +205,15 @@ function gatesFor(servers: readonly Server[]): Gates {
   return { ill: new StartGate(Math.max(1, Math.floor(servers.length / 3))), isHeavyTaken: false }
 }
 
-/** The counters of each server, out of each scrape once. */
-function countsReader(seen: Seen): (upstream: string) => Counts {
-  let text = ''
-  let all = new Map<string, { restarts: Map<string, number>; heartbeats: Map<string, number> }>()
-  const of = (upstream: string) => all.get(upstream) ?? { restarts: new Map(), heartbeats: new Map() }
-  return (upstream) => {
-    if (text !== seen.metrics()) {
-      text = seen.metrics()
-      all = new Map()
-      for (const [, metric, labels = '', value] of text.matchAll(counterLine)) {
-        const { upstream: name = '', reason, outcome } = Object.fromEntries(labelsOf(labels))
-        const counts = of(name)
-        all.set(name, counts)
-        const [key, map] = metric === 'heartbeats' ? [outcome, counts.heartbeats] : [reason, counts.restarts]
-        map.set(key ?? '', (map.get(key ?? '') ?? 0) + Number(value))
-      }
-    }
-    return of(upstream)
+function countsOf({ seriesOf }: Seen, upstream: string): Counts {
+  const [restarts, heartbeats] = [new Map<string, number>(), new Map<string, number>()]
+  const add = (counts: Map<string, number>, key: string, value: number) =>
+    void counts.set(key, (counts.get(key) ?? 0) + value)
+  for (const { name, labels, value } of seriesOf(upstream)) {
+    if (name === 'mcp_upstream_restarts_total') add(restarts, labels.reason ?? '', value)
+    if (name === 'mcp_heartbeats_total') add(heartbeats, labels.outcome ?? '', value)
   }
-}
-
-const counterLine = /^mcp_(heartbeats|upstream_restarts)_total\{(.*)\} (\S+)/gm
-
-function labelsOf(text: string): [name: string, value: string][] {
-  return [...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, name = '', value = '']) => [name, value])
+  return { restarts, heartbeats }
 }
 
 interface LaneStage extends Stage {

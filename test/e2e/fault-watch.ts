@@ -22,11 +22,19 @@ export function changeOf(line: string): Change[] {
   return [{ upstream: String(upstream), state: told, reason: String(reason), atMs: Date.parse(String(ts)) }]
 }
 
-/** What the admin pages said last, the metrics after the rest: one reader for all, so that it is no load of its own. */
+/** What the admin pages said last, the metrics after the rest: one reader for all, since reading is work, too. */
 export interface Seen {
   readonly debug: () => DebugReport | undefined
-  readonly metrics: () => string
+  /** All series of one upstream but for histograms. */
+  readonly seriesOf: (upstream: string) => readonly Series[]
   readonly stop: () => Promise<void>
+}
+
+/** One line of `/metrics`. */
+export interface Series {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
 }
 
 const lookMs = 500
@@ -34,12 +42,12 @@ const lookMs = 500
 /** Reads the pages again and again until it is stopped. */
 export function watch(vitals: Pick<RunningVitals, 'adminUrl'>): Seen {
   let debug: DebugReport | undefined
-  let metrics = ''
+  let series: ReadonlyMap<string, readonly Series[]> = new Map()
   const over = new AbortController()
   const looking = (async () => {
     while (!over.signal.aborted) {
       const report = await debugReport(vitals)
-      metrics = await (await fetch(`${vitals.adminUrl}/metrics`)).text()
+      series = seriesByUpstream(await (await fetch(`${vitals.adminUrl}/metrics`)).text())
       debug = report
       await sleep(lookMs)
     }
@@ -48,5 +56,15 @@ export function watch(vitals: Pick<RunningVitals, 'adminUrl'>): Seen {
     over.abort()
     return looking
   }
-  return { debug: () => debug, metrics: () => metrics, stop }
+  return { debug: () => debug, seriesOf: (upstream) => series.get(upstream) ?? [], stop }
+}
+
+function seriesByUpstream(text: string): ReadonlyMap<string, readonly Series[]> {
+  const all = text.matchAll(/^(mcp_upstream_\w+|mcp_heartbeats_total)\{(.*)\} (\S+)/gm)
+  const series = Array.from(all, ([, name = '', labels = '', value]) => ({
+    name,
+    labels: Object.fromEntries(Array.from(labels.matchAll(/(\w+)="([^"]*)"/g), ([, label, text]) => [label, text])),
+    value: Number(value),
+  }))
+  return Map.groupBy(series, ({ labels }) => labels.upstream ?? '')
 }

@@ -50,7 +50,7 @@ process.on('SIGUSR2', () => {
   patient.ailment = ailments.find((known) => known === what)
   acts[what ?? '']?.()
 })
-if (GRANDCHILD) spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'inherit' })
+if (GRANDCHILD) spawn('sleep', ['1000000'], { stdio: 'inherit' })
 
 if (transport === 'stdio') {
   const say = (text: string) => void process.stdout.write(`${text}\n`)

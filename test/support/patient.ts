@@ -12,6 +12,8 @@ export interface Patient {
   ailment: Ailment | undefined
   /** After how long `late` answers; 4 s unless given. */
   readonly lateMs?: number
+  /** How long it takes for each answer; no time unless given. */
+  readonly answerMs?: number
   /** Its tools that keep its only thread for so many seconds. */
   readonly blocking?: Readonly<Record<string, (seconds: number) => void>>
   /** It answers `initialize` with a JSON-RPC error, and lets nobody in. */
@@ -33,10 +35,11 @@ const heartbeats: ReadonlySet<string | undefined> = new Set(['ping', 'server/dis
 /** Answers one message as its health allows. */
 export function treat(patient: Patient, message: Message, way: Way): void {
   const isHeartbeat = heartbeats.has(message.method)
-  const properly = () => {
+  const say = () => {
     const body = answerOf(patient, message)
     if (body) way.answer(body)
   }
+  const properly = patient.answerMs === undefined ? say : () => void setTimeout(say, patient.answerMs)
   switch (patient.ailment) {
     case 'silent':
       return

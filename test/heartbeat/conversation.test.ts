@@ -61,6 +61,7 @@ describe('the opening exchange', () => {
       protocolVersion: '2026-07-28',
       method: 'server/discover',
       hasTools: false,
+      supportedVersions: discovered.supportedVersions,
     })
     expect(log).toEqual(['speak: 2026-07-28', 'server/discover (4000 ms)'])
   })

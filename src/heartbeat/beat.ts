@@ -11,6 +11,8 @@ export interface Beat {
   readonly startedMs: number
   readonly startedAtWallMs: number
   readonly timeoutMs: number
+  /** What the server takes to answer while it is well, as far as that is known. */
+  readonly usualMs: number | undefined
   /** An answer after its time-out is waited for until then. */
   readonly deadlineMs: number
   /** The checks that were started, and the processes that needed none. */
@@ -103,15 +105,19 @@ export function wasStalled({ isTimeUp, stalls, timeoutMs }: Beat): boolean {
 
 /**
  * What comes after the time-out is late when it is a sign of life, and else no more than the time-out; unless our own
- * event loop stood still, which is then what was late. What that adds to the time of an answer is taken out of it.
+ * event loop stood still, which is then what was late. How much that added to the time of an answer nobody knows: all
+ * of it where the answer was there before, nothing where it came after. Of what is possible the usual is taken, so that
+ * our own stalls neither make a server seem slow nor set a baseline beside which its next answers do.
  */
 export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): ProbeResult {
   const { timeoutMs, isTimeUp, busy, stalls } = beat
   const { outcome, reason } = result
   if (isAnswered(outcome)) {
     const ownMs = stalledBy(stalls, nowMs)
-    const timely = { ...result, durationMs: Math.max(0, result.durationMs - ownMs) }
-    const isLate = timely.durationMs > timeoutMs || (isTimeUp && ownMs === 0)
+    const leastMs = Math.max(0, result.durationMs - ownMs)
+    const usualMs = beat.usualMs ?? result.durationMs
+    const timely = { ...result, durationMs: Math.min(result.durationMs, Math.max(leastMs, usualMs)) }
+    const isLate = leastMs > timeoutMs || (isTimeUp && ownMs === 0)
     if (outcome !== 'ok' || !isLate || wasStalled(beat)) return timely
     return { ...timely, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }
   }

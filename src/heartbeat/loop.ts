@@ -475,6 +475,7 @@ export class Heartbeat {
       startedMs,
       startedAtWallMs: clock.wallTime(),
       timeoutMs,
+      usualMs: this.#interval.state.rtt?.baselineMs ?? this.#rtt?.smoothedMs,
       deadlineMs,
       started: runs.length,
       alive,

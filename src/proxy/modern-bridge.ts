@@ -5,7 +5,7 @@ import type { Limited } from '../upstreams/queue.ts'
 import { ToolHeaders } from '../upstreams/tool-headers.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { isWholeClaim } from '../wire/claim.ts'
-import { type ByteRange, type Edit, type Envelope, splice } from '../wire/envelope.ts'
+import { type Envelope, edits, splice, textAt } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { entriesIn, namesIn, namesOf } from '../wire/lists.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
@@ -348,15 +348,4 @@ function translate(message: Buffer, envelope: Envelope, { body, envelope: reques
       [requestId, own],
     ),
   )
-}
-
-function textAt(message: Buffer, range: ByteRange | undefined): string | undefined {
-  return range && message.toString('utf8', range.start, range.end)
-}
-
-/** Of the places that there are. */
-function edits(...wanted: readonly (readonly [range: ByteRange | undefined, text: string])[]): Edit[] {
-  const made: Edit[] = []
-  for (const [range, text] of wanted) if (range) made.push({ range, text })
-  return made
 }

@@ -1,5 +1,5 @@
 import { cancellationOf } from '../wire/cancellation.ts'
-import { type ByteRange, type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
+import { type Envelope, edits, readEnvelope, splice, textAt } from '../wire/envelope.ts'
 import { isLogLevel, mostVerbose } from './log-levels.ts'
 import { declaredCapabilities, textParam } from './params.ts'
 import { capabilityOfMethod } from './shared-capabilities.ts'
@@ -138,7 +138,7 @@ export class SharedTable {
   }
 
   #requestOf(member: Member, message: Buffer, envelope: Envelope): readonly Move[] {
-    const own = rawText(message, envelope.ranges.id) ?? 'null'
+    const own = textAt(message, envelope.ranges.id) ?? 'null'
     switch (envelope.method ?? '') {
       case 'initialize':
         return [this.#open(member, message, envelope)]
@@ -162,8 +162,8 @@ export class SharedTable {
     const { message, envelope } = this.#opening
     member.isOpen = !envelope.error
     member.capabilities = declaredCapabilities(initialize)
-    const own = rawText(initialize, ranges.id) ?? 'null'
-    const answer = splice(message, edit(envelope.ranges.id, own))
+    const own = textAt(initialize, ranges.id) ?? 'null'
+    const answer = splice(message, edits([envelope.ranges.id, own]))
     return { to: 'client', session: member.session, message: answer, envelope: { ...envelope, id, ranges: {} } }
   }
 
@@ -180,7 +180,7 @@ export class SharedTable {
     if (uri === undefined || member.uris.has(uri)) return [this.#send(member, message, envelope)]
     if (member.uris.size >= maxSubscriptions) {
       const why = `the session has ${maxSubscriptions} subscriptions, which is the most`
-      const answer = refusal(rawText(message, envelope.ranges.id) ?? 'null', notRouted, why)
+      const answer = refusal(textAt(message, envelope.ranges.id) ?? 'null', notRouted, why)
       return [toClient(member, answer), dropped('too_many_subscriptions')]
     }
     member.uris.add(uri)
@@ -204,11 +204,11 @@ export class SharedTable {
       const request = latestNamed(member.requests, requestId)
       if (request === undefined) return [dropped('no_request')]
       this.forget(request)
-      return [toServer(splice(message, edit(ranges.requestId, request)))]
+      return [toServer(splice(message, edits([ranges.requestId, request])))]
     }
     if (progressToken !== undefined) {
       const own = member.asked.get(progressToken)?.progressToken
-      return [own === undefined ? dropped('no_request') : toServer(splice(message, edit(ranges.progressToken, own)))]
+      return [own === undefined ? dropped('no_request') : toServer(splice(message, edits([ranges.progressToken, own])))]
     }
     return [toServer(message)]
   }
@@ -222,7 +222,7 @@ export class SharedTable {
     if (!owner || !request) return taken(dropped('client_gone'))
     this.forget(ours)
     if (envelope.error && request.newUri !== undefined) owner.uris.delete(request.newUri)
-    const answer = splice(message, edit(envelope.ranges.id, request.id))
+    const answer = splice(message, edits([envelope.ranges.id, request.id]))
     return taken({
       to: 'client',
       session: owner.session,
@@ -253,7 +253,7 @@ export class SharedTable {
     const request = owner?.requests.get(ours)
     if (!owner || request?.progressToken === undefined) return taken(dropped('no_request'))
     const { progressToken } = request.envelope
-    const told = splice(message, edit(envelope.ranges.progressToken, request.progressToken))
+    const told = splice(message, edits([envelope.ranges.progressToken, request.progressToken]))
     return taken(toClient(owner, told, { ...envelope, progressToken, ranges: {} }))
   }
 
@@ -263,7 +263,7 @@ export class SharedTable {
       const ours = latestNamed(member.asked, requestId)
       if (ours === undefined) continue
       member.asked.delete(ours)
-      const told = splice(message, edit(envelope.ranges.requestId, ours))
+      const told = splice(message, edits([envelope.ranges.requestId, ours]))
       return taken(toClient(member, told, { ...envelope, requestId: ours, ranges: {} }))
     }
     return passedOver
@@ -276,7 +276,7 @@ export class SharedTable {
    */
   #ask(message: Buffer, envelope: Envelope, otherRequests: number): Routed {
     if (envelope.method === 'ping') return passedOver
-    const id = rawText(message, envelope.ranges.id) ?? 'null'
+    const id = textAt(message, envelope.ranges.id) ?? 'null'
     const member = this.#onlyCause(otherRequests)
     if (!member) {
       const why = 'it cannot be told which of the clients that share this process is asked'
@@ -320,7 +320,7 @@ function answerOf(member: Member, message: Buffer, { id = '', ranges }: Envelope
   const asked = member.asked.get(id)
   if (!asked) return [dropped('no_request')]
   member.asked.delete(id)
-  return [toServer(splice(message, edit(ranges.id, asked.id)))]
+  return [toServer(splice(message, edits([ranges.id, asked.id])))]
 }
 
 /** An update may be about a part of what was subscribed (MCP 2025-11-25, `ResourceUpdatedNotificationParams`). */
@@ -335,20 +335,11 @@ function latestNamed(requests: ReadonlyMap<string, Renamed>, id: string | undefi
 
 function renamed(message: Buffer, envelope: Envelope): Renamed {
   const { id, progressToken } = envelope.ranges
-  return { id: rawText(message, id) ?? 'null', progressToken: rawText(message, progressToken), envelope }
+  return { id: textAt(message, id) ?? 'null', progressToken: textAt(message, progressToken), envelope }
 }
 
 function rename(message: Buffer, { ranges }: Envelope, ours: string): Buffer {
-  return splice(message, [...edit(ranges.id, ours), ...edit(ranges.progressToken, ours)])
-}
-
-/** A copy, so that the message itself can go. */
-function rawText(message: Buffer, range: ByteRange | undefined): string | undefined {
-  return range && message.toString('utf8', range.start, range.end)
-}
-
-function edit(range: ByteRange | undefined, text: string): { readonly range: ByteRange; readonly text: string }[] {
-  return range ? [{ range, text }] : []
+  return splice(message, edits([ranges.id, ours], [ranges.progressToken, ours]))
 }
 
 function toServer(message: Buffer): Move {

@@ -297,6 +297,18 @@ export interface Edit {
   readonly text: string
 }
 
+/** The JSON text there, as a copy, so that the message itself can go. */
+export function textAt(message: Buffer, range: ByteRange | undefined): string | undefined {
+  return range && message.toString('utf8', range.start, range.end)
+}
+
+/** What to replace, of the places that there are. */
+export function edits(...wanted: readonly (readonly [range: ByteRange | undefined, text: string])[]): Edit[] {
+  const made: Edit[] = []
+  for (const [range, text] of wanted) if (range) made.push({ range, text })
+  return made
+}
+
 /** Replaces byte ranges of a message, which must not overlap, by other JSON text; the rest stays byte for byte. */
 export function splice(message: Buffer, edits: readonly Edit[]): Buffer {
   const [only] = edits

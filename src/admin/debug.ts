@@ -4,7 +4,7 @@ import { legs, outcomes } from '../heartbeat/classify.ts'
 import type { HistoryEntry } from '../heartbeat/history.ts'
 import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { probeModes } from '../heartbeat/probe.ts'
-import { flapPenalty, isUnavailable, states } from '../heartbeat/verdict.ts'
+import { isUnavailable, states } from '../heartbeat/verdict.ts'
 import { type LegHealth, sessionStates, stateOf, worstOf } from '../sessions/health.ts'
 import type { Session } from '../sessions/session.ts'
 import { type UpstreamReading, emptyReading, quantile, readUpstreams } from '../telemetry/readings.ts'
@@ -44,6 +44,12 @@ const upstreamSchema = z.strictObject({
   era: z.enum(['legacy', 'modern']).nullable().describe('null until the opening exchange was answered'),
   protocol_version: z.string().nullable(),
   probe: z.string().describe('the request that the next heartbeat asks'),
+  rung: z
+    .string()
+    .nullable()
+    .describe(
+      'what heartbeats are now: traffic while clients are answered, else the probe; null while nobody is asked',
+    ),
   probe_mode: z.enum(probeModes),
   paused_until: z.iso.datetime().nullable().describe('when its maintenance ends; null while there is none'),
   draining_until: z.iso.datetime().nullable().describe('until when it gets nothing new; null while it is not drained'),
@@ -225,10 +231,11 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     era: era ?? null,
     protocol_version: protocolVersion ?? null,
     probe,
+    rung: status.rung ?? null,
     probe_mode: status.probe,
     paused_until: status.pausedUntilWallMs === undefined ? null : isoTime(status.pausedUntilWallMs),
     draining_until: drainingUntil(upstream),
-    flap_penalty: rounded(flapPenalty(verdict, nowMs)),
+    flap_penalty: rounded(status.flapPenalty),
     interval_seconds: rounded(interval.intervalMs / 1000),
     next_probe_in_seconds: status.nextProbeInMs === undefined ? null : rounded(status.nextProbeInMs / 1000),
     why_this_interval: interval.why,

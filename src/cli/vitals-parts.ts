@@ -294,18 +294,20 @@ function usages(table: ProcessTable): (upstream: Monitored) => UpstreamUsage | u
 }
 
 function upstreamGauges(upstream: Monitored): UpstreamGauges {
-  const { verdict, interval, timeoutMs, lastSuccessWallMs, inventory, unavailableSeconds } = upstream.heartbeat.status()
+  const status = upstream.heartbeat.status()
+  const { verdict, interval, timeoutMs, lastSuccessWallMs, inventory, unavailableSeconds, flapPenalty } = status
   const up = isUp(verdict.state)
   return {
     upstream: upstream.name,
     transport: upstream.transport,
     state: verdict.state,
     up: up === undefined ? undefined : up ? 1 : 0,
-    probe: upstream.prober.describe().probe,
+    rung: status.rung,
     intervalSeconds: interval.intervalMs / 1000,
     timeoutSeconds: timeoutMs / 1000,
     lastSuccessTimestampSeconds: lastSuccessWallMs === undefined ? undefined : lastSuccessWallMs / 1000,
     unavailableSeconds,
+    flapPenalty,
     processes: upstream.restarts() === undefined ? undefined : upstream.processes().length,
     connections: upstream.connections(),
     requestsInFlight: upstream.requestsInFlight(),

@@ -29,6 +29,7 @@ import {
   type State,
   type Verdict,
   evidenceOf,
+  flapPenalty,
   isUnavailable,
   isUp,
   judge,
@@ -110,7 +111,13 @@ export interface HeartbeatStatus {
   /** What the server offers now, be it less than it should. */
   readonly inventory: Inventory | undefined
   readonly unavailableSeconds: number
+  readonly flapPenalty: number
   readonly probe: ProbeMode
+  /**
+   * The rung of the ladder in use: `traffic` while what clients ask stands in for probes, else what is asked. Undefined
+   * while nobody is to be asked at all.
+   */
+  readonly rung: string | undefined
   /** When maintenance ends, as wall time; undefined while there is none. */
   readonly pausedUntilWallMs: number | undefined
 }
@@ -151,6 +158,8 @@ export class Heartbeat {
   #lastBeatMs = Number.NEGATIVE_INFINITY
   /** Whether sessions hang that our own probe, in a session of its own, says nothing about. */
   #sessionsHang = false
+  /** Whether the last heartbeat was what clients were answered, in place of a probe. */
+  #wasTraffic = false
   #isFirst = true
   /** When its last process ended that nobody ended. */
   #endedMs = Number.NEGATIVE_INFINITY
@@ -355,9 +364,17 @@ export class Heartbeat {
       lastSuccessWallMs: this.#lastSuccessWallMs,
       inventory: this.#offered,
       unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
+      flapPenalty: flapPenalty(this.#verdict, clock.now()),
       probe: this.#settings.probe,
+      rung: this.#rung(),
       pausedUntilWallMs: this.#pause?.untilWallMs,
     }
+  }
+
+  #rung(): string | undefined {
+    const { probe } = this.#settings
+    if (this.#pause || probe === 'off') return undefined
+    return probe === 'passive' || this.#wasTraffic ? 'traffic' : this.#options.prober.describe().probe
   }
 
   #schedule(atMs: number): void {
@@ -385,6 +402,7 @@ export class Heartbeat {
     const patience = this.#options.clock.after(this.#timeoutMs(), () => slot.free())
     try {
       const isAsked = isWanted || (probe === 'active' && !isFresh)
+      this.#wasTraffic = !isAsked
       const hardFailure = isAsked ? await this.#probe(startedMs) : this.#noticeSilence()
       if (hardFailure) this.#adaptAtOnce()
       else {
@@ -467,6 +485,7 @@ export class Heartbeat {
     const { inventoryDue, different } = this.#verdict
     const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
     const { runs, alive } = prober.start({ deadlineMs, wantsInventory })
+    this.#wasTraffic = runs.length === 0 && alive > 0
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
       return false

@@ -13,11 +13,12 @@ export interface UpstreamGauges {
   readonly state: string
   readonly up?: 0 | 1 | undefined
   readonly intervalSeconds?: number | undefined
-  /** What the next heartbeat asks. */
-  readonly probe?: string | undefined
+  /** The rung of the ladder in use: what heartbeats ask, or `traffic`. */
+  readonly rung?: string | undefined
   readonly timeoutSeconds?: number | undefined
   readonly lastSuccessTimestampSeconds?: number | undefined
   readonly unavailableSeconds: number
+  readonly flapPenalty: number
   readonly processes?: number | undefined
   readonly usage?: UpstreamUsage | undefined
   readonly connections?: { readonly active: number; readonly idle: number; readonly pending: number } | undefined
@@ -133,8 +134,11 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     residentMemory: gauge(meter, metrics.processResidentMemory),
     openFds: gauge(meter, metrics.processOpenFds),
     threads: gauge(meter, metrics.processThreads),
+    children: gauge(meter, metrics.processChildren),
+    orphans: gauge(meter, metrics.processOrphans),
     cpu: counter(meter, metrics.processCpu),
     unavailable: counter(meter, metrics.upstreamUnavailable),
+    flapPenalty: gauge(meter, metrics.upstreamFlapPenalty),
   }
   const observeOne = (result: BatchObservableResult, reading: UpstreamGauges) => {
     const { upstream, transport } = reading
@@ -149,15 +153,18 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     observeKnown(result, on.cpu, reading.usage?.cpuSeconds, named)
     observeKnown(result, on.openFds, reading.usage?.openFds, named)
     observeKnown(result, on.threads, reading.usage?.threads, named)
+    observeKnown(result, on.children, reading.usage?.children, named)
+    observeKnown(result, on.orphans, reading.usage?.orphans, named)
     observeKnown(result, on.tools, reading.tools, named)
     observeKnown(result, on.queueLength, reading.queueLength, named)
     result.observe(on.requestsInFlight, reading.requestsInFlight, named)
     result.observe(on.unavailable, reading.unavailableSeconds, named)
-    const { probe } = reading
-    if (probe !== undefined) {
-      const { key } = sets.of(`${upstream}\0${transport}\0probe\0${probe}`, () => ({
+    result.observe(on.flapPenalty, reading.flapPenalty, named)
+    const { rung } = reading
+    if (rung !== undefined) {
+      const { key } = sets.of(`${upstream}\0${transport}\0rung\0${rung}`, () => ({
         ...nameAndTransport,
-        [label.method]: probe,
+        [label.method]: rung,
       }))
       result.observe(on.probe, 1, key)
     }

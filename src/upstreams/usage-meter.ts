@@ -7,6 +7,9 @@ export interface UpstreamUsage {
   readonly residentBytes?: number
   readonly openFds?: number
   readonly threads?: number
+  /** What they started themselves, and those of it whose own parent has gone. */
+  readonly children?: number
+  readonly orphans?: number
 }
 
 /**
@@ -41,6 +44,8 @@ export class UsageMeter {
       residentBytes: trees.reduce((sum, { usage }) => sum + usage.residentBytes, 0),
       openFds: trees.reduce((sum, { openFds }) => sum + openFds, 0),
       threads: trees.reduce((sum, { usage }) => sum + usage.threads, 0),
+      children: trees.reduce((sum, { usage }) => sum + usage.children, 0),
+      orphans: trees.reduce((sum, { usage }) => sum + usage.orphans, 0),
     }
   }
 }

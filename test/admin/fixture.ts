@@ -70,6 +70,7 @@ export function shownUpstream(changes: Partial<DebugUpstream> = {}): DebugUpstre
     era: 'legacy',
     protocol_version: '2025-11-25',
     probe: 'ping',
+    rung: 'ping',
     probe_mode: 'active',
     paused_until: null,
     draining_until: null,

@@ -89,6 +89,8 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
     expect(await probeOf('modern')).toBe('server/discover')
     expect(await probeOf('list')).toBe('tools/list')
     expect(await probeOf('touch')).toBe('transport')
+    expect(await metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: 'passive', method: 'traffic' })).toBe(1)
+    expect(await metricValues(vitals, 'mcp_heartbeat_probe_info', { upstream: 'off' })).toEqual([])
     expect(server('auto').count('POST ping')).toBeGreaterThanOrEqual(2)
     expect(server('modern').count('POST server/discover')).toBeGreaterThanOrEqual(3)
     expect(server('list').count('POST tools/list')).toBeGreaterThanOrEqual(2)
@@ -103,6 +105,21 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
       'idle',
       'disabled',
     ])
+  })
+
+  it('is nothing while clients are answered, and that is told too', async () => {
+    const url = `${vitals.dataUrl}/auto/mcp`
+    const session = await openSession(url)
+    const traffic = () => metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: 'auto', method: 'traffic' })
+    await eventually(
+      async () => {
+        await post(url, { jsonrpc: '2.0', id: 2, method: 'tools/list' }, session)
+        return (await traffic()) === 1
+      },
+      { what: 'traffic stands in for heartbeats' },
+    )
+    expect((await debugUpstream(vitals, 'auto')).rung).toBe('traffic')
+    await eventually(async () => (await debugUpstream(vitals, 'auto')).rung === 'ping', { what: 'it is asked again' })
   })
 
   it('probe: passive is judged by what its clients meet, and by nothing else', async () => {

@@ -227,6 +227,40 @@ describe('other settings while it runs', () => {
   })
 })
 
+describe('the rung in use', () => {
+  it('is traffic while what clients are answered stands in for probes, and what is asked as soon as it is', async () => {
+    const { heartbeat, advance, probesAt, t0 } = await settled({ settings: fixed })
+    const rung = () => heartbeat.status().rung
+    expect(rung()).toBe('ping')
+    await advance(4000)
+    heartbeat.trafficAnswered(true)
+    await advance(6000)
+    expect([rung(), probesAt()]).toEqual(['traffic', []])
+    await advance(4000)
+    expect([rung(), probesAt()]).toEqual(['ping', [t0 + 14_000]])
+  })
+
+  it('is traffic where every process answered its own client, and what is asked where one did not', async () => {
+    const { heartbeat, advance, prober } = await settled({ settings: fixed })
+    prober.play({ checks: [], alive: 2 })
+    await advance(10_000)
+    expect(heartbeat.status().rung).toBe('traffic')
+    prober.play({ checks: [{ leg: 'session', session: 'a' }], alive: 1 })
+    await advance(10_000)
+    expect(heartbeat.status().rung).toBe('ping')
+  })
+
+  it('is traffic where nothing else is asked, and none where nobody is to be asked', () => {
+    const { heartbeat } = watched({ settings: { ...fixed, probe: 'passive' } })
+    expect(heartbeat.status().rung).toBe('traffic')
+    heartbeat.pause(1000)
+    expect(heartbeat.status().rung).toBeUndefined()
+    heartbeat.resume('done')
+    heartbeat.configure({ ...settings, probe: 'off' })
+    expect(heartbeat.status().rung).toBeUndefined()
+  })
+})
+
 describe('probe: passive', () => {
   const passive = { ...fixed, probe: 'passive' } as const
 

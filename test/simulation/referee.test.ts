@@ -37,7 +37,9 @@ function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'alwa
     lastSuccessWallMs: undefined,
     inventory: undefined,
     unavailableSeconds,
+    flapPenalty: 0,
     probe: 'active',
+    rung: 'ping',
     pausedUntilWallMs: undefined,
   })
   const referee = new Referee({

@@ -36,7 +36,7 @@ function busyPipeline(upstream = 'files') {
       lastSuccessTimestampSeconds: 1_767_225_600.25,
       unavailableSeconds: 1e-7,
       processes: 1,
-      usage: { cpuSeconds: 2.5, residentBytes: 4096, openFds: 7, threads: 3 },
+      usage: { cpuSeconds: 2.5, residentBytes: 4096, openFds: 7, threads: 3, children: 2, orphans: 1 },
       connections: { active: 1, idle: 0, pending: 0 },
       tools: 11,
     }),

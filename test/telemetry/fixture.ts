@@ -15,6 +15,7 @@ export function upstreamGauges(changes: Partial<UpstreamGauges> = {}): UpstreamG
     transport: 'stdio',
     state: 'starting',
     unavailableSeconds: 0,
+    flapPenalty: 0,
     requestsInFlight: 0,
     ...changes,
   }

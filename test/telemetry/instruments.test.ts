@@ -253,7 +253,7 @@ describe('gauges', () => {
       timeoutSeconds: 2,
       lastSuccessTimestampSeconds: 1_767_225_600.5,
       processes: 1,
-      usage: { cpuSeconds: 2.5, residentBytes: 4096, openFds: 7, threads: 3 },
+      usage: { cpuSeconds: 2.5, residentBytes: 4096, openFds: 7, threads: 3, children: 2, orphans: 1 },
       connections: { active: 1, idle: 2, pending: 0 },
     })
     expect(await samplesOf('mcp_upstream_up')).toEqual(['mcp_upstream_up{upstream="files",transport="stdio"} 1'])
@@ -264,6 +264,8 @@ describe('gauges', () => {
       'mcp_upstream_process_cpu_seconds_total{upstream="files"} 2.5',
       'mcp_upstream_process_open_fds{upstream="files"} 7',
       'mcp_upstream_process_threads{upstream="files"} 3',
+      'mcp_upstream_process_children{upstream="files"} 2',
+      'mcp_upstream_process_orphans{upstream="files"} 1',
     ])
     expect(await samplesOf('mcp_heartbeat_interval_seconds')).toEqual([
       'mcp_heartbeat_interval_seconds{upstream="files",transport="stdio"} 12.5',
@@ -283,6 +285,16 @@ describe('gauges', () => {
       'mcp_upstream_state{upstream="files",transport="stdio",state="down"} 0',
       'mcp_upstream_state{upstream="files",transport="stdio",state="idle"} 0',
     ])
+  })
+
+  it('tell how much a server flaps as the penalty decays', async () => {
+    const { upstreams, samplesOf } = pipeline()
+    for (const flapPenalty of [1, 0.5]) {
+      upstreams[0] = upstreamGauges({ flapPenalty })
+      expect(await samplesOf('mcp_upstream_flap_penalty')).toEqual([
+        `mcp_upstream_flap_penalty{upstream="files"} ${flapPenalty}`,
+      ])
+    }
   })
 
   it('let unavailable seconds advance while an outage lasts', async () => {

@@ -114,9 +114,13 @@ describe('the usage of a process tree', () => {
 
 describe('the usage of an upstream', () => {
   it('adds up its processes', () => {
-    const { table: made } = table([stat(10, 5, 10), stat(20, 5, 20, { threads: 7 }), stat(30, 5, 30)])
+    const child = stat(11, 10, 10)
+    const orphan = stat(21, 1, 20)
+    const leaders = [stat(10, 5, 10), stat(20, 5, 20, { threads: 7 })]
+    const { table: made } = table([...leaders, child, orphan, stat(30, 5, 30)])
     const usage = new UsageMeter(made).read([10, 20])
-    expect(usage).toEqual({ cpuSeconds: 0.2, residentBytes: 16_384, openFds: 30, threads: 8 })
+    const sums = { cpuSeconds: 0.4, residentBytes: 32_768, openFds: 62, threads: 10 }
+    expect(usage).toEqual({ ...sums, children: 2, orphans: 1 })
   })
 
   it('is unknown before any process was seen; later only its CPU time outlives them', async () => {

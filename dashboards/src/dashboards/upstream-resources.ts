@@ -32,8 +32,13 @@ export const processes: readonly PanelPlan[] = [
   }),
   timeSeries({
     title: 'Processes',
-    description: 'Processes that mcp-vitals runs for this server: the resident one, those of sessions, spare ones.',
-    queries: [{ expr: sumBy(instance, oneUpstream.series(metrics.upstreamProcesses)), legend: byInstance }],
+    description:
+      'Processes that mcp-vitals runs for this server (the resident one, those of sessions, spare ones), what these started themselves, and orphans: those of it whose own parent has gone.',
+    queries: [
+      { expr: sum(oneUpstream.series(metrics.upstreamProcesses)), legend: 'ours' },
+      { expr: sum(oneUpstream.series(metrics.processChildren)), legend: 'children' },
+      { expr: sum(oneUpstream.series(metrics.processOrphans)), legend: 'orphans' },
+    ],
     emptyWhenHealthy: noProcess,
     unit: 'short',
     width: 8,

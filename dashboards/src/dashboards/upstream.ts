@@ -73,7 +73,8 @@ const now: readonly PanelPlan[] = [
   }),
   stat({
     title: 'Asked with',
-    description: 'What the next heartbeat asks: the rung of the ladder in use.',
+    description:
+      'The rung of the ladder in use: traffic while the server answers its clients, else what heartbeats ask.',
     queries: [
       {
         expr: `max by (${label.method}) (${oneUpstream.series(metrics.heartbeatProbe)})`,
@@ -158,7 +159,7 @@ const heartbeats: readonly PanelPlan[] = [
       { expr: maxBy(instance, oneUpstream.series(metrics.heartbeatTimeout)), legend: `time-out, ${byInstance}` },
     ],
     unit: 's',
-    width: 12,
+    width: 8,
   }),
   timeSeries({
     title: 'Unavailable',
@@ -166,7 +167,14 @@ const heartbeats: readonly PanelPlan[] = [
     queries: [{ expr: sumBy(instance, rate(oneUpstream.series(metrics.upstreamUnavailable))), legend: byInstance }],
     unit: 'percentunit',
     max: 1,
-    width: 12,
+    width: 8,
+  }),
+  timeSeries({
+    title: 'Flap penalty',
+    description: 'How much the server goes down and comes back: 1 for each outage, halved every five minutes.',
+    queries: [{ expr: maxBy(instance, oneUpstream.series(metrics.upstreamFlapPenalty)), legend: byInstance }],
+    unit: 'short',
+    width: 8,
   }),
 ]
 

@@ -16,11 +16,20 @@ export interface Slot {
   readonly free: () => void
 }
 
+/**
+ * The part of its delay by which a task may start early, together with one that is due: a thousand heartbeats every 30 s
+ * are then a few bursts a second and not 33 wake-ups with cold caches, which is about half of their CPU time. Far below
+ * the jitter of heartbeats.
+ */
+const slack = 0.01
+
 type Task = (slot: Slot) => Promise<void>
 
 interface Job {
   readonly key: string
   readonly atMs: number
+  /** From when on it starts with others that are due. */
+  readonly earliestMs: number
   readonly order: number
   readonly task: Task
   /** Where it stands in the heap. */
@@ -28,7 +37,8 @@ interface Job {
 }
 
 /**
- * Starts tasks of many keys, earliest deadline first, within one budget for all, on one timer for the earliest.
+ * Starts tasks of many keys, earliest deadline first, within one budget for all, on one timer for the earliest. What is
+ * due a little later starts with it.
  *
  * A key runs at most once at a time. Nobody starves: a deadline is never earlier than the moment it was asked for, so
  * whoever waits is overtaken only by those who were due before.
@@ -52,14 +62,16 @@ export class Scheduler {
   }
 
   /**
-   * Runs `task` at `atMs` (monotonic) or as soon as the budget allows; replaces an earlier schedule of this key. While
-   * this key's task runs, the new schedule waits for its end. The task must end by itself, and holds a slot until then
-   * unless it frees it before.
+   * Runs `task` at `atMs` (monotonic), up to 1 % of the time until then earlier if another is due, or as soon as the
+   * budget allows; replaces an earlier schedule of this key. While this key's task runs, the new schedule waits for its
+   * end. The task must end by itself, and holds a slot until then unless it frees it before.
    */
   schedule(key: string, atMs: number, task: Task): void {
     if (this.#stopped) return
     const nowMs = this.#options.clock.now()
-    const job = { key, atMs: atMs > nowMs ? atMs : nowMs, order: this.#order++, task, slot: -1 }
+    const dueMs = atMs > nowMs ? atMs : nowMs
+    const earliestMs = nowMs + (dueMs - nowMs) * (1 - slack)
+    const job = { key, atMs: dueMs, earliestMs, order: this.#order++, task, slot: -1 }
     if (this.#running.has(key)) {
       this.#running.set(key, job)
       return
@@ -111,7 +123,7 @@ export class Scheduler {
     const nowMs = this.#options.clock.now()
     while (this.#slotsTaken < this.#options.inFlight && this.#starts.readyAtMs() <= nowMs) {
       const job = this.#deadlines.first()
-      if (!job || job.atMs > nowMs) break
+      if (!job || job.earliestMs > nowMs) break
       this.#forget(job.key)
       this.#starts.add(nowMs)
       this.#running.set(job.key, undefined)

@@ -41,6 +41,8 @@ export function readUpstreams({ scopeMetrics }: ResourceMetrics): Map<string, Up
   }
   for (const metric of scopeMetrics.flatMap((scope) => scope.metrics)) {
     for (const { attributes, value } of histogramPoints(metric)) {
+      // Most series of an upstream that is well tell of failures that never happened.
+      if (value.count === 0) continue
       if (metric.descriptor.name === metrics.heartbeatDuration.instrument) {
         addHeartbeats(readingOf(attributes), attributes, value)
       } else if (metric.descriptor.name === metrics.clientOperationDuration.instrument) {

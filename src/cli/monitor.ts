@@ -24,7 +24,7 @@ import type { Bridge } from '../proxy/bridge.ts'
 import { sharedCapabilities } from '../proxy/shared-capabilities.ts'
 import type { Redact } from '../redaction.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
-import type { Session } from '../sessions/session.ts'
+import { type Session, waitingIn } from '../sessions/session.ts'
 import type { Instruments, UpstreamTraits } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
@@ -158,6 +158,11 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
+    waitingIn: (key) => {
+      const session = deps.directory.withKey(name, key)
+      return session ? waitingIn(session) : 'nobody'
+    },
+    isStopped: (pid) => deps.processTable.usageOf(pid)?.isStopped ?? false,
     method: () => probeMethod(),
     sharedCapabilities: target.process === 'shared' ? sharedCapabilities : undefined,
   })

@@ -34,6 +34,7 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
     sessions: () => directory.of(upstream),
     idleMs: (leg) => (leg === 'session' ? config().sessionPingMs : config().clientPingMs),
     isAllowed: (leg) => isAllowed(leg, heartbeat, prober),
+    serverMethod: () => (prober.describe().probe === 'tools/list' ? 'tools/list' : 'ping'),
     timeoutMs: defaults.heartbeat.maxTimeoutMs,
     onBeat: ({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs }) => {
       const report = { result, startedAtWallMs, timeoutMs, pace: { intervalMs, nextInMs } }
@@ -51,15 +52,18 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
   })
 }
 
+/** What a server is asked by us, and what is safe inside a client's session too. */
+const askedInSessions: ReadonlySet<string> = new Set(['ping', 'tools/list'])
+
 /**
- * A server is asked inside sessions only while its own heartbeat is a `ping` that it answers: what ails it as a whole
- * is found there, and one that must not be asked, or knows no `ping`, is left alone.
+ * A server is asked inside sessions only while it is asked for heartbeats of its own, and with the same: what ails it as
+ * a whole is found there, and one that must not be asked, or answers no request, is left alone.
  */
 function isAllowed(leg: SessionLeg, heartbeat: Heartbeat, prober: Prober): boolean {
   const { verdict, probe, pausedUntilWallMs } = heartbeat.status()
   if (pausedUntilWallMs !== undefined || probe === 'off') return false
   if (leg === 'client') return true
-  return probe === 'active' && isUp(verdict.state) === true && prober.describe().probe === 'ping'
+  return probe === 'active' && isUp(verdict.state) === true && askedInSessions.has(prober.describe().probe)
 }
 
 const namesShown = 5

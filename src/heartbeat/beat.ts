@@ -2,7 +2,7 @@ import { type Clock, type Timer, giveUpAfter } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
-import type { ProbeResult, ProbeRun } from './probe.ts'
+import { type ProbeResult, type ProbeRun, unasked } from './probe.ts'
 import { type StallWatch, endWatch, look, stalledBy } from './stall.ts'
 import type { Evidence } from './verdict.ts'
 
@@ -113,6 +113,8 @@ export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): Probe
   const { timeoutMs, isTimeUp, busy, stalls } = beat
   const { outcome, reason } = result
   if (isAnswered(outcome)) {
+    // What was not asked cannot be late.
+    if (unasked.has(result.method)) return result
     const ownMs = stalledBy(stalls, nowMs)
     const leastMs = Math.max(0, result.durationMs - ownMs)
     const usualMs = beat.usualMs ?? result.durationMs

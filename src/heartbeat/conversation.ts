@@ -208,6 +208,12 @@ function shortList(names: readonly string[]): string {
   return names.length > 5 ? `${names.slice(0, 5).join(', ')}, …` : names.join(', ')
 }
 
+/** Whether the server declares tools in this answer to `initialize`; undefined where it is no such answer. */
+export function declaresTools(answer: Buffer): boolean | undefined {
+  const result = resultOf({ message: answer })
+  return result && offersTools(result)
+}
+
 function offersTools(result: Readonly<Record<string, unknown>> | undefined): boolean {
   const capabilities = result?.['capabilities']
   return isRecord(capabilities) && isRecord(capabilities['tools'])

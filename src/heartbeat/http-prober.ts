@@ -9,16 +9,16 @@ import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
 import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
 import { type Inventory, type Opening, initialize, open, readInventory } from './conversation.ts'
+import { type Climbed, Ladder } from './ladder.ts'
 import {
+  type Asked,
   type CheckOptions,
   type Checks,
   type ProbeMethod,
   type ProbeResult,
   type Prober,
-  type Rung,
   ask,
-  askUnprovenPing,
-  firstRung,
+  fixedRung,
 } from './probe.ts'
 import { touch } from './touch.ts'
 
@@ -48,7 +48,7 @@ interface Link {
 interface Connection extends Link {
   readonly opening: Opening
   /** Those that were ever answered well here: another reaction then means trouble, not a server that lacks them. */
-  readonly proven: Set<Rung>
+  readonly proven: Set<string>
 }
 
 const retryWhileStartingMs = 100
@@ -61,8 +61,8 @@ export class HttpProber implements Prober {
   #attempt: Link | undefined
   #isOpening = false
   #era: Era | undefined
-  /** What this server answers in place of a `ping`, also on connections to come. */
-  #rung: Rung | undefined
+  /** What it learns holds on connections to come, too. */
+  readonly #ladder = new Ladder('transport')
   #protocolVersion: string | undefined
   #stopped = false
   #toolsChanged = false
@@ -122,38 +122,38 @@ export class HttpProber implements Prober {
   }
 
   async #beat(connection: Connection, wantsInventory: boolean, leftMs: () => number): Promise<ProbeResult> {
-    const rung = this.#rungOf(connection)
-    const { result, errorCode: code } = await this.#ask(connection, rung, leftMs())
+    const { result, errorCode: code, trial } = await this.#ask(connection, leftMs())
+    void trial?.then((asked) => this.#tried(connection, asked))
     if (this.#connection !== connection) return result
-    const isLost = result.outcome === 'session_gone' || (connection.proven.has(rung) && code !== undefined)
+    const { method, outcome } = result
+    const isLost = outcome === 'session_gone' || (connection.proven.has(method) && code !== undefined)
     // Another server may stand there now that does not know us: it has a session to open, or an era to be found out.
     if (isLost) {
       this.forget()
       return this.#open(leftMs)
     }
-    if (result.outcome === 'ok' && code === undefined) connection.proven.add(rung)
-    if (isFailure(result.outcome) && result.outcome !== 'timeout') this.forget()
-    if (rung === 'ping' && (result.outcome === 'unsupported' || result.method === 'tools/list')) {
-      this.#rung = 'tools/list'
-    }
-    return isAnswered(result.outcome) ? this.#withTools(result, connection, wantsInventory, leftMs) : result
+    if (outcome === 'ok' && code === undefined) connection.proven.add(method)
+    if (isFailure(outcome) && outcome !== 'timeout') this.forget()
+    return isAnswered(outcome) ? this.#withTools(result, connection, wantsInventory, leftMs) : result
+  }
+
+  /** What was asked without a verdict may still tell that our session is gone. */
+  #tried(connection: Connection, { result }: Asked): void {
+    if (result.outcome === 'session_gone' && this.#connection === connection) this.forget()
   }
 
   /** What is asked there now; the configuration may have changed since it was opened. */
-  #rungOf({ opening: { era } }: Connection): Rung {
-    if (this.#options.method() === 'tools/list') return 'tools/list'
-    return (era === 'legacy' ? this.#rung : undefined) ?? firstRung(era)
+  #rungOf({ opening }: Connection): string {
+    return fixedRung(this.#options.method(), opening.era) ?? this.#ladder.rung(opening)
   }
 
-  #ask({ peer, opening, proven }: Connection, rung: Rung, deadlineMs: number): ReturnType<typeof ask> {
-    const beat = {
-      talker: peer,
-      clock: this.#options.clock,
-      era: opening.era,
-      leg: 'upstream',
-      deadlineMs,
-    } as const
-    return rung === 'ping' && !proven.has(rung) ? askUnprovenPing(beat) : ask({ ...beat, method: rung })
+  #ask({ peer, opening }: Connection, deadlineMs: number): Promise<Climbed> {
+    const { endpoint, clock, method } = this.#options
+    const beat = { talker: peer, clock, era: opening.era, leg: 'upstream', deadlineMs } as const
+    const fixed = fixedRung(method(), opening.era)
+    if (fixed) return ask({ ...beat, method: fixed })
+    const touched = (leftMs: number) => touch({ endpoint, clock, deadlineMs: leftMs })
+    return this.#ladder.ask({ ...beat, liveness: opening.hasTools === true ? undefined : touched })
   }
 
   /** Brings the list of tools along when the server said that it changed, or when it is wanted. */
@@ -226,6 +226,7 @@ export class HttpProber implements Prober {
       return { ...result, reason: refusal, turnedAway: true }
     }
     this.#connection = connection
+    this.#ladder.reopened()
     this.#era = era
     this.#protocolVersion = protocolVersion
     this.#toolsChanged = false
@@ -247,7 +248,12 @@ export class HttpProber implements Prober {
     try {
       const opening = await this.#handshake(channel, peer, leftMs)
       if (this.#stopped) throw new KnownError('cancelled', 'the heartbeat was stopped')
-      return { channel, peer, opening, proven: new Set<Rung>(opening.method === 'initialize' ? [] : [opening.method]) }
+      return {
+        channel,
+        peer,
+        opening,
+        proven: new Set<string>(opening.method === 'initialize' ? [] : [opening.method]),
+      }
     } catch (error) {
       void channel.close() // Its DELETE may take longer than this exchange may.
       throw error

@@ -20,7 +20,7 @@ import {
   retune,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
-import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
+import { type ProbeMode, type ProbeResult, type ProbeRun, type Prober, unasked } from './probe.ts'
 import type { Scheduler, Slot } from './scheduler.ts'
 import { watchStalls } from './stall.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
@@ -577,7 +577,7 @@ export class Heartbeat {
       this.#lastHeardMs = clock.now()
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
-      if (!result.opening) this.#rtt = observeRtt(this.#rtt, result.durationMs)
+      if (!result.opening && !unasked.has(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()
     return this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)

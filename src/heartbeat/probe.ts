@@ -1,13 +1,13 @@
 import type { Clock } from '../clock.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import type { Era } from '../wire/era.ts'
-import { type Leg, type Outcome, isAnswered, outcomeOfCode } from './classify.ts'
+import { type Leg, type Outcome, outcomeOfCode } from './classify.ts'
 import { type Inventory, type Talker, paramsFor } from './conversation.ts'
 
 /** What one probe came to. */
 export interface ProbeResult {
   readonly leg: Leg
-  /** The JSON-RPC method asked, or `process` when the process itself was the evidence. */
+  /** The JSON-RPC method asked, or what was the evidence in its place: `transport`, or one of `unasked`. */
   readonly method: string
   readonly outcome: Outcome
   readonly durationMs: number
@@ -24,6 +24,9 @@ export interface ProbeResult {
   /** The server itself announced that its inventory changed, so another one is no loss. */
   readonly announced?: boolean | undefined
 }
+
+/** Heartbeats for which nobody had to answer anything: how long they took says nothing about the server. */
+export const unasked: ReadonlySet<string> = new Set(['process', 'traffic'])
 
 /** One check under way. */
 export interface ProbeRun {
@@ -62,26 +65,25 @@ export interface Prober {
   stop(): Promise<void>
 }
 
-/**
- * The rungs of the ladder above the transport: what to ask a server that answers, by era. A server that does not know
- * `ping`, or never answers it, is asked for its tools instead; an unsupported ping is never held against it.
- */
+/** The requests of the ladder, by era; what a server of the legacy era is asked is for `Ladder` to say. */
 export type Rung = 'server/discover' | 'ping' | 'tools/list'
-
-export function firstRung(era: Era): Rung {
-  return era === 'modern' ? 'server/discover' : 'ping'
-}
 
 /** Whether an upstream is asked at all: `passive` leaves it to clients' traffic, `off` draws no conclusions either. */
 export const probeModes = ['active', 'passive', 'off'] as const
 export type ProbeMode = (typeof probeModes)[number]
 
 /**
- * What it is asked: `auto` climbs the ladder, `tools/list` begins at its second rung, and `transport` asks nothing of
- * MCP, only whether the address answers HTTP or the process runs.
+ * What it is asked: `auto` climbs the ladder, `tools/list` is its second rung and nothing else, and `transport` asks
+ * nothing of MCP, only whether the address answers HTTP or the process runs.
  */
 export const probeMethods = ['auto', 'tools/list', 'transport'] as const
 export type ProbeMethod = (typeof probeMethods)[number]
+
+/** What a server is asked where the ladder has no say; undefined where it has. */
+export function fixedRung(method: ProbeMethod, era: Era): Rung | undefined {
+  if (method === 'tools/list') return method
+  return era === 'modern' ? 'server/discover' : undefined
+}
 
 export interface AskOptions {
   readonly talker: Pick<Talker, 'request'>
@@ -123,22 +125,4 @@ export async function ask(options: AskOptions): Promise<Asked> {
 
 function isUnsupported(code: number): boolean {
   return code === -32601 || code === -32600
-}
-
-/** How long a server may leave a `ping` unanswered that never answered one. Half the shortest time-out of a probe. */
-const pingPatienceMs = 1000
-
-/**
- * `ping` while nobody knows whether this server answers it: some stay silent. They get the next rung within the same
- * probe, early enough for its time-out, so that such a server never looks ill.
- */
-export async function askUnprovenPing(options: Omit<AskOptions, 'method'>): Promise<Asked> {
-  const { deadlineMs, clock } = options
-  const startedMs = clock.now()
-  const ping = await ask({ ...options, method: 'ping', deadlineMs: Math.min(pingPatienceMs, deadlineMs) })
-  const leftMs = deadlineMs - (clock.now() - startedMs)
-  if (ping.result.outcome !== 'timeout' || leftMs <= 0) return ping
-  const next = await ask({ ...options, method: 'tools/list', deadlineMs: leftMs })
-  if (isAnswered(next.result.outcome)) return next
-  return { result: { ...next.result, method: 'ping', durationMs: clock.now() - startedMs } }
 }

@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { type SessionPing, nextPingMs, observePing, stateOf } from '../sessions/health.ts'
 import type { Session, SessionPeer } from '../sessions/session.ts'
 import { type Leg, meaningOf, type Outcome } from './classify.ts'
-import { type ProbeResult, ask } from './probe.ts'
+import { type ProbeResult, type Rung, ask } from './probe.ts'
 import type { Scheduler } from './scheduler.ts'
 
 /** Which end of a session is asked: its server or its client. */
@@ -30,6 +30,8 @@ export interface SessionBeatsOptions {
   readonly idleMs: (leg: SessionLeg) => number
   /** Whether anybody is asked on this leg now. */
   readonly isAllowed: (leg: SessionLeg) => boolean
+  /** What the server is asked, as far as it is; a client gets a `ping`. */
+  readonly serverMethod: () => Rung
   /** How long an answer is waited for. */
   readonly timeoutMs: number
   readonly onBeat: (beat: SessionBeat) => void
@@ -132,13 +134,13 @@ export class SessionBeats {
   }
 
   async #beat(session: Session, leg: SessionLeg, talker: SessionPeer): Promise<void> {
-    const { clock, timeoutMs, onBeat, onGone } = this.#options
+    const { clock, timeoutMs, serverMethod, onBeat, onGone } = this.#options
     const startedAtWallMs = clock.wallTime()
     const asked = await ask({
       talker,
       clock,
       era: 'legacy',
-      method: 'ping',
+      method: leg === 'session' ? serverMethod() : 'ping',
       leg,
       session: session.key,
       deadlineMs: timeoutMs,

@@ -4,21 +4,21 @@ import { describeExit } from '../upstreams/process.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
-import { isAnswered, outcomeOfCode } from './classify.ts'
+import type { Waiting } from '../sessions/session.ts'
+import { type Leg, isAnswered, outcomeOfCode } from './classify.ts'
 import { type Inventory, type Opening, open, readInventory } from './conversation.ts'
+import { Ladder } from './ladder.ts'
 import {
-  type Asked,
   type CheckOptions,
   type Checks,
   type ProbeMethod,
   type ProbeResult,
   type ProbeRun,
   type Prober,
-  type Rung,
   ask,
-  askUnprovenPing,
-  firstRung,
+  fixedRung,
 } from './probe.ts'
+import { processRuns, saysSomething } from './unasked.ts'
 
 export interface StdioProberOptions {
   readonly upstream: StdioUpstream
@@ -28,6 +28,10 @@ export interface StdioProberOptions {
   readonly discoverPatienceMs: number
   /** Sessions whose process answered real traffic since this time need no probe. */
   readonly idleSinceMs: () => number
+  /** Who waits for whom inside the session of this key. */
+  readonly waitingIn: (session: string) => Waiting
+  /** Whether a signal has stopped the process of this id. */
+  readonly isStopped: (pid: number) => boolean
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod
   /**
@@ -38,8 +42,6 @@ export interface StdioProberOptions {
 }
 
 interface Learning {
-  /** What was asked first: what was answered may be the next rung. */
-  readonly asked: Rung
   readonly wantsInventory: boolean
   readonly leftMs: () => number
 }
@@ -52,9 +54,8 @@ export class StdioProber implements Prober {
   readonly #options: StdioProberOptions
   #era: Era | undefined
   #opening: Opening | undefined
-  #rung: Rung | undefined
-  /** Whether this server ever answered a `ping`: silence then means trouble, and not a server that ignores it. */
-  #isPingProven = false
+  /** What it learns of one process holds for all. */
+  readonly #ladder = new Ladder('process')
   #skipDiscover = false
   #toolsChanged = false
 
@@ -79,14 +80,16 @@ export class StdioProber implements Prober {
 
   /** An opening exchange is made alone: it may take as long as a start. */
   start({ deadlineMs, wantsInventory }: CheckOptions): Checks {
-    const { clock, upstream, idleSinceMs } = this.#options
+    const { clock, upstream, idleSinceMs, waitingIn } = this.#options
     const endsMs = clock.now() + deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
     const resident = upstream.residentLine()
-    // A server whose client does not read is not read either: that it is not heard says nothing about it.
+    // A server whose client does not read is not read either, and one that has asked its client something waits: that
+    // it is not heard says nothing about it.
     const sessions = upstream
       .sessionLines()
       .filter((line) => line.opened && !line.ended && !line.process.stdout.isPaused())
+      .filter(({ session }) => session === undefined || waitingIn(session) !== 'server')
     const idle = sessions.filter((line) => line.lastHeardMs < idleSinceMs())
     const alive = sessions.length - idle.length
     const method = this.describe().probe
@@ -106,32 +109,49 @@ export class StdioProber implements Prober {
   }
 
   #run(line: Line, wantsInventory: boolean, leftMs: () => number): ProbeRun {
-    const isOurs = line.role === 'resident'
+    const { session, role } = line
+    const isOurs = role === 'resident'
+    const leg = isOurs ? 'upstream' : 'session'
+    if (!isOurs && this.#isAwaited(line)) return this.#listen(line, leg, leftMs())
     const era = isOurs ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
     const method = this.#methodFor(era)
-    const leg = isOurs ? 'upstream' : 'session'
-    if (method === 'process') return processRun(line, leg)
-    const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session: line.session } as const
-    const asked =
-      method === 'ping' && !this.#isPingProven
-        ? askUnprovenPing({ ...beat, deadlineMs: leftMs() })
-        : ask({ ...beat, method, deadlineMs: leftMs() })
-    const done = asked.then((answer) => this.#learn(answer, line, { asked: method, wantsInventory, leftMs }))
-    return { leg, method, session: line.session, done }
+    const look = (deadlineMs: number) => this.#look(line, leg, deadlineMs)
+    if (this.#options.method() === 'transport') return { leg, method, session, done: look(leftMs()) }
+    const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session, deadlineMs: leftMs() } as const
+    const fixed = fixedRung(this.#options.method(), era)
+    const asked = fixed
+      ? ask({ ...beat, method: fixed })
+      : this.#ladder.ask({ ...beat, liveness: this.#opening?.hasTools === true ? undefined : look })
+    const done = asked.then(({ result }) => this.#learn(result, line, { wantsInventory, leftMs }))
+    return { leg, method, session, done }
   }
 
-  #methodFor(era: Era): Rung | 'process' {
+  /** Whether the client of this process waits for it, so that nothing of ours goes in. */
+  #isAwaited({ session }: Line): boolean {
+    return session !== undefined && this.#options.waitingIn(session) === 'client'
+  }
+
+  #listen(line: Line, leg: Leg, deadlineMs: number): ProbeRun {
+    const { session } = line
+    const options = { clock: this.#options.clock, leg, session, deadlineMs }
+    const server = { lastHeardMs: () => line.lastHeardMs, isAwaited: () => this.#isAwaited(line) }
+    return { leg, method: 'traffic', session, done: saysSomething(options, server) }
+  }
+
+  #look({ process: { pid }, session }: Line, leg: Leg, deadlineMs: number): Promise<ProbeResult> {
+    const { clock, isStopped } = this.#options
+    const process = { pid, isStopped: () => pid !== undefined && isStopped(pid) }
+    return processRuns({ clock, leg, session, deadlineMs }, process)
+  }
+
+  #methodFor(era: Era): string {
     const preferred = this.#options.method()
     if (preferred === 'transport') return 'process'
-    if (preferred === 'tools/list') return preferred
-    return era === 'modern' ? firstRung(era) : (this.#rung ?? firstRung(era))
+    return fixedRung(preferred, era) ?? this.#ladder.rung({ hasTools: this.#opening?.hasTools })
   }
 
-  #learn({ result, errorCode: code }: Asked, line: Line, { asked, wantsInventory, leftMs }: Learning): ProbeResult {
-    const { method, outcome } = result
-    if (method === 'ping' && outcome === 'ok' && code === undefined) this.#isPingProven = true
-    const isPingless = method === 'ping' ? outcome === 'unsupported' : isAnswered(outcome)
-    if (asked === 'ping' && isPingless) this.#rung = 'tools/list'
+  #learn(result: ProbeResult, line: Line, { wantsInventory, leftMs }: Learning): ProbeResult {
+    const { outcome } = result
     if (line.role !== 'resident' || !isAnswered(outcome)) return result
     // Some answer a `ping` all the same: it changes nothing for clients.
     const refusal = this.#opening?.refusal
@@ -198,11 +218,4 @@ export class StdioProber implements Prober {
     if (envelope.method === 'notifications/tools/list_changed') this.#toolsChanged = true
     line.peer.answerServerRequest(envelope).catch(() => undefined) // The process is gone, and its exit is heard.
   }
-}
-
-/** A process that runs, without asking it anything. One that ended has been told already. */
-function processRun({ process, session }: Line, leg: 'upstream' | 'session'): ProbeRun {
-  const reason = `process ${process.pid ?? '?'} runs`
-  const result = { leg, method: 'process', outcome: 'ok', durationMs: 0, reason, session } as const
-  return { leg, method: 'process', session, done: Promise.resolve(result) }
 }

@@ -1,18 +1,18 @@
 import type { Clock } from '../clock.ts'
 import type { Era } from '../wire/era.ts'
-import { isAnswered } from './classify.ts'
+import type { Waiting } from '../sessions/session.ts'
 import type { Talker } from './conversation.ts'
+import { Ladder } from './ladder.ts'
 import {
   type CheckOptions,
   type Checks,
   type ProbeMethod,
   type Prober,
   type ProbeResult,
-  type Rung,
   ask,
-  askUnprovenPing,
-  firstRung,
+  fixedRung,
 } from './probe.ts'
+import { processRuns, saysSomething } from './unasked.ts'
 
 export interface WrapperProberOptions {
   /** Speaks to the server between the lines of its client. */
@@ -25,7 +25,11 @@ export interface WrapperProberOptions {
     readonly protocolVersion: string | undefined
     /** Monotonic time of the last message from the server. */
     readonly lastHeardMs: number
+    /** Undefined while it is not known whether the server offers any. */
+    readonly hasTools: boolean | undefined
+    waiting(): Waiting
   }
+  readonly process: { readonly pid: number | undefined; readonly isStopped: () => boolean }
   /** Whether something could be asked now. */
   readonly canAsk: () => boolean
   /** Only a server that said nothing since is asked. */
@@ -40,9 +44,7 @@ export interface WrapperProberOptions {
  */
 export class WrapperProber implements Prober {
   readonly #options: WrapperProberOptions
-  #rung: Rung | undefined
-  /** Whether this server ever answered a `ping`: silence then means trouble, and not a server that ignores it. */
-  #isPingProven = false
+  readonly #ladder = new Ladder('process')
 
   constructor(options: WrapperProberOptions) {
     this.#options = options
@@ -63,21 +65,38 @@ export class WrapperProber implements Prober {
   }
 
   start({ deadlineMs }: CheckOptions): Checks {
-    const { talker, clock, session, canAsk, idleSinceMs } = this.#options
+    const { session, canAsk, idleSinceMs } = this.#options
     const { era, key } = session
     if (era === undefined) return { runs: [], alive: 0 }
     if (session.lastHeardMs > idleSinceMs()) return { runs: [], alive: 1 }
-    if (!canAsk()) return { runs: [], alive: 0 }
-    const method = this.#method(era)
-    if (method === 'process') {
-      const reason = 'the process runs'
-      const result = { leg: 'session', method, session: key, outcome: 'ok', durationMs: 0, reason } as const
-      return { runs: [{ leg: 'session', method, session: key, done: Promise.resolve(result) }], alive: 0 }
-    }
-    const beat = { talker, clock, era, leg: 'session', session: key, deadlineMs } as const
-    const asked = method === 'ping' && !this.#isPingProven ? askUnprovenPing(beat) : ask({ ...beat, method })
-    const done = asked.then(({ result, errorCode }) => this.#learn(result, errorCode))
+    const waiting = session.waiting()
+    // One that has asked its client something waits itself.
+    if (waiting === 'server' || !canAsk()) return { runs: [], alive: 0 }
+    const method = waiting === 'client' ? 'traffic' : this.#method(era)
+    const done = waiting === 'client' ? this.#listen(deadlineMs) : this.#ask(era, deadlineMs)
     return { runs: [{ leg: 'session', method, session: key, done }], alive: 0 }
+  }
+
+  /** Nothing of ours goes in while the client waits. */
+  #listen(deadlineMs: number): Promise<ProbeResult> {
+    const { clock, session } = this.#options
+    return saysSomething(
+      { clock, leg: 'session', session: session.key, deadlineMs },
+      { lastHeardMs: () => session.lastHeardMs, isAwaited: () => session.waiting() === 'client' },
+    )
+  }
+
+  async #ask(era: Era, deadlineMs: number): Promise<ProbeResult> {
+    const { talker, clock, session, process, method } = this.#options
+    const { key, hasTools } = session
+    const look = (leftMs: number) => processRuns({ clock, leg: 'session', session: key, deadlineMs: leftMs }, process)
+    if (method() === 'transport') return look(deadlineMs)
+    const beat = { talker, clock, era, leg: 'session', session: key, deadlineMs } as const
+    const fixed = fixedRung(method(), era)
+    const { result } = fixed
+      ? await ask({ ...beat, method: fixed })
+      : await this.#ladder.ask({ ...beat, liveness: hasTools === true ? undefined : look })
+    return result
   }
 
   forget(): void {
@@ -88,19 +107,9 @@ export class WrapperProber implements Prober {
     return Promise.resolve()
   }
 
-  #method(era: Era): Rung | 'process' {
+  #method(era: Era): string {
     const preferred = this.#options.method()
-    if (preferred !== 'auto') return preferred === 'transport' ? 'process' : preferred
-    return era === 'modern' ? firstRung(era) : (this.#rung ?? firstRung(era))
-  }
-
-  #learn(result: ProbeResult, errorCode: number | undefined): ProbeResult {
-    const { method, outcome } = result
-    if (method === 'ping' && outcome === 'ok' && errorCode === undefined) this.#isPingProven = true
-    // `tools/list` was asked only where a `ping` stayed unanswered, or where that is known.
-    if ((method === 'ping' && outcome === 'unsupported') || (method === 'tools/list' && isAnswered(outcome))) {
-      this.#rung = 'tools/list'
-    }
-    return result
+    if (preferred === 'transport') return 'process'
+    return fixedRung(preferred, era) ?? this.#ladder.rung(this.#options.session)
   }
 }

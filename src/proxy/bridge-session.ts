@@ -411,7 +411,8 @@ export class BridgeSession implements GuestListener {
 
   #register(protocolVersion: string | undefined): void {
     const { id, upstream, transport, client, directory } = this.#options
-    this.#session ??= directory.add({ id, upstream, transport, client, isBridged: true })
+    const questions = this.#questions
+    this.#session ??= directory.add({ id, upstream, transport, client, questions, isBridged: true })
     if (!this.#session) return
     this.#session.protocolVersion = protocolVersion
     const { peer } = this.#link

@@ -1,8 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { KnownError } from '../errors.ts'
+import { declaresTools } from '../heartbeat/conversation.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
-import { type Session, type SessionEnd, type SessionPeer, sessionKey } from '../sessions/session.ts'
+import {
+  type Session,
+  type SessionEnd,
+  type SessionPeer,
+  type Waiting,
+  sessionKey,
+  waitingIn,
+} from '../sessions/session.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
 import { namesIn } from '../wire/lists.ts'
@@ -21,6 +29,9 @@ export interface PipeSessionOptions extends ObserveDeps {
   readonly onOpened: () => void
 }
 
+/** Requests whose answers hold names that become labels, or what the server offers. */
+const readWhole: ReadonlySet<string> = new Set(['initialize', 'tools/list', 'prompts/list'])
+
 /** Requests that are observed at the same time; more still pass. */
 const maxObserved = 10_000
 
@@ -37,7 +48,8 @@ export class PipeSession {
   readonly #waiting = new PassingMap<string, Operation[]>()
   #observed = 0
   #streams = 0
-  #awaitsList = 0
+  /** Answers under way that have to be read as a whole. */
+  #awaitsText = 0
   #session: Session | undefined
   #clientName: string | undefined
   #protocolVersion: string | undefined
@@ -45,6 +57,7 @@ export class PipeSession {
   #isInitializeAnswered = false
   #isInitialized = false
   #era: Era | undefined
+  #hasTools: boolean | undefined
   #lastHeardMs = Number.NEGATIVE_INFINITY
 
   constructor(options: PipeSessionOptions) {
@@ -71,9 +84,23 @@ export class PipeSession {
     return this.#observed - this.#streams
   }
 
-  /** Whether a list of names is awaited, which has to be read as a whole. */
+  /** Whether the server offers tools; undefined before it has said so, and in the modern era. */
+  get hasTools(): boolean | undefined {
+    return this.#hasTools
+  }
+
+  waiting(): Waiting {
+    const pending = this.requestsInFlight()
+    return this.#session
+      ? waitingIn({ pending, questions: this.#session.questions })
+      : pending > 0
+        ? 'client'
+        : 'nobody'
+  }
+
+  /** Whether an answer is awaited that has to be read as a whole. */
   wantsText(): boolean {
-    return this.#awaitsList > 0
+    return this.#awaitsText > 0
   }
 
   hearClient(envelope: Envelope | undefined): void {
@@ -202,6 +229,7 @@ export class PipeSession {
   #learn({ method }: Envelope, text: Buffer | undefined): void {
     const { instruments, peering } = this.#options
     if (!text) return
+    if (method === 'initialize') this.#hasTools = declaresTools(text)
     if (method === 'tools/list') instruments.labels.admit(peering.upstream, 'tool', namesIn(text, 'tools'))
     if (method === 'prompts/list') instruments.labels.admit(peering.upstream, 'prompt', namesIn(text, 'prompts'))
   }
@@ -226,7 +254,7 @@ export class PipeSession {
     const { method } = envelope
     this.#observed += change
     if (claimOf(envelope) === 'stream') this.#streams += change
-    if (method === 'tools/list' || method === 'prompts/list') this.#awaitsList += change
+    if (readWhole.has(method ?? '')) this.#awaitsText += change
     if (this.#session) this.#session.pending = this.#observed
   }
 

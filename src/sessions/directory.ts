@@ -26,6 +26,8 @@ export interface NewSession {
   readonly transport: Transport
   readonly client: SessionClient
   readonly protocolVersion?: string | undefined
+  /** Where somebody follows what its server asks its client. */
+  readonly questions?: Questions
   /** It holds a process or connection of ours, and ends at the very moment when its time is over. */
   readonly isBridged?: boolean
 }
@@ -58,7 +60,8 @@ export class SessionDirectory {
   }
 
   /** The session of this id, new or known; undefined when so many are tracked already that this one is not. */
-  add({ id, upstream, transport, client, protocolVersion, isBridged = false }: NewSession): Session | undefined {
+  add(opened: NewSession): Session | undefined {
+    const { id, upstream, transport, client, protocolVersion, isBridged = false } = opened
     const known = this.get(upstream, id)
     if (known) return known
     const { clock, maxTracked } = this.#options
@@ -76,7 +79,7 @@ export class SessionDirectory {
       lastActiveMs: clock.now(),
       pending: 0,
       openStreams: 0,
-      questions: new Questions(),
+      questions: opened.questions ?? new Questions(),
       messages: 0,
       health: newHealth,
       serverPeer: undefined,

@@ -62,6 +62,14 @@ export interface Session {
   readonly endings: Set<(end: SessionEnd) => void>
 }
 
+/** Who waits inside a session: its client for an answer, its server for one to a question of its own, or nobody. */
+export type Waiting = 'nobody' | 'client' | 'server'
+
+export function waitingIn({ pending, questions }: Pick<Session, 'pending' | 'questions'>): Waiting {
+  if (questions.isOpen) return 'server'
+  return pending > 0 ? 'client' : 'nobody'
+}
+
 export function sessionKey(id: string): string {
   return createHash('sha256').update(id).digest('hex').slice(0, 8)
 }

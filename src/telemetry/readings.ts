@@ -2,6 +2,7 @@ import { DataPointType, type Histogram, type MetricData, type ResourceMetrics } 
 import type { Attributes } from '@opentelemetry/api'
 import type { Clock } from '../clock.ts'
 import { isAnswered, isFailure, outcomes } from '../heartbeat/classify.ts'
+import { unasked } from '../heartbeat/probe.ts'
 import { heartbeatBounds, label, metrics, semconv } from './names.ts'
 
 /** What one upstream's metrics say in total since we started, or between two snapshots. */
@@ -13,8 +14,8 @@ export interface UpstreamReading {
   readonly answered: number
   readonly rttSumSeconds: number
   /**
-   * Answered heartbeats but for `initialize`, which `rttSumSeconds` and `buckets` are of: the opening exchange takes as
-   * long as the server needs to start, which says nothing about how fast it answers.
+   * Answered heartbeats, which `rttSumSeconds` and `buckets` are of, but for those that say nothing about how fast it
+   * answers: `initialize`, which takes as long as the server needs to start, and those for which nothing was asked.
    */
   readonly rttCount: number
   readonly buckets: { readonly bounds: readonly number[]; readonly counts: readonly number[] }
@@ -65,7 +66,8 @@ function addHeartbeats(reading: Mutable<UpstreamReading>, attributes: Attributes
   if (isFailure(outcome)) reading.failures += value.count
   if (!isAnswered(outcome)) return
   reading.answered += value.count
-  if (attributes[label.method] === 'initialize') return
+  const method = String(attributes[label.method])
+  if (method === 'initialize' || unasked.has(method)) return
   reading.rttSumSeconds += value.sum ?? 0
   reading.rttCount += value.count
   const { bounds, counts } = reading.buckets

@@ -5,12 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { debugReport, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
-import { type McpServer, mcpServer, result, sendJson } from '../support/mcp-server.ts'
+import { type McpServer, type McpServerOptions, mcpServer, result, sendJson, silence } from '../support/mcp-server.ts'
 import { openSession, post } from '../support/rpc.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
 /** Each has a server of its own, which keeps what it hears. */
-const names = ['auto', 'modern', 'list', 'touch', 'passive', 'off'] as const
+const names = ['auto', 'modern', 'list', 'touch', 'mute', 'passive', 'off'] as const
 type Name = (typeof names)[number]
 
 let directory: string
@@ -23,8 +23,15 @@ const settings: Readonly<Record<Name, Readonly<Record<string, unknown>>>> = {
   modern: {},
   list: { probe_method: 'tools/list' },
   touch: { probe_method: 'transport' },
+  mute: {},
   passive: { probe: 'passive' },
   off: { probe: 'off' },
+}
+
+/** What is special about the servers themselves. */
+const kinds: Partial<Record<Name, McpServerOptions>> = {
+  modern: { era: 'modern' },
+  mute: { tools: [], reactions: { ping: silence, 'tools/list': silence } },
 }
 
 function server(name: Name): McpServer {
@@ -59,17 +66,21 @@ async function beatsPass(name: Name, count: number): Promise<void> {
 }
 
 const stateOf = async (name: Name) => (await debugUpstream(vitals, name)).state
+/** What it is asked, once the metric and `/debug/heartbeat` tell the same rung: a heartbeat may come in between. */
 const probeOf = async (name: Name) => {
-  const { probe } = await debugUpstream(vitals, name)
-  expect(await metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: name })).toBe(1)
-  expect(await metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: name, method: probe })).toBe(1)
-  return probe
+  await eventually(
+    async () => {
+      const { rung } = await debugUpstream(vitals, name)
+      const told = await metricValues(vitals, 'mcp_heartbeat_probe_info', { upstream: name, method: String(rung) })
+      return told.length === 1 && (await metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: name })) === 1
+    },
+    { what: 'one rung is told' },
+  )
+  return (await debugUpstream(vitals, name)).probe
 }
 
 beforeAll(async () => {
-  const started = await Promise.all(
-    names.map(async (name) => [name, await mcpServer({ era: name === 'modern' ? 'modern' : 'legacy' })] as const),
-  )
+  const started = await Promise.all(names.map(async (name) => [name, await mcpServer(kinds[name])] as const))
   servers = new Map(started)
   directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-probing-'))
   file = join(directory, 'config.yaml')
@@ -84,11 +95,13 @@ afterAll(async () => {
 
 describe('what servers are asked', { timeout: 60_000 }, () => {
   it('is what their configuration allows, and the rung in use is told', async () => {
-    await Promise.all((['auto', 'modern', 'list', 'touch'] as const).map((name) => beatsPass(name, 3)))
+    await Promise.all((['auto', 'modern', 'list', 'touch', 'mute'] as const).map((name) => beatsPass(name, 3)))
     expect(await probeOf('auto')).toBe('ping')
     expect(await probeOf('modern')).toBe('server/discover')
     expect(await probeOf('list')).toBe('tools/list')
     expect(await probeOf('touch')).toBe('transport')
+    expect(await probeOf('mute')).toBe('transport')
+    expect((await debugUpstream(vitals, 'mute')).failures).toEqual([])
     expect(await metricValue(vitals, 'mcp_heartbeat_probe_info', { upstream: 'passive', method: 'traffic' })).toBe(1)
     expect(await metricValues(vitals, 'mcp_heartbeat_probe_info', { upstream: 'off' })).toEqual([])
     expect(server('auto').count('POST ping')).toBeGreaterThanOrEqual(2)
@@ -98,6 +111,7 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
     expect(new Set(server('touch').log())).toEqual(new Set(['OPTIONS']))
     expect([server('passive').log(), server('off').log()]).toEqual([[], []])
     expect(await Promise.all(names.map((name) => stateOf(name)))).toEqual([
+      'healthy',
       'healthy',
       'healthy',
       'healthy',
@@ -184,7 +198,7 @@ describe('a reload', { timeout: 60_000 }, () => {
     const answer = await fetch(`${vitals.adminUrl}/-/reload`, { method: 'POST' })
     expect([answer.status, await answer.json()]).toEqual([
       200,
-      { added: [], removed: [], replaced: [], retuned: [...names], settings: [] },
+      { added: [], removed: [], replaced: [], retuned: names.filter((name) => name !== 'mute'), settings: [] },
     ])
     expect(await probeOf('auto')).toBe('tools/list')
     const pings = server('auto').count('POST ping')

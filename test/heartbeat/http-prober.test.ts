@@ -358,6 +358,51 @@ describe('a heartbeat', () => {
     expect(prober.describe().probe).toBe('ping')
   })
 
+  it('looks whether HTTP is answered where a server without tools answers nothing else, until it does', async () => {
+    const mute = { ping: silence, 'tools/list': silence }
+    const { mcp, start, prober, clock } = await opened({ tools: [], reactions: mute })
+    const first = start()
+    await passAfter(mcp, 'POST ping', clock, 1000)
+    await passAfter(mcp, 'POST tools/list', clock, 500)
+    expect(await first).toMatchObject({ method: 'transport', outcome: 'ok' })
+    expect(clock.now()).toBeLessThan(2000) // The shortest time-out of a probe.
+    expect(prober.describe().probe).toBe('transport')
+    expect(await start()).toMatchObject({ method: 'transport', outcome: 'ok' })
+    mcp.reactions.set('OPTIONS', silence)
+    const unanswered = start()
+    await eventually(() => mcp.count('OPTIONS') === 3, { what: 'the third OPTIONS' })
+    await clock.advance(10_000)
+    expect(await unanswered).toMatchObject({ method: 'transport', outcome: 'timeout' })
+    // It is asked all the same, and back with the first answer.
+    mcp.reactions.clear()
+    expect(await start()).toMatchObject({ method: 'transport', outcome: 'ok' })
+    await eventually(() => prober.describe().probe === 'ping', { what: 'a ping is answered' })
+    expect(await start()).toMatchObject({ method: 'ping', outcome: 'ok' })
+    mcp.reactions.set('ping', silence).set('tools/list', silence)
+    prober.forget()
+    await start()
+    const silent = start()
+    const before = mcp.count('POST tools/list')
+    await passAfter(mcp, 'POST ping', clock, 1000)
+    await eventually(() => mcp.count('POST tools/list') > before, { what: 'tools/list' })
+    await clock.advance(9000)
+    expect(await silent).toMatchObject({ method: 'ping', outcome: 'timeout' })
+  })
+
+  it('opens a new session when such a server does not know ours any more', async () => {
+    const mute = { ping: silence, 'tools/list': silence }
+    const { mcp, start, prober, clock } = await opened({ tools: [], reactions: mute })
+    const first = start()
+    await passAfter(mcp, 'POST ping', clock, 1000)
+    await passAfter(mcp, 'POST tools/list', clock, 500)
+    await first
+    mcp.reactions.clear()
+    mcp.sessions.clear()
+    expect(await start()).toMatchObject({ method: 'transport', outcome: 'ok' })
+    await eventually(() => prober.openingDeadlineMs() !== undefined, { what: 'the session is gone' })
+    expect(await start()).toMatchObject({ method: 'initialize', outcome: 'ok' })
+  })
+
   it('does not excuse the silence of a server that has answered a ping before', async () => {
     const { mcp, start, clock } = await opened()
     await start()

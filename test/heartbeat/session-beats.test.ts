@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { KnownError, type ErrorCode } from '../../src/errors.ts'
+import type { Rung } from '../../src/heartbeat/probe.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import { type SessionBeat, SessionBeats, type SessionLeg } from '../../src/heartbeat/session-beats.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
@@ -18,6 +19,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
   const beats: SessionBeat[] = []
   const told: string[] = []
   const allowed = { session: true, client: true }
+  const serverMethod: { now: Rung } = { now: 'ping' }
   const intervals = { ...idleMs }
   const directory = new SessionDirectory({
     clock,
@@ -43,6 +45,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     sessions: () => directory.of('files'),
     idleMs: (leg) => intervals[leg],
     isAllowed: (leg) => allowed[leg],
+    serverMethod: () => serverMethod.now,
     timeoutMs: 5000,
     onBeat: (beat) => beats.push(beat),
     onGone: (session) => directory.end(session, 'unknown'),
@@ -74,7 +77,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     return session
   }
   sessionBeats.start()
-  return { clock, directory, sessionBeats, beats, told, asked, allowed, intervals, add }
+  return { clock, directory, sessionBeats, beats, told, asked, allowed, serverMethod, intervals, add }
 }
 
 describe('heartbeats inside sessions', () => {
@@ -90,6 +93,14 @@ describe('heartbeats inside sessions', () => {
       intervalMs: 60_000,
       nextInMs: 60_000,
     })
+  })
+
+  it('ask the server what it is asked otherwise, and the client a ping', async () => {
+    const { clock, add, asked, serverMethod } = beating({ session: 60_000, client: 60_000 })
+    serverMethod.now = 'tools/list'
+    add('a')
+    await clock.advance(60_000)
+    expect(asked.toSorted()).toEqual(['a client ping at 60', 'a server tools/list at 60'])
   })
 
   it('leave a session alone that is used, that waits for an answer, or that may not be asked now', async () => {

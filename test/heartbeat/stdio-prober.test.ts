@@ -5,6 +5,7 @@ import { StdioProber } from '../../src/heartbeat/stdio-prober.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
+import type { Waiting } from '../../src/sessions/session.ts'
 import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { eventually } from '../support/eventually.ts'
@@ -29,6 +30,8 @@ async function proberOf({
 }: Options = {}) {
   let method = first
   const clock = fakeClock()
+  const waits = new Map<string, Waiting>()
+  const halted = new Set<number>()
   const processes: FakeProcess[] = []
   const upstream: StdioUpstream = new StdioUpstream({
     target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident },
@@ -65,6 +68,8 @@ async function proberOf({
     startDeadlineMs: 60_000,
     discoverPatienceMs: 20_000,
     idleSinceMs: () => clock.now() - 10_000,
+    waitingIn: (key) => waits.get(key) ?? 'nobody',
+    isStopped: (pid) => halted.has(pid),
     method: () => method,
   })
   const settle = () => clock.advance(0).then(() => clock.advance(0))
@@ -90,7 +95,7 @@ async function proberOf({
   upstream.start()
   await settle()
   const use = (next: ProbeMethod) => void (method = next)
-  return { use, clock, upstream, prober, settle, start, beat, at, session }
+  return { use, clock, upstream, prober, settle, start, beat, at, session, waits, halted }
 }
 
 async function namesOf(probe: ProbeResult): Promise<string[] | undefined> {
@@ -271,6 +276,75 @@ describe('a heartbeat of the resident process', () => {
     ).toHaveLength(1)
   })
 
+  describe('of a server without tools that answers nothing but the opening exchange', () => {
+    const mute = { ping: () => undefined, 'tools/list': () => undefined }
+
+    it('is that its process runs, which is remembered and never punished', async () => {
+      const { beat, clock, prober, at } = await proberOf({ script: () => legacyScript({ tools: [], instead: mute }) })
+      await beat()
+      const first = beat()
+      await clock.advance(1500)
+      expect(clock.now()).toBeLessThan(2000) // The shortest time-out of a probe.
+      expect(await first).toMatchObject({ method: 'process', outcome: 'ok', reason: 'process 1 runs' })
+      expect(prober.describe().probe).toBe('process')
+      await clock.advance(10_000)
+      expect(await beat()).toMatchObject({ method: 'process', outcome: 'ok', durationMs: 0 })
+      // It is asked all the same, one ping at a time, and nobody waits for that.
+      expect(await beat()).toMatchObject({ method: 'process', outcome: 'ok' })
+      expect(at(1).methods().slice(3)).toEqual(['ping', 'tools/list', 'ping'])
+    })
+
+    it('fails while a signal has stopped it', async () => {
+      const { beat, clock, halted } = await proberOf({ script: () => legacyScript({ tools: [], instead: mute }) })
+      await beat()
+      const first = beat()
+      await clock.advance(1500)
+      await first
+      halted.add(1)
+      const stopped = beat()
+      await clock.advance(10_000)
+      expect(await stopped).toMatchObject({ method: 'process', outcome: 'timeout' })
+      const going = beat()
+      await clock.advance(1000)
+      halted.clear()
+      await clock.advance(250)
+      expect(await going).toMatchObject({ method: 'process', outcome: 'ok' })
+    })
+
+    it('goes up the ladder again with the first answer, and is not excused any more from then on', async () => {
+      let isMute = true
+      const instead = (): Script => (message, process) =>
+        isMute ? undefined : legacyScript({ tools: [] })(message, process)
+      const script = () => legacyScript({ tools: [], instead: { ping: instead(), 'tools/list': instead() } })
+      const { beat, clock, prober } = await proberOf({ script })
+      await beat()
+      const first = beat()
+      await clock.advance(10_000)
+      await first
+      isMute = false
+      expect(await beat()).toMatchObject({ method: 'process', outcome: 'ok' })
+      await clock.advance(0)
+      expect(prober.describe().probe).toBe('ping')
+      expect(await beat()).toMatchObject({ method: 'ping', outcome: 'ok' })
+      isMute = true
+      const silent = beat()
+      await clock.advance(10_000)
+      expect(await silent).toMatchObject({ method: 'ping', outcome: 'timeout' })
+    })
+  })
+
+  it('is no look at the process where the server has tools: it owes a list of them', async () => {
+    const script = () => legacyScript({ instead: { ping: () => undefined, 'tools/list': () => undefined } })
+    const { beat, clock, prober } = await proberOf({ script })
+    await beat()
+    for (let misses = 0; misses < 3; misses++) {
+      const silent = beat()
+      await clock.advance(10_000)
+      expect(await silent).toMatchObject({ method: 'ping', outcome: 'timeout' })
+    }
+    expect(prober.describe().probe).toBe('ping')
+  })
+
   it('ends as exited, with how it ended, when the process dies meanwhile', async () => {
     const dies: Script = (_message, process) => {
       process.end({ kind: 'signal', signal: 'SIGKILL' })
@@ -341,6 +415,36 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(start()).toEqual({ runs: [], alive: 0 })
     line.process.stdout.resume()
     expect(start().runs).toHaveLength(1)
+  })
+
+  it('are what its server says while a client waits, and nothing goes in', async () => {
+    const { start, session, waits, at, clock } = await proberOf()
+    await session('a')
+    await clock.advance(20_000)
+    waits.set('a', 'client')
+    const [working] = start().runs
+    expect(working).toMatchObject({ leg: 'session', method: 'traffic', session: 'a' })
+    await clock.advance(5000)
+    at(2).say({ jsonrpc: '2.0', method: 'notifications/progress', params: {} })
+    await clock.advance(250)
+    expect(await working?.done).toMatchObject({ method: 'traffic', outcome: 'ok', durationMs: 0 })
+    await clock.advance(20_000)
+    const [silent] = start().runs
+    await clock.advance(10_000)
+    expect(await silent?.done).toMatchObject({ method: 'traffic', outcome: 'timeout' })
+    const [left] = start().runs
+    waits.set('a', 'nobody')
+    await clock.advance(250)
+    expect(await left?.done).toMatchObject({ method: 'traffic', outcome: 'inconclusive' })
+    expect(at(2).methods()).toEqual([])
+  })
+
+  it('come to none whose server waits for its client: that silence is not its own', async () => {
+    const { start, session, waits, clock } = await proberOf()
+    await session('a')
+    await clock.advance(20_000)
+    waits.set('a', 'server')
+    expect(start()).toEqual({ runs: [], alive: 0 })
   })
 
   it('come to each of them', async () => {
@@ -432,6 +536,8 @@ describe('real servers', () => {
       startDeadlineMs: 60_000,
       discoverPatienceMs: 20_000,
       idleSinceMs: () => systemClock.now() - 10_000,
+      waitingIn: () => 'nobody',
+      isStopped: () => false,
       method: () => 'auto',
     })
     stops.push(() => upstream.stop())

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { KnownError } from '../../src/errors.ts'
 import type { ProbeMethod } from '../../src/heartbeat/probe.ts'
 import { WrapperProber, type WrapperProberOptions } from '../../src/heartbeat/wrapper-prober.ts'
+import type { Waiting } from '../../src/sessions/session.ts'
 import type { Answer } from '../../src/upstreams/peer.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
@@ -12,8 +13,17 @@ type Session = { -readonly [Key in keyof WrapperProberOptions['session']]: Wrapp
 function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMethod = 'auto') {
   const clock = fakeClock(100_000)
   const asked: string[] = []
-  const session: Session = { key: 'abc', era: undefined, protocolVersion: undefined, lastHeardMs: 0 }
+  let waits: Waiting = 'nobody'
+  const session: Session = {
+    key: 'abc',
+    era: undefined,
+    protocolVersion: undefined,
+    lastHeardMs: 0,
+    hasTools: undefined,
+    waiting: () => waits,
+  }
   let canAsk = true
+  let isStopped = false
   const answer = (method: string, timeoutMs: number): Promise<Answer> => {
     const message = Buffer.from('{}')
     const reply = replies[method] ?? 'ok'
@@ -40,6 +50,7 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMe
     },
     clock,
     session,
+    process: { pid: 7, isStopped: () => isStopped },
     canAsk: () => canAsk,
     idleSinceMs: () => clock.now() - 10_000,
     method: () => method,
@@ -52,7 +63,18 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMe
     await clock.advance(1000)
     return (await result)?.outcome
   }
-  return { prober, clock, asked, session, start, outcome, forbid: () => (canAsk = false) }
+  const wait = (next: Waiting) => (waits = next)
+  return {
+    prober,
+    clock,
+    asked,
+    session,
+    start,
+    outcome,
+    wait,
+    forbid: () => (canAsk = false),
+    halt: () => (isStopped = true),
+  }
 }
 
 describe('WrapperProber', () => {
@@ -82,6 +104,53 @@ describe('WrapperProber', () => {
     forbid()
     expect(start()).toEqual({ runs: [], alive: 0 })
     expect(asked).toEqual([])
+  })
+
+  it('puts nothing in while the client waits: what the server says to it is the heartbeat', async () => {
+    const { clock, asked, session, start, wait } = proberOf()
+    session.era = 'legacy'
+    wait('client')
+    const [run] = start().runs
+    await clock.advance(3000)
+    session.lastHeardMs = clock.now()
+    await clock.advance(250)
+    expect(await run?.done).toMatchObject({ leg: 'session', method: 'traffic', outcome: 'ok', session: 'abc' })
+    const [silent] = (await clock.advance(10_001), start().runs)
+    await clock.advance(10_000)
+    expect(await silent?.done).toMatchObject({ method: 'traffic', outcome: 'timeout' })
+    const [given] = start().runs
+    wait('nobody')
+    await clock.advance(250)
+    expect(await given?.done).toMatchObject({ outcome: 'inconclusive' })
+    wait('server')
+    expect(start()).toEqual({ runs: [], alive: 0 })
+    expect(asked).toEqual([])
+  })
+
+  it('looks at the process of a server without tools that answers nothing, and asks it all the same', async () => {
+    const { clock, asked, session, start, prober, halt } = proberOf({ ping: 'silence', 'tools/list': 'silence' })
+    session.era = 'legacy'
+    session.hasTools = false
+    const [first] = start().runs
+    await clock.advance(1500)
+    expect(await first?.done).toMatchObject({ method: 'process', outcome: 'ok', reason: 'process 7 runs' })
+    expect(prober.describe().probe).toBe('process')
+    await clock.advance(10_000)
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    expect(asked).toEqual(['ping', 'tools/list', 'ping'])
+    halt()
+    const [stopped] = (await clock.advance(10_000), start().runs)
+    await clock.advance(10_000)
+    expect(await stopped?.done).toMatchObject({ outcome: 'timeout', reason: 'a signal has stopped process 7' })
+  })
+
+  it('takes the silence of a server with tools for what it is', async () => {
+    const { clock, session, start } = proberOf({ ping: 'silence', 'tools/list': 'silence' })
+    session.era = 'legacy'
+    session.hasTools = true
+    const [run] = start().runs
+    await clock.advance(10_000)
+    expect(await run?.done).toMatchObject({ method: 'ping', outcome: 'timeout' })
   })
 
   it.each([

@@ -1,0 +1,113 @@
+import { sleep } from '../clock.ts'
+import { isAnswered } from './classify.ts'
+import { type AskOptions, type Asked, type ProbeResult, ask } from './probe.ts'
+
+/** What shows that a server lives when it answers nothing that it is asked. */
+type LowestRung = 'transport' | 'process'
+
+/** The rungs on which a server of the legacy era is asked, the best evidence first. */
+export type LegacyRung = 'ping' | 'tools/list' | LowestRung
+
+export interface LadderAsk extends Omit<AskOptions, 'method'> {
+  /**
+   * Looks on the lowest rung. Undefined where the server said that it has tools: then it owes a list of them, and its
+   * silence is a failure.
+   */
+  readonly liveness: Liveness | undefined
+}
+
+/** Settles by the deadline. */
+export type Liveness = (deadlineMs: number) => Promise<ProbeResult>
+
+/** What came of it; `trial` is what a server on the lowest rung was asked without a verdict. */
+export interface Climbed extends Asked {
+  readonly trial?: Promise<Asked> | undefined
+}
+
+/** How long a server may leave a `ping` unanswered that never answered one. Half the shortest time-out of a probe. */
+const pingPatienceMs = 1000
+/** And `tools/list` after that: some time of the probe has to be left to look whether it lives at all. */
+const listPatienceMs = 500
+
+/**
+ * What one server of the legacy era is asked, learnt from how it reacts. A `ping` that it does not know, or never
+ * answers, is no failure: it is asked for its tools instead, and where it has none and ignores that too, only whether
+ * its transport or process lives. That holds for servers that never answered a heartbeat; once one did, its silence is
+ * news. On the lowest rung it is asked all the same, and is back on its feet with the first answer: it may only have been
+ * slow to begin.
+ */
+export class Ladder {
+  readonly #lowest: LowestRung
+  #rung: LegacyRung = 'ping'
+  #isPingProven = false
+  /** Whether it ever answered a heartbeat. */
+  #hasAnswered = false
+  #isOnTrial = false
+
+  constructor(lowest: LowestRung) {
+    this.#lowest = lowest
+  }
+
+  /** `tools/list` is the lowest rung of a server that has tools. */
+  rung({ hasTools }: { readonly hasTools: boolean | undefined }): LegacyRung {
+    return this.#rung === this.#lowest && hasTools === true ? 'tools/list' : this.#rung
+  }
+
+  /** Another server may stand there now, whose silence at `ping` is none. */
+  reopened(): void {
+    this.#isPingProven = false
+  }
+
+  /** One heartbeat on the rung in use; takes the next one within the same probe, early enough for its time-out. */
+  async ask(options: LadderAsk): Promise<Climbed> {
+    const { liveness, deadlineMs } = options
+    const rung = this.#rung
+    if (rung === this.#lowest && liveness) return { trial: this.#try(options), result: await liveness(deadlineMs) }
+    if (rung === 'ping' && !this.#isPingProven) return this.#descend(options)
+    return this.#learn(await ask({ ...options, method: rung === 'ping' ? rung : 'tools/list' }))
+  }
+
+  async #descend(options: LadderAsk): Promise<Asked> {
+    const { deadlineMs, clock, liveness } = options
+    const startedMs = clock.now()
+    const leftMs = () => Math.max(1, deadlineMs - (clock.now() - startedMs))
+    const ping = await ask({ ...options, method: 'ping', deadlineMs: Math.min(pingPatienceMs, deadlineMs) })
+    if (ping.result.outcome !== 'timeout' || deadlineMs <= pingPatienceMs) return this.#learn(ping)
+    const listing = ask({ ...options, method: 'tools/list', deadlineMs: leftMs() }).then((list) => this.#learn(list))
+    if (liveness && !this.#hasAnswered) {
+      const soon = await this.#within(listPatienceMs, listing, options)
+      if (soon && soon.result.outcome !== 'timeout') return soon
+      const result = await liveness(leftMs())
+      if (isAnswered(result.outcome) && !this.#hasAnswered) this.#rung = this.#lowest
+      return { result }
+    }
+    const list = await listing
+    if (isAnswered(list.result.outcome)) return list
+    return { result: { ...list.result, method: 'ping', durationMs: clock.now() - startedMs } }
+  }
+
+  /** Undefined when it takes longer. */
+  async #within<T>(timeoutMs: number, work: Promise<T>, { clock }: LadderAsk): Promise<T | undefined> {
+    const over = new AbortController()
+    const late = sleep(clock, timeoutMs, over.signal).then(() => undefined)
+    return Promise.race([work, late]).finally(() => over.abort())
+  }
+
+  /** One at a time: the last one may still wait for its answer. */
+  #try(options: LadderAsk): Promise<Asked> | undefined {
+    if (this.#isOnTrial) return undefined
+    this.#isOnTrial = true
+    return ask({ ...options, method: 'ping' })
+      .then((asked) => this.#learn(asked))
+      .finally(() => (this.#isOnTrial = false))
+  }
+
+  #learn(asked: Asked): Asked {
+    const { method, outcome } = asked.result
+    if (!isAnswered(outcome)) return asked
+    this.#hasAnswered = true
+    this.#rung = method === 'ping' && outcome !== 'unsupported' ? 'ping' : 'tools/list'
+    if (method === 'ping' && outcome === 'ok' && asked.errorCode === undefined) this.#isPingProven = true
+    return asked
+  }
+}

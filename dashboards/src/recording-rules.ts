@@ -1,10 +1,10 @@
 /** What alerts and dashboards have in common is computed once. */
 import { defaults } from '../../src/defaults.ts'
-import { isAnswered, isFailure, isMiss, outcomes } from '../../src/heartbeat/classify.ts'
+import { isAnswered, isFailure, isMiss, outcomes, untimedMethods } from '../../src/heartbeat/classify.ts'
 import { isUp, states } from '../../src/heartbeat/verdict.ts'
 import { type Metric, label, metrics, semconv } from '../../src/telemetry/names.ts'
 import { restartReasons } from '../../src/upstreams/upstream.ts'
-import { type Match, is, isNot, noneOf, onServer, oneOf, select, sumKeeping } from './promql.ts'
+import { type Match, is, noneOf, onServer, oneOf, select, sumKeeping } from './promql.ts'
 import type { RuleGroup } from './rule.ts'
 
 const { heartbeats, heartbeatDuration, upstreamRestarts, upstreamStateChanges } = metrics
@@ -65,9 +65,9 @@ const telling = outcomes.filter((outcome) => isAnswered(outcome) || isFailure(ou
 /** A refused connection or an ended process means down at once: that is availability, not an error rate. */
 const missed = outcomes.filter(isMiss)
 
-/** A start may take as long as it likes: `initialize` includes that of the process. */
+/** Only what was asked and answered: a start may take as long as it likes, and `initialize` includes that. */
 function heartbeatQuantile(quantile: number): string {
-  const matches = { [label.outcome]: oneOf(outcomes.filter(isAnswered)), [label.method]: isNot('initialize') }
+  const matches = { [label.outcome]: oneOf(outcomes.filter(isAnswered)), [label.method]: noneOf(untimedMethods) }
   return `histogram_quantile(${quantile}, ${gainOfServer('rate', heartbeatDuration, matches, '5m', '_bucket')})`
 }
 

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { HeartbeatConfig } from '../config/config.ts'
 import { defaults } from '../defaults.ts'
+import { wasAsked } from '../heartbeat/classify.ts'
 import type { Heartbeat, HeartbeatReport } from '../heartbeat/loop.ts'
 import type { ProbeResult, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
@@ -75,6 +76,7 @@ function namesOf(sessions: readonly Session[]): string {
 
 /** What a heartbeat in a process that belongs to one session says about that session. */
 export function observeInSession(session: Session, result: ProbeResult, nowMs: number): void {
-  const ping = { meaning: pingMeaning(result.outcome), atMs: nowMs, roundTripMs: result.durationMs }
+  const roundTripMs = wasAsked(result.method) ? result.durationMs : undefined
+  const ping = { meaning: pingMeaning(result.outcome), atMs: nowMs, roundTripMs }
   session.health = { ...session.health, session: observePing(session.health.session, ping) }
 }

@@ -1,8 +1,8 @@
 import { type Clock, type Timer, giveUpAfter } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
-import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
-import { type ProbeResult, type ProbeRun, unasked } from './probe.ts'
+import { isAnswered, isFailure, outcomeOfCode, wasAsked } from './classify.ts'
+import type { ProbeResult, ProbeRun } from './probe.ts'
 import { type StallWatch, endWatch, look, stalledBy } from './stall.ts'
 import type { Evidence } from './verdict.ts'
 
@@ -114,7 +114,7 @@ export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): Probe
   const { outcome, reason } = result
   if (isAnswered(outcome)) {
     // What was not asked cannot be late.
-    if (unasked.has(result.method)) return result
+    if (!wasAsked(result.method)) return result
     const ownMs = stalledBy(stalls, nowMs)
     const leastMs = Math.max(0, result.durationMs - ownMs)
     const usualMs = beat.usualMs ?? result.durationMs

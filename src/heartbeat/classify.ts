@@ -4,6 +4,19 @@ import type { ErrorCode } from '../errors.ts'
 export const legs = ['upstream', 'session', 'client'] as const
 export type Leg = (typeof legs)[number]
 
+/** Methods of heartbeats for which nothing was asked: a process that runs, or what one says to its client. */
+const unaskedMethods = ['process', 'traffic'] as const
+
+/**
+ * How long these take says nothing about how fast a server answers: an `initialize` may include its start, and for the
+ * others nobody had to answer anything.
+ */
+export const untimedMethods: readonly string[] = ['initialize', ...unaskedMethods]
+
+export function wasAsked(method: string): boolean {
+  return !unaskedMethods.some((unasked) => unasked === method)
+}
+
 /** What one heartbeat came to. */
 export const outcomes = [
   'ok',

@@ -4,7 +4,7 @@ import { defaults } from '../defaults.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor, wasStalled } from './beat.ts'
-import { isAnswered, isFailure, isGone } from './classify.ts'
+import { isAnswered, isFailure, isGone, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
@@ -20,7 +20,7 @@ import {
   retune,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
-import { type ProbeMode, type ProbeResult, type ProbeRun, type Prober, unasked } from './probe.ts'
+import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
 import type { Scheduler, Slot } from './scheduler.ts'
 import { watchStalls } from './stall.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
@@ -256,6 +256,8 @@ export class Heartbeat {
     if (!this.#pause) return
     this.#pause.timer.cancel()
     this.#pause = undefined
+    // What happened meanwhile is nobody's fault.
+    this.#news().catch(() => undefined)
     this.#weigh({ kind: 'resumed', reason })
     this.#begin()
   }
@@ -485,7 +487,7 @@ export class Heartbeat {
     const { inventoryDue, different } = this.#verdict
     const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
     const { runs, alive } = prober.start({ deadlineMs, wantsInventory })
-    this.#wasTraffic = runs.length === 0 && alive > 0
+    this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
       return false
@@ -577,7 +579,7 @@ export class Heartbeat {
       this.#lastHeardMs = clock.now()
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
-      if (!result.opening && !unasked.has(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
+      if (!result.opening && wasAsked(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()
     return this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)

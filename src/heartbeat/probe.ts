@@ -7,7 +7,7 @@ import { type Inventory, type Talker, paramsFor } from './conversation.ts'
 /** What one probe came to. */
 export interface ProbeResult {
   readonly leg: Leg
-  /** The JSON-RPC method asked, or what was the evidence in its place: `transport`, or one of `unasked`. */
+  /** The JSON-RPC method asked, or what was the evidence in its place: `transport`, `process`, `traffic`. */
   readonly method: string
   readonly outcome: Outcome
   readonly durationMs: number
@@ -24,9 +24,6 @@ export interface ProbeResult {
   /** The server itself announced that its inventory changed, so another one is no loss. */
   readonly announced?: boolean | undefined
 }
-
-/** Heartbeats for which nobody had to answer anything: how long they took says nothing about the server. */
-export const unasked: ReadonlySet<string> = new Set(['process', 'traffic'])
 
 /** One check under way. */
 export interface ProbeRun {

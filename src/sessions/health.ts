@@ -42,14 +42,15 @@ export const newHealth: SessionHealth = { session: unasked, client: unasked }
 export interface SessionPing {
   readonly meaning: 'answered' | 'missed' | 'refused' | 'nothing' | 'forgotten'
   readonly atMs: number
-  readonly roundTripMs: number
+  /** Undefined where nothing was asked. */
+  readonly roundTripMs: number | undefined
 }
 
 export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: SessionPing): LegHealth {
   const after = { ...before, heartbeats: before.heartbeats + 1, lastMs: atMs, isRefused: meaning === 'refused' }
   switch (meaning) {
     case 'answered':
-      return { ...after, misses: 0, isProven: true, roundTripMs }
+      return { ...after, misses: 0, isProven: true, roundTripMs: roundTripMs ?? before.roundTripMs }
     case 'missed':
       return { ...after, misses: before.misses + 1 }
     case 'forgotten':

@@ -1,8 +1,7 @@
 import { DataPointType, type Histogram, type MetricData, type ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import type { Attributes } from '@opentelemetry/api'
 import type { Clock } from '../clock.ts'
-import { isAnswered, isFailure, outcomes } from '../heartbeat/classify.ts'
-import { unasked } from '../heartbeat/probe.ts'
+import { isAnswered, isFailure, outcomes, untimedMethods } from '../heartbeat/classify.ts'
 import { heartbeatBounds, label, metrics, semconv } from './names.ts'
 
 /** What one upstream's metrics say in total since we started, or between two snapshots. */
@@ -66,8 +65,7 @@ function addHeartbeats(reading: Mutable<UpstreamReading>, attributes: Attributes
   if (isFailure(outcome)) reading.failures += value.count
   if (!isAnswered(outcome)) return
   reading.answered += value.count
-  const method = String(attributes[label.method])
-  if (method === 'initialize' || unasked.has(method)) return
+  if (untimedMethods.includes(String(attributes[label.method]))) return
   reading.rttSumSeconds += value.sum ?? 0
   reading.rttCount += value.count
   const { bounds, counts } = reading.buckets

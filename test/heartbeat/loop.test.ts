@@ -245,6 +245,9 @@ describe('the rung in use', () => {
     prober.play({ checks: [], alive: 2 })
     await advance(10_000)
     expect(heartbeat.status().rung).toBe('traffic')
+    prober.play({ checks: [{ leg: 'session', session: 'a', method: 'traffic' }], alive: 1 })
+    await advance(10_000)
+    expect(heartbeat.status().rung).toBe('traffic')
     prober.play({ checks: [{ leg: 'session', session: 'a' }], alive: 1 })
     await advance(10_000)
     expect(heartbeat.status().rung).toBe('ping')
@@ -377,6 +380,21 @@ describe('maintenance', () => {
     prober.play({})
     await advance(1)
     expect([state(), probesAt()]).toEqual(['healthy', [t0 + 60_000]])
+  })
+
+  it('is over without what failed meanwhile being held against it', async () => {
+    let failures = 0
+    const readings = () => {
+      const diff = { heartbeats: failures, failures, rttMeanMs: undefined, elapsedMs: 10_000 }
+      failures = 0
+      return Promise.resolve(diff)
+    }
+    const { heartbeat, advance, changes } = await settled({ readings })
+    heartbeat.pause(60_000)
+    await advance(30_000)
+    failures = 5
+    await advance(90_000)
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['paused', 'starting', 'healthy'])
   })
 
   it('that is asked for again ends at the new time; it can be ended before', async () => {
@@ -1228,6 +1246,18 @@ describe('busy or hung, where the processes are ours (control-law.md, "stdio sup
     test.prober.play({})
     await test.advance(20_000)
     expect(test.state()).toBe('healthy')
+  })
+
+  it('takes what a process says to its client after the time-out for no late answer: nothing was asked', async () => {
+    let now = () => 0
+    const vitals = () => ({ ...still, ...using(1, now()), inFlight: 1, lastHeardMs: t0 })
+    const test = await settled({ vitals, settings: fixed })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    test.prober.play({ leg: 'session', session: 'a', method: 'traffic', afterMs: 4000 })
+    await test.advance(15_000)
+    expect(test.changes).toEqual([`${t0 + 12_000} busy`, `${t0 + 14_000} healthy`])
+    expect(test.beats).toEqual([`${t0 + 14_000} traffic ok`])
   })
 
   it('looks at a silent process also where the time-out is as long as anything is waited for', async () => {

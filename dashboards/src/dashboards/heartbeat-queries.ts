@@ -1,7 +1,7 @@
 /** What several dashboards ask about heartbeats and requests, counted as the recording rules count. */
-import { isAnswered, isFailure, outcomes } from '../../../src/heartbeat/classify.ts'
+import { isAnswered, isFailure, outcomes, untimedMethods } from '../../../src/heartbeat/classify.ts'
 import { label, metrics, semconv } from '../../../src/telemetry/names.ts'
-import { type Matches, is, isNot, noneOf, oneOf } from '../promql.ts'
+import { type Matches, is, noneOf, oneOf } from '../promql.ts'
 import { quantile, share, sumBy } from './expressions.ts'
 import type { Scope } from './scope.ts'
 
@@ -33,9 +33,9 @@ export function heartbeatErrorShare(scope: Scope, labels: readonly string[], ove
   return share(heartbeatsWith(scope, failed, labels, over), heartbeatsWith(scope, telling, labels, over))
 }
 
-/** How long answered heartbeats took. An initialize may include the server's start, so it does not count. */
+/** How long answered heartbeats took, as far as that says anything about the server. */
 export function heartbeatQuantile(scope: Scope, ratio: number, labels: readonly string[], over: Over): string {
-  const answered = { [label.method]: isNot('initialize'), [label.outcome]: oneOf(answeredOutcomes) }
+  const answered = { [label.method]: noneOf(untimedMethods), [label.outcome]: oneOf(answeredOutcomes) }
   const select = (matches: Matches) => scope.buckets(metrics.heartbeatDuration, { ...matches, ...answered })
   return quantile(ratio, labels, ofServer(select, over))
 }

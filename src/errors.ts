@@ -49,6 +49,23 @@ export class KnownError extends Error {
   }
 }
 
+/** No connection came about in time: nothing was delivered, yet that is silence, where a refusal tells something. */
+export class Unreachable extends KnownError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('upstream_refused', message, options)
+  }
+}
+
+/** A server that was given up on, after it had been silent for so long. */
+export class Unanswered extends KnownError {
+  readonly silentMs: number
+
+  constructor(message: string, silentMs: number) {
+    super('upstream_timeout', message)
+    this.silentMs = silentMs
+  }
+}
+
 /** A refusal that does not last. */
 export class RetryLater extends KnownError {
   /** A whole number, as `Retry-After` takes it (RFC 9110 §10.2.3). */

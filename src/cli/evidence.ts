@@ -1,4 +1,4 @@
-import type { KnownError } from '../errors.ts'
+import { type KnownError, Unanswered, Unreachable } from '../errors.ts'
 import type { Heartbeat } from '../heartbeat/loop.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
 import type { Breaker } from '../upstreams/breaker.ts'
@@ -25,13 +25,16 @@ export function trafficEvents(listenersOf: (upstream: string) => Listeners | und
       const upstream = listenersOf(name)
       // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
       upstream?.breaker?.failed(error.message)
-      upstream?.heartbeat.trafficFailed(kind, error.message, traceId)
+      const silentMs = error instanceof Unanswered ? error.silentMs : 0
+      upstream?.heartbeat.trafficFailed({ kind, reason: error.message, silentMs, traceId })
     },
   }
 }
 
 /** What a failed request proves about the upstream; a process's end is heard from the process itself. */
-export function trafficEvidence({ code }: KnownError): 'silent' | 'missed' | 'gone' | undefined {
+export function trafficEvidence(error: KnownError): 'silent' | 'missed' | 'gone' | undefined {
+  const { code } = error
+  if (error instanceof Unreachable) return 'silent'
   if (code === 'upstream_refused') return 'gone'
   if (code === 'upstream_timeout') return 'silent'
   const missed = ['upstream_reset', 'upstream_closed', 'upstream_http_error', 'upstream_invalid']

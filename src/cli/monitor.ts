@@ -29,7 +29,7 @@ import type { Instruments, UpstreamTraits } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { BreakerOptions } from '../upstreams/breaker.ts'
-import { endpoint } from '../upstreams/endpoint.ts'
+import { type OpenPool, endpoint } from '../upstreams/endpoint.ts'
 import type { MemoryWatch } from '../upstreams/memory-watch.ts'
 import { limited } from '../upstreams/queue.ts'
 import { patient } from '../upstreams/patient.ts'
@@ -79,6 +79,8 @@ export interface HeartbeatDeps {
 export interface MonitorDeps extends HeartbeatDeps, MemoryDeps {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly startProcess: StartProcess
+  /** How servers behind URLs are reached: with sockets unless given. */
+  readonly openPool?: OpenPool
   readonly starts: StartGate
   /** Hears what resident processes say to clients. */
   readonly bridge: Pick<Bridge, 'hear' | 'residentClosed'>
@@ -218,6 +220,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     idleConnectionMs,
     clock: deps.clock,
     proxyFor: (url) => proxyFor(url, deps.env),
+    openPool: deps.openPool,
     onCircuit: circuitEvents(deps, name),
     onTokenFailure: ({ message }) =>
       deps.log.warn({ upstream: name, reason: deps.redact(message) }, 'no token for the upstream'),
@@ -339,7 +342,7 @@ function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: stri
 }
 
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
-export function launch(
+function launch(
   deps: MonitorDeps,
   { name, launch: command, limits, supervision }: LaunchedTarget,
   heartbeat: () => Heartbeat,
@@ -585,7 +588,8 @@ function differences({ clock, readings }: HeartbeatDeps, upstream: string): () =
     const diff = diffReading(earlier, later)
     const elapsedMs = clock.now() - earlierMs
     earlier = later
-    earlierMs = clock.now()
+    // What comes after a silence stands for all of it: else an old failure would weigh as much as if it were of just now.
+    if (diff.heartbeats + diff.operations > 0) earlierMs = clock.now()
     return {
       heartbeats: diff.heartbeats + diff.operations,
       failures: diff.failures + diff.operationFailures,

@@ -36,6 +36,7 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
     idleMs: (leg) => (leg === 'session' ? config().sessionPingMs : config().clientPingMs),
     isAllowed: (leg) => isAllowed(leg, heartbeat, prober),
     serverMethod: () => (prober.describe().probe === 'tools/list' ? 'tools/list' : 'ping'),
+    lastHeardMs: () => heartbeat.lastAnswerMs(),
     timeoutMs: defaults.heartbeat.maxTimeoutMs,
     onBeat: ({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs }) => {
       const report = { result, startedAtWallMs, timeoutMs, pace: { intervalMs, nextInMs } }
@@ -64,7 +65,9 @@ function isAllowed(leg: SessionLeg, heartbeat: Heartbeat, prober: Prober): boole
   const { verdict, probe, pausedUntilWallMs } = heartbeat.status()
   if (pausedUntilWallMs !== undefined || probe === 'off') return false
   if (leg === 'client') return true
-  return probe === 'active' && isUp(verdict.state) === true && askedInSessions.has(prober.describe().probe)
+  // While it works for somebody, nobody else is answered.
+  const isAskable = verdict.state !== 'busy' && isUp(verdict.state) === true
+  return probe === 'active' && isAskable && askedInSessions.has(prober.describe().probe)
 }
 
 const namesShown = 5

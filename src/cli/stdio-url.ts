@@ -63,7 +63,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
   })
   const failed = (error: KnownError) => {
     const kind = trafficEvidence(error)
-    if (kind) heartbeat.trafficFailed(kind, error.message)
+    if (kind) heartbeat.trafficFailed({ kind, reason: error.message })
   }
   const sweep = new Sweep(clock)
   stop.add('stop the sweep', () => sweep.stop())

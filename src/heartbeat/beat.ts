@@ -1,9 +1,9 @@
 import { type Clock, type Timer, giveUpAfter } from '../clock.ts'
 import { defaults } from '../defaults.ts'
-import { errorCode, errorMessage } from '../errors.ts'
-import { isAnswered, isFailure, outcomeOfCode, wasAsked } from './classify.ts'
+import { errorMessage } from '../errors.ts'
+import { isAnswered, isFailure, outcomeOf, wasAsked } from './classify.ts'
 import type { ProbeResult, ProbeRun } from './probe.ts'
-import { type StallWatch, endWatch, look, stalledBy } from './stall.ts'
+import { type StallWatch, answerMs, endWatch, look, stalledBy } from './stall.ts'
 import type { Evidence } from './verdict.ts'
 
 /** One heartbeat under way. */
@@ -89,7 +89,7 @@ export function settle(run: ProbeRun, beat: Beat, clock: Clock, signal: AbortSig
     const dismiss = () => guard.cancel()
     signal.addEventListener('abort', dismiss)
     void done
-      .catch((error: unknown) => ended(outcomeOfCode(errorCode(error)), errorMessage(error)))
+      .catch((error: unknown) => ended(outcomeOf(error), errorMessage(error)))
       .then(resolve)
       .finally(() => {
         dismiss()
@@ -105,9 +105,7 @@ export function wasStalled({ isTimeUp, stalls, timeoutMs }: Beat): boolean {
 
 /**
  * What comes after the time-out is late when it is a sign of life, and else no more than the time-out; unless our own
- * event loop stood still, which is then what was late. How much that added to the time of an answer nobody knows: all
- * of it where the answer was there before, nothing where it came after. Of what is possible the usual is taken, so that
- * our own stalls neither make a server seem slow nor set a baseline beside which its next answers do.
+ * event loop stood still, which is then what was late.
  */
 export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): ProbeResult {
   const { timeoutMs, isTimeUp, busy, stalls } = beat
@@ -117,8 +115,7 @@ export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): Probe
     if (!wasAsked(result.method)) return result
     const ownMs = stalledBy(stalls, nowMs)
     const leastMs = Math.max(0, result.durationMs - ownMs)
-    const usualMs = beat.usualMs ?? result.durationMs
-    const timely = { ...result, durationMs: Math.min(result.durationMs, Math.max(leastMs, usualMs)) }
+    const timely = { ...result, durationMs: answerMs(result.durationMs, ownMs, beat.usualMs) }
     const isLate = leastMs > timeoutMs || (isTimeUp && ownMs === 0)
     if (outcome !== 'ok' || !isLate || wasStalled(beat)) return timely
     return { ...timely, outcome: 'late', reason: `${reason}, after its time-out of ${Math.round(timeoutMs)} ms` }

@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../errors.ts'
+import { type ErrorCode, Unreachable, errorCode } from '../errors.ts'
 
 /** Which way a heartbeat looks: our own probe, inside a client's session towards the server, or towards the client. */
 export const legs = ['upstream', 'session', 'client'] as const
@@ -126,7 +126,15 @@ export function isFailure(outcome: Outcome): boolean {
   return isMiss(outcome) || isGone(outcome)
 }
 
-/** The outcome of a heartbeat that ended with this error. */
+/**
+ * The outcome of a heartbeat that ended with this error. Whoever does not even take the connection in time is silent: it
+ * has refused nothing, and packets may be lost on the way.
+ */
+export function outcomeOf(error: unknown): Outcome {
+  return error instanceof Unreachable ? 'timeout' : outcomeOfCode(errorCode(error))
+}
+
+/** The same by its code alone. */
 export function outcomeOfCode(code: ErrorCode): Outcome {
   return codeOutcomes[code]
 }

@@ -7,7 +7,7 @@ import { Peer } from '../upstreams/peer.ts'
 import { SseChannel } from '../upstreams/sse-channel.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
-import { isAnswered, isFailure, outcomeOfCode } from './classify.ts'
+import { isAnswered, isFailure, outcomeOf } from './classify.ts'
 import { type Inventory, type Opening, initialize, open, readInventory } from './conversation.ts'
 import { type Climbed, Ladder } from './ladder.ts'
 import {
@@ -192,7 +192,7 @@ export class HttpProber implements Prober {
     try {
       return await this.#tryToOpen(leftMs)
     } catch (error) {
-      const outcome = outcomeOfCode(errorCode(error))
+      const outcome = outcomeOf(error)
       const durationMs = this.#options.clock.now() - startedMs
       const reason = errorMessage(error)
       return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }

@@ -2,7 +2,7 @@ import { defaults } from '../defaults.ts'
 import type { OwnLoad } from './load.ts'
 import { ownLoad, ramp } from './load.ts'
 
-/** What the exported metrics gained since the last decision about one upstream. */
+/** What the exported metrics gained since the last decision about one upstream, and how long they had gained nothing. */
 export interface ReadingDiff {
   readonly heartbeats: number
   readonly failures: number
@@ -176,6 +176,11 @@ function reflected(valueMs: number, { minMs, maxMs }: Bounds): number {
  */
 export function firstOffsetMs(upstream: string, instance: string, intervalMs: number): number {
   return intervalMs > 0 && Number.isFinite(intervalMs) ? fnv1a(`${upstream}\n${instance}`) % intervalMs : 0
+}
+
+/** Between two probes there is never less, whatever else is due. */
+export function shortestMs(settings: IntervalSettings): number {
+  return boundsOf(settings).minMs
 }
 
 interface Bounds {

@@ -18,6 +18,7 @@ import {
   firstOffsetMs,
   nextDelayMs,
   retune,
+  shortestMs,
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
@@ -59,6 +60,15 @@ export interface OwnProcesses {
 export interface Pace {
   readonly intervalMs: number
   readonly nextInMs: number
+}
+
+/** A client's request that failed below JSON-RPC. */
+export interface TrafficFailure {
+  readonly kind: 'silent' | 'missed' | 'gone'
+  readonly reason: string
+  /** For how long it was given nothing, before it was given up. */
+  readonly silentMs?: number
+  readonly traceId?: string | undefined
 }
 
 /** One heartbeat, told once it is over. */
@@ -275,12 +285,15 @@ export class Heartbeat {
   }
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
-  trafficFailed(kind: 'silent' | 'missed' | 'gone', reason: string, traceId?: string): void {
+  trafficFailed({ kind, reason, silentMs = 0, traceId }: TrafficFailure): void {
     // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
     // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
     const isOnlyEvidence = this.#settings.probe === 'passive' && kind !== 'gone'
     const isNews = kind === 'gone' ? isUp(this.#verdict.state) === true : this.#verdict.misses === 0
     if (!isNews && !isOnlyEvidence) return
+    // Whoever was answered since that request was sent knows better: one request was lost.
+    const wasHeardSince = this.#lastAnswerMs > this.#options.clock.now() - silentMs
+    if (isOnlyEvidence && kind === 'silent' && wasHeardSince) return
     const before = this.#verdict
     // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
     const evidence = kind === 'silent' && this.#settings.probe === 'active' ? 'missed' : kind
@@ -379,9 +392,9 @@ export class Heartbeat {
     return probe === 'passive' || this.#wasTraffic ? 'traffic' : this.#options.prober.describe().probe
   }
 
-  #schedule(atMs: number): void {
+  #schedule(atMs: number, notBeforeMs?: number): void {
     if (this.#life.signal.aborted) return
-    this.#options.scheduler.schedule(this.#options.upstream, atMs, (slot) => this.#beat(slot))
+    this.#options.scheduler.schedule(this.#options.upstream, atMs, (slot) => this.#beat(slot), notBeforeMs)
   }
 
   async #beat(slot: Slot): Promise<void> {
@@ -450,7 +463,8 @@ export class Heartbeat {
     const { scheduler, upstream } = this.#options
     const askedForMs = scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY
     const isOver = this.#pause !== undefined || this.#settings.probe === 'off'
-    if (!isOver) this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()))
+    const notBeforeMs = countsFromMs + shortestMs(this.#settings)
+    if (!isOver) this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()), notBeforeMs)
     const untold = this.#untold ?? []
     this.#untold = undefined
     for (const tell of untold) tell()

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
-import { errorCode, errorMessage } from '../errors.ts'
+import { errorMessage } from '../errors.ts'
 import type { Era } from '../wire/era.ts'
-import { type Leg, type Outcome, outcomeOfCode } from './classify.ts'
+import { type Leg, type Outcome, outcomeOf } from './classify.ts'
 import { type Inventory, type Talker, paramsFor } from './conversation.ts'
 
 /** What one probe came to. */
@@ -116,7 +116,7 @@ export async function ask(options: AskOptions): Promise<Asked> {
     const outcome = isUnsupported(error.code) ? 'unsupported' : 'ok'
     return { result: result(outcome, `${method} answered with JSON-RPC error ${error.code}`), errorCode: error.code }
   } catch (error) {
-    return { result: result(outcomeOfCode(errorCode(error)), errorMessage(error)) }
+    return { result: result(outcomeOf(error), errorMessage(error)) }
   }
 }
 

@@ -62,15 +62,16 @@ export class Scheduler {
   }
 
   /**
-   * Runs `task` at `atMs` (monotonic), up to 1 % of the time until then earlier if another is due, or as soon as the
-   * budget allows; replaces an earlier schedule of this key. While this key's task runs, the new schedule waits for its
-   * end. The task must end by itself, and holds a slot until then unless it frees it before.
+   * Runs `task` at `atMs` (monotonic), up to 1 % of the time until then earlier if another is due, though never before
+   * `notBeforeMs`, or as soon as the budget allows; replaces an earlier schedule of this key. While this key's task runs,
+   * the new schedule waits for its end. The task must end by itself, and holds a slot until then unless it frees it
+   * before.
    */
-  schedule(key: string, atMs: number, task: Task): void {
+  schedule(key: string, atMs: number, task: Task, notBeforeMs = 0): void {
     if (this.#stopped) return
     const nowMs = this.#options.clock.now()
     const dueMs = atMs > nowMs ? atMs : nowMs
-    const earliestMs = nowMs + (dueMs - nowMs) * (1 - slack)
+    const earliestMs = Math.min(dueMs, Math.max(notBeforeMs, nowMs + (dueMs - nowMs) * (1 - slack)))
     const job = { key, atMs: dueMs, earliestMs, order: this.#order++, task, slot: -1 }
     if (this.#running.has(key)) {
       this.#running.set(key, job)

@@ -1,9 +1,11 @@
 import type { Clock, Timer } from '../clock.ts'
-import { type SessionPing, nextPingMs, observePing, stateOf } from '../sessions/health.ts'
+import { defaults } from '../defaults.ts'
+import { type LegHealth, type SessionPing, nextPingMs, observePing, stateOf } from '../sessions/health.ts'
 import type { Session, SessionPeer } from '../sessions/session.ts'
-import { type Leg, meaningOf, type Outcome } from './classify.ts'
+import { type Leg, type Outcome, isAnswered, meaningOf } from './classify.ts'
 import { type ProbeResult, type Rung, ask } from './probe.ts'
 import type { Scheduler } from './scheduler.ts'
+import { answerMs, followStalls } from './stall.ts'
 
 /** Which end of a session is asked: its server or its client. */
 export type SessionLeg = Exclude<Leg, 'upstream'>
@@ -32,6 +34,8 @@ export interface SessionBeatsOptions {
   readonly isAllowed: (leg: SessionLeg) => boolean
   /** What the server is asked, as far as it is; a client gets a `ping`. */
   readonly serverMethod: () => Rung
+  /** When this server last answered somebody else, monotonic. */
+  readonly lastHeardMs: () => number
   /** How long an answer is waited for. */
   readonly timeoutMs: number
   readonly onBeat: (beat: SessionBeat) => void
@@ -52,9 +56,6 @@ const legs: readonly SessionLeg[] = ['session', 'client']
 /** However long the intervals are: sessions that were not there before are seen within this time. */
 const longestLookMs = 10_000
 const shortestLookMs = 1000
-
-/** Our own event loop stood still when a time-out comes later than this many times its length. */
-const stallFactor = 1.25
 
 /**
  * Asks the two ends of idle sessions whether they live, one after the other within one upstream: a hundred sessions
@@ -136,6 +137,7 @@ export class SessionBeats {
   async #beat(session: Session, leg: SessionLeg, talker: SessionPeer): Promise<void> {
     const { clock, timeoutMs, serverMethod, onBeat, onGone } = this.#options
     const startedAtWallMs = clock.wallTime()
+    const stalls = followStalls(clock, timeoutMs)
     const asked = await ask({
       talker,
       clock,
@@ -145,17 +147,28 @@ export class SessionBeats {
       session: session.key,
       deadlineMs: timeoutMs,
     })
-    const result = excused(asked.result, timeoutMs)
+    const before = session.health[leg]
+    const result = excused(asked.result, { stalledMs: stalls.end(), usualMs: before.roundTripMs, timeoutMs })
     // It ended meanwhile, so whatever came proves nothing.
     if (this.#isStopped || !peerOf(session, leg)) return
-    const ping = { meaning: pingMeaning(result.outcome), atMs: clock.now(), roundTripMs: result.durationMs }
-    session.health = { ...session.health, [leg]: observePing(session.health[leg], ping) }
+    const meaning = leg === 'session' && this.#isServerSilent(before, result) ? 'nothing' : pingMeaning(result.outcome)
+    const ping = { meaning, atMs: clock.now(), roundTripMs: result.durationMs }
+    session.health = { ...session.health, [leg]: observePing(before, ping) }
     const intervalMs = this.#options.idleMs(leg)
     const nextMs = nextPingMs(session.health[leg], session.lastActiveMs, intervalMs)
     const nextInMs = Math.max(0, Math.min(nextMs - clock.now(), intervalMs))
     onBeat({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs })
     if (leg === 'session' && result.outcome === 'session_gone') onGone(session)
     if (leg === 'session') this.#tellHung()
+  }
+
+  /**
+   * The last of the misses that make a session hung counts only if its server answered somebody else meanwhile: else the
+   * server is silent as a whole, or at work, which its own heartbeat tells.
+   */
+  #isServerSilent({ misses, silentSinceMs }: LegHealth, { outcome, durationMs }: ProbeResult): boolean {
+    if (pingMeaning(outcome) !== 'missed' || misses + 1 < defaults.heartbeat.missesToDown) return false
+    return this.#options.lastHeardMs() < (silentSinceMs ?? this.#options.clock.now() - durationMs)
   }
 
   #tellHung(): void {
@@ -172,9 +185,17 @@ function peerOf({ serverPeer, clientPeer }: Session, leg: SessionLeg): SessionPe
   return leg === 'session' ? serverPeer : clientPeer
 }
 
-/** A time-out that our own stalled event loop has made longer says nothing about the other side (Lifeguard, §III-A). */
-function excused(result: ProbeResult, timeoutMs: number): ProbeResult {
-  if (result.outcome !== 'timeout' || result.durationMs <= timeoutMs * stallFactor) return result
+interface Timing {
+  /** How long our own event loop stood still meanwhile. */
+  readonly stalledMs: number
+  readonly usualMs: number | undefined
+  readonly timeoutMs: number
+}
+
+/** What our own stalled event loop has made longer says nothing about the other side (Lifeguard, §III-A). */
+function excused(result: ProbeResult, { stalledMs, usualMs, timeoutMs }: Timing): ProbeResult {
+  if (isAnswered(result.outcome)) return { ...result, durationMs: answerMs(result.durationMs, stalledMs, usualMs) }
+  if (result.outcome !== 'timeout' || stalledMs <= timeoutMs * defaults.heartbeat.stallRatio) return result
   return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
 }
 

@@ -1,3 +1,5 @@
+import type { Clock, Timer } from '../clock.ts'
+
 /**
  * What is known of how long our own event loop stood still since a moment. Plain data.
  *
@@ -47,6 +49,34 @@ export function look(watch: StallWatch, nowMs: number): StallWatch {
     nextLookMs: Math.min(untilMs, nowMs + Math.max(firstLookMs, stepMs)),
     stalledMs: stalledBy(watch, nowMs),
   }
+}
+
+/** Follows how long the loop stands still from now on; `end` says it, however late anybody asks. */
+export function followStalls(clock: Clock, forMs: number): { end(): number } {
+  let stalls = watchStalls(clock.now(), clock.now() + forMs)
+  let timer: Timer | undefined
+  const watch = () => {
+    stalls = look(stalls, clock.now())
+    const isOver = stalls.nextLookMs >= stalls.untilMs
+    // Rounded up: a timer that fires too early would only have to be set again.
+    if (!isOver) timer = clock.after(Math.ceil(stalls.nextLookMs - clock.now()), watch)
+  }
+  watch()
+  return {
+    end: () => {
+      timer?.cancel()
+      return endWatch(stalls, clock.now()).stalledMs
+    },
+  }
+}
+
+/**
+ * What an answer took that came after so long, while our own event loop stood still for part of it. How much that added
+ * nobody knows: all of it where the answer was there before, nothing where it came after. Of what is possible the usual
+ * is taken, so that our own stalls neither make a server seem slow nor set a baseline beside which its next answers do.
+ */
+export function answerMs(tookMs: number, stalledMs: number, usualMs: number | undefined): number {
+  return Math.min(tookMs, Math.max(tookMs - stalledMs, usualMs ?? tookMs, 0))
 }
 
 /** Looks for the last time: what comes later does not count. */

@@ -5,7 +5,7 @@ import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
 import type { Waiting } from '../sessions/session.ts'
-import { type Leg, isAnswered, outcomeOfCode } from './classify.ts'
+import { type Leg, isAnswered, outcomeOf } from './classify.ts'
 import { type Inventory, type Opening, open, readInventory } from './conversation.ts'
 import { Ladder } from './ladder.ts'
 import {
@@ -193,7 +193,7 @@ export class StdioProber implements Prober {
     } catch (error) {
       const code = errorCode(error)
       const exit = code === 'cancelled' ? undefined : line.process.exit() // Cancelled is what we ended ourselves.
-      const outcome = exit ? 'exited' : outcomeOfCode(code)
+      const outcome = exit ? 'exited' : outcomeOf(error)
       const reason = exit ? `the process ${describeExit(exit)}` : errorMessage(error)
       const durationMs = clock.now() - startedMs
       return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }

@@ -1,7 +1,7 @@
 import { type Clock, giveUpAfter } from '../clock.ts'
-import { KnownError, errorCode, errorMessage } from '../errors.ts'
+import { KnownError, errorMessage } from '../errors.ts'
 import { type Endpoint, ownHeaders } from '../upstreams/endpoint.ts'
-import { outcomeOfCode } from './classify.ts'
+import { outcomeOf } from './classify.ts'
 import type { ProbeResult } from './probe.ts'
 
 export interface TouchOptions {
@@ -29,7 +29,7 @@ export async function touch({ endpoint, clock, deadlineMs }: TouchOptions): Prom
     if (status === 401 || status === 403) return result('unauthorized', reason)
     return result(status < 500 ? 'ok' : 'http_error', reason)
   } catch (error) {
-    return result(outcomeOfCode(errorCode(error)), errorMessage(error))
+    return result(outcomeOf(error), errorMessage(error))
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import { KnownError, Unanswered } from '../errors.ts'
 import type { Sweep, Swept } from './sweep.ts'
 
 /** How long a request may go unanswered; `Infinity` is for ever. */
@@ -21,7 +21,7 @@ export function overdue({ sentMs, heardMs }: Wait, deadlines: Deadlines, nowMs: 
   const { stallTimeoutMs, requestTimeoutMs } = deadlines
   if (nowMs - heardMs >= stallTimeoutMs) {
     const message = `the server sent nothing for ${stallTimeoutMs / 1000} s (stall_timeout_seconds)`
-    return new KnownError('upstream_timeout', message)
+    return new Unanswered(message, nowMs - heardMs)
   }
   if (nowMs - sentMs < requestTimeoutMs) return undefined
   const message = `the answer is not complete after ${requestTimeoutMs / 1000} s (request_timeout_seconds)`

@@ -9,6 +9,8 @@ export interface LegHealth {
   readonly heartbeats: number
   /** In a row. */
   readonly misses: number
+  /** When the first of them was asked. */
+  readonly silentSinceMs: number | undefined
   readonly lastMs: number
   /** Whether this end was ever known to live. */
   readonly isProven: boolean
@@ -27,6 +29,7 @@ export interface SessionHealth {
 const unasked: LegHealth = {
   heartbeats: 0,
   misses: 0,
+  silentSinceMs: undefined,
   lastMs: Number.NEGATIVE_INFINITY,
   isProven: false,
   roundTripMs: undefined,
@@ -50,9 +53,15 @@ export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: S
   const after = { ...before, heartbeats: before.heartbeats + 1, lastMs: atMs, isRefused: meaning === 'refused' }
   switch (meaning) {
     case 'answered':
-      return { ...after, misses: 0, isProven: true, roundTripMs: roundTripMs ?? before.roundTripMs }
+      return {
+        ...after,
+        misses: 0,
+        silentSinceMs: undefined,
+        isProven: true,
+        roundTripMs: roundTripMs ?? before.roundTripMs,
+      }
     case 'missed':
-      return { ...after, misses: before.misses + 1 }
+      return { ...after, misses: before.misses + 1, silentSinceMs: before.silentSinceMs ?? atMs - (roundTripMs ?? 0) }
     case 'forgotten':
       return { ...unasked, heartbeats: after.heartbeats, lastMs: atMs }
     case 'refused':
@@ -63,7 +72,7 @@ export function observePing(before: LegHealth, { meaning, atMs, roundTripMs }: S
 
 /** Real traffic proved that this end lives. */
 export function observeTraffic(before: LegHealth): LegHealth {
-  return before.misses === 0 ? before : { ...before, misses: 0, isProven: true }
+  return before.misses === 0 ? before : { ...before, misses: 0, silentSinceMs: undefined, isProven: true }
 }
 
 export function stateOf({ misses, isProven }: LegHealth): SessionState {

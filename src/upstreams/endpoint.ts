@@ -3,7 +3,14 @@ import type { KnownError } from '../errors.ts'
 import { authorized } from './authorized.ts'
 import { readBearerFile, tokenInFile } from './bearer-file.ts'
 import type { Credentials } from './credentials.ts'
-import { type HttpExchange, HttpPool, type HttpRequest, type HttpResponseHandler, type PoolStats } from './http.ts'
+import {
+  type HttpExchange,
+  HttpPool,
+  type HttpPoolOptions,
+  type HttpRequest,
+  type HttpResponseHandler,
+  type PoolStats,
+} from './http.ts'
 import { type OauthOptions, type TokenClient, tokenClient } from './oauth.ts'
 import type { BreakerOptions } from './breaker.ts'
 import { type Limited, limited } from './queue.ts'
@@ -24,6 +31,9 @@ export interface Endpoint {
   close(): Promise<void>
 }
 
+/** Opens the connections to one origin. */
+export type OpenPool = (options: HttpPoolOptions) => Pick<HttpPool, 'send' | 'stats' | 'close'>
+
 /** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */
 export interface UpstreamEndpoint extends Endpoint, Limited {}
 
@@ -38,6 +48,8 @@ export function endpoint(
     /** Hears why there is no new token for the server. */
     readonly onTokenFailure?: (error: KnownError) => void
     readonly onCircuit?: BreakerOptions['onChange']
+    /** With sockets unless given. */
+    readonly openPool?: OpenPool | undefined
   },
 ): UpstreamEndpoint {
   const {
@@ -45,10 +57,11 @@ export function endpoint(
     proxyFor = () => undefined,
     onTokenFailure = () => undefined,
     onCircuit,
+    openPool = (pool) => new HttpPool(pool),
     ...connecting
   } = options
   const { url, tls, credentials } = target
-  const pool = new HttpPool({ ...connecting, url, tls, proxy: proxyFor(url) })
+  const pool = openPool({ ...connecting, url, tls, proxy: proxyFor(url) })
   const headers = new Map(Object.entries(target.headers).map(([name, value]) => [name.toLowerCase(), value]))
   const clientHost =
     target.upstreamHost === 'client' || (target.upstreamHost === 'auto' && isLoopback(target.url.hostname))

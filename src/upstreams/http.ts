@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import Pool from 'undici/lib/dispatcher/pool.js'
 import { defaults } from '../defaults.ts'
-import { KnownError, errorMessage } from '../errors.ts'
+import { KnownError, Unreachable, errorMessage } from '../errors.ts'
 import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
 import type { TlsSettings } from './upstream.ts'
 
@@ -176,9 +176,8 @@ const refusedCodes = new Set([
   'ENETUNREACH',
   'EADDRNOTAVAIL',
   'ENOENT',
-  'ETIMEDOUT',
-  'UND_ERR_CONNECT_TIMEOUT',
 ])
+const timeoutCodes = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
 const resetCodes = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
 /** The request itself cannot be written: nothing was sent, and the upstream has no part in it. */
 const unsendableCodes = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'])
@@ -188,6 +187,7 @@ export function transportError(error: Error, origin: string): KnownError {
   if (error instanceof KnownError) return error
   const code = codeOf(error)
   const message = `${origin}: ${error.message === '' ? code : error.message}`
+  if (timeoutCodes.has(code)) return new Unreachable(message, { cause: error })
   if (refusedCodes.has(code)) return new KnownError('upstream_refused', message, { cause: error })
   if (resetCodes.has(code)) return new KnownError('upstream_reset', message, { cause: error })
   if (unsendableCodes.has(code)) return new KnownError('internal', message, { cause: error })

@@ -6,9 +6,11 @@ import {
   isGone,
   isMiss,
   meaningOf,
+  outcomeOf,
   outcomeOfCode,
   outcomes,
 } from '../../src/heartbeat/classify.ts'
+import { transportError } from '../../src/upstreams/http.ts'
 
 describe('outcomes', () => {
   const table = [
@@ -37,6 +39,16 @@ describe('outcomes', () => {
 
   it('are all in the table above', () => {
     expect(table.map(([outcome]) => outcome).toSorted()).toEqual([...outcomes].toSorted())
+  })
+})
+
+describe('outcomeOf', () => {
+  it('takes a connection that does not come about for silence, and a refusal for what it is', () => {
+    const timeout = Object.assign(new Error('Connect Timeout Error'), { code: 'UND_ERR_CONNECT_TIMEOUT' })
+    const refusal = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+    expect(outcomeOf(transportError(timeout, 'http://127.0.0.1'))).toBe('timeout')
+    expect(outcomeOf(transportError(refusal, 'http://127.0.0.1'))).toBe('refused')
+    expect(outcomeOf(new Error('bug'))).toBe('inconclusive')
   })
 })
 

@@ -275,7 +275,7 @@ describe('probe: passive', () => {
     heartbeat.trafficAnswered(true)
     expect([state(), reason()]).toEqual(['healthy', 'it answered a client'])
     for (const expected of ['suspect', 'suspect', 'down']) {
-      heartbeat.trafficFailed('missed', 'no answer')
+      heartbeat.trafficFailed({ kind: 'missed', reason: 'no answer' })
       expect(state()).toBe(expected)
     }
     await advance(60_000)
@@ -332,7 +332,7 @@ describe('probe: passive', () => {
     const [quiet, asked] = [watched({ settings: passive }), await settled({ settings: fixed })]
     quiet.heartbeat.start()
     quiet.heartbeat.trafficAnswered(true)
-    for (const { heartbeat } of [quiet, asked]) heartbeat.trafficFailed('silent', 'nothing came for 60 s')
+    for (const { heartbeat } of [quiet, asked]) heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s' })
     expect([quiet.state(), asked.state()]).toEqual(['suspect', 'suspect'])
     expect(quiet.heartbeat.status().verdict.silentSinceMs).toBe(quiet.clock.now())
     expect(asked.heartbeat.status().verdict.silentSinceMs).toBeUndefined()
@@ -557,9 +557,9 @@ describe('real traffic', () => {
   it('that failed raises suspicion once and probes at once, and the probe decides', async () => {
     const { t0, heartbeat, advance, probesAt, changes, reason } = await settled({ settings: fixed })
     await advance(3000)
-    heartbeat.trafficFailed('missed', 'socket hang up')
+    heartbeat.trafficFailed({ kind: 'missed', reason: 'socket hang up' })
     expect(reason()).toBe("1 miss (down at 3): a client's request failed: socket hang up")
-    for (let more = 0; more < 10; more++) heartbeat.trafficFailed('missed', 'socket hang up')
+    for (let more = 0; more < 10; more++) heartbeat.trafficFailed({ kind: 'missed', reason: 'socket hang up' })
     expect(changes).toEqual([`${t0 + 3000} suspect`])
     await advance(0)
     expect(probesAt()).toEqual([t0 + 3000])
@@ -573,7 +573,7 @@ describe('real traffic', () => {
     prober.play({ outcome: 'refused' })
     await advance(3000)
     for (let client = 0; client < 100; client++) {
-      heartbeat.trafficFailed('gone', 'connect ECONNREFUSED')
+      heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
       await advance(10)
     }
     expect(changes).toEqual([`${t0 + 3000} down`])
@@ -582,7 +582,7 @@ describe('real traffic', () => {
 
   it('says nothing about a server that is still starting', async () => {
     const { heartbeat, changes, state } = watched()
-    heartbeat.trafficFailed('gone', 'connect ECONNREFUSED')
+    heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
     expect(state()).toBe('starting')
     expect(changes).toEqual([])
   })
@@ -806,7 +806,7 @@ describe('a process of ours', () => {
 
   it('that is gone is the reason, also where a client met the closed port first', async () => {
     const { t0, heartbeat, changes, reason } = await settled({ settings: calm })
-    heartbeat.trafficFailed('gone', 'connect ECONNREFUSED 127.0.0.1:3000')
+    heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
     heartbeat.processGone('process 42 was killed by SIGKILL', 0)
     expect(changes).toEqual([`${t0} down`])
     expect(reason()).toBe('process 42 was killed by SIGKILL')

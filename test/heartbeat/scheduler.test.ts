@@ -198,6 +198,21 @@ describe('Scheduler', () => {
     expect(dueMs).toEqual(Array.from({ length: 1000 }, (_, at) => 1000 + at))
   })
 
+  it('starts nothing before the moment that it was given, whatever else is due', async () => {
+    const { clock, starts, scheduler, task } = setUp()
+    scheduler.schedule('first', 10_000, task('first'))
+    scheduler.schedule('unbounded', 10_050, task('unbounded'))
+    scheduler.schedule('bounded', 10_060, task('bounded'), 10_055)
+    scheduler.schedule('bounded by what is later than due', 10_070, task('bounded by what is later than due'), 20_000)
+    await clock.advance(11_000)
+    expect(starts).toEqual([
+      'first at 10000',
+      'unbounded at 10000',
+      'bounded at 10060',
+      'bounded by what is later than due at 10070',
+    ])
+  })
+
   it('starts what is due a little later with what is due: up to 1 % of its delay early, and never late', async () => {
     const { clock, starts, scheduler, task } = setUp()
     scheduler.schedule('first', 10_000, task('first'))

@@ -21,6 +21,8 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
   const allowed = { session: true, client: true }
   const serverMethod: { now: Rung } = { now: 'ping' }
   const intervals = { ...idleMs }
+  /** When the server last answered somebody else: always just now unless given. */
+  const heard: { atMs?: number } = {}
   const directory = new SessionDirectory({
     clock,
     maxTracked: 1000,
@@ -46,6 +48,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     idleMs: (leg) => intervals[leg],
     isAllowed: (leg) => allowed[leg],
     serverMethod: () => serverMethod.now,
+    lastHeardMs: () => heard.atMs ?? clock.now(),
     timeoutMs: 5000,
     onBeat: (beat) => beats.push(beat),
     onGone: (session) => directory.end(session, 'unknown'),
@@ -77,7 +80,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     return session
   }
   sessionBeats.start()
-  return { clock, directory, sessionBeats, beats, told, asked, allowed, serverMethod, intervals, add }
+  return { clock, directory, sessionBeats, beats, told, asked, allowed, serverMethod, intervals, heard, add }
 }
 
 describe('heartbeats inside sessions', () => {
@@ -147,6 +150,17 @@ describe('heartbeats inside sessions', () => {
     replies.server = 'ok'
     await clock.advance(10_000)
     expect(told).toEqual(['1 hang, 1 do not', '0 hang, 2 do not'])
+  })
+
+  it('take no session for hung whose server answers nobody else: it is silent as a whole, or at work', async () => {
+    const { clock, add, told, heard } = beating()
+    const session = add('a', { server: 'silence' })
+    heard.atMs = 59_999
+    await clock.advance(200_000)
+    expect([told, stateOf(session.health.session)]).toEqual([[], 'suspect'])
+    heard.atMs = 60_001
+    await clock.advance(15_000)
+    expect([told, stateOf(session.health.session)]).toEqual([['1 hang, 0 do not'], 'hung'])
   })
 
   it('a session that hung and ended hangs no more', async () => {

@@ -1,7 +1,16 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
-import { type StallWatch, endWatch, look, stalledBy, watchStalls } from '../../src/heartbeat/stall.ts'
+import {
+  type StallWatch,
+  answerMs,
+  endWatch,
+  followStalls,
+  look,
+  stalledBy,
+  watchStalls,
+} from '../../src/heartbeat/stall.ts'
+import { VirtualTime } from '../simulation/virtual-time.ts'
 
 /** From when to when our event loop stood still. */
 interface Stall {
@@ -85,4 +94,38 @@ describe('the measure of our own stalls', () => {
       { numRuns: 2000 },
     )
   })
+})
+
+describe('followStalls', () => {
+  it('measures for how long the loop stood still, as far as anybody looks', async () => {
+    const time = new VirtualTime()
+    time.at(1000, () => time.stall(700))
+    const stalls = followStalls(time, 5000)
+    await time.run(2000)
+    const stalledMs = stalls.end()
+    expect(stalledMs).toBeLessThanOrEqual(700)
+    expect(stalledMs).toBeGreaterThan(400)
+  })
+
+  it('takes a calm time for one', async () => {
+    const time = new VirtualTime()
+    const stalls = followStalls(time, 5000)
+    await time.run(5000)
+    expect(stalls.end()).toBe(0)
+  })
+})
+
+describe('answerMs', () => {
+  it.each<[number, number, number | undefined, number, string]>([
+    [800, 0, undefined, 800, 'nothing stood still'],
+    [800, 650, 140, 150, 'it took at least that'],
+    [800, 750, 140, 140, 'it may have taken the usual time'],
+    [800, 750, undefined, 800, 'nobody knows what is usual'],
+    [800, 750, 900, 800, 'it took no longer than it took'],
+  ])(
+    'of %s ms, of which %s may be ours and where %s are usual, leaves %s: %s',
+    (tookMs, stalledMs, usualMs, expected) => {
+      expect(answerMs(tookMs, stalledMs, usualMs)).toBe(expected)
+    },
+  )
 })

@@ -332,7 +332,8 @@ describe('probe: passive', () => {
     const [quiet, asked] = [watched({ settings: passive }), await settled({ settings: fixed })]
     quiet.heartbeat.start()
     quiet.heartbeat.trafficAnswered(true)
-    for (const { heartbeat } of [quiet, asked]) heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s' })
+    for (const { heartbeat } of [quiet, asked])
+      heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s' })
     expect([quiet.state(), asked.state()]).toEqual(['suspect', 'suspect'])
     expect(quiet.heartbeat.status().verdict.silentSinceMs).toBe(quiet.clock.now())
     expect(asked.heartbeat.status().verdict.silentSinceMs).toBeUndefined()

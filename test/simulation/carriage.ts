@@ -69,6 +69,12 @@ export class Carriage {
     if (this.#results.length > 1000) this.#results.splice(0, 500)
   }
 
+  /** For how long the youngest of those under way is; `Infinity` where there is none. */
+  youngestMs(): number {
+    const { now } = this.#options
+    return Math.min(Infinity, ...[...this.#underWay].map(({ startedMs }) => now() - startedMs))
+  }
+
   refused(error: KnownError, waitedMs: number): void {
     const { limits, violate } = this.#options
     this.#waited(waitedMs)
@@ -99,6 +105,11 @@ export class Carriage {
     this.#state = 'open'
     this.#openedMs = this.#options.now()
     this.#trial = undefined
+  }
+
+  /** Whether clients are kept off: it stays `open` until somebody asks, whom it may let in. */
+  refuses(): boolean {
+    return this.#options.limits.breaker.refusal() !== undefined
   }
 
   /** What shows only by not happening. `servesSinceMs`: since when nothing is the matter with the server. */

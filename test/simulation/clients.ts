@@ -1,3 +1,4 @@
+import type { LiveUpstream } from '../../src/cli/fleet.ts'
 import { trafficEvidence } from '../../src/cli/evidence.ts'
 import { KnownError } from '../../src/errors.ts'
 import { Admission, type AdmissionDeps } from '../../src/proxy/admission.ts'
@@ -20,6 +21,7 @@ export interface ClientsOptions {
   readonly traffic: TrafficEvents
   readonly ledger: Ledger
   readonly referee: Referee
+  readonly live: Pick<LiveUpstream, 'access' | 'isBeingReplaced'>
 }
 
 type End = { readonly kind: 'answer' | 'refusal' } | { readonly kind: 'failure'; readonly error: KnownError }
@@ -55,7 +57,8 @@ export class SimulatedClients {
 
   #ask(work?: Errand & { readonly kind: 'work' }): void {
     const { plan, server, time, limits, admission: deps, referee } = this.#options
-    if (!server.isOpen()) return
+    if (!server.isOpen()) return this.#wake()
+    if (this.#isLeaving()) return
     const admission = new Admission(deps, plan.name, limits)
     const askedMs = time.now()
     admission.enter('answer', 'tools/call', (refusal) => {
@@ -65,10 +68,28 @@ export class SimulatedClients {
     })
   }
 
+  /** Who wants a process that rests gets it; the request itself would wait for its start. */
+  #wake(): void {
+    const { access } = this.#options.live
+    if (access.kind !== 'stdio') return
+    const { upstream } = access
+    this.#options.referee.wanted(this.#options.plan.name)
+    const release = () => upstream.releaseResident()
+    void upstream.borrowResident().then(release, release)
+  }
+
+  /** A process that is about to be replaced gets nothing new. */
+  #isLeaving(): boolean {
+    const { live } = this.#options
+    const line = live.access.kind === 'stdio' ? live.access.upstream.residentLine() : undefined
+    return live.isBeingReplaced() || line?.isLeaving === true
+  }
+
   /** In the order in which the proxy does it: what it holds is given back before anybody hears how it ended. */
   #send(admission: Admission, askedMs: number, work: (Errand & { readonly kind: 'work' }) | undefined): void {
     const { plan, server, time, traffic, ledger, referee } = this.#options
     const { name } = plan
+    if (plan.kind === 'stdio' && this.#isLeaving()) return admission.over()
     const ticket = referee.requestStarts(name, time.now() - askedMs)
     let isOver = false
     const end = (how: End) => {
@@ -78,6 +99,7 @@ export class SimulatedClients {
       const evidence = how.kind === 'failure' ? trafficEvidence(how.error) : undefined
       referee.requestEnds(name, ticket, how.kind === 'answer' ? 'ok' : evidence ? 'failed' : 'nothing')
       admission.over()
+      if (how.kind === 'answer') server.served()
       ledger.operation(name, how.kind === 'failure')
       if (how.kind === 'answer') traffic.onAnswered(name)
       if (how.kind === 'failure') traffic.onFailed(name, how.error)

@@ -1,5 +1,7 @@
+import type { Traits } from './answers.ts'
 import { type Random, between, pick, seeded } from './random.ts'
 import type { VirtualTime } from './virtual-time.ts'
+import type { ProbeMode } from '../../src/heartbeat/probe.ts'
 import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 
 /** How an upstream is reached, and who runs it. */
@@ -7,14 +9,19 @@ export type ServerKind = 'url' | 'launched' | 'stdio'
 
 /** What befalls one server from `atMs` to `untilMs`. */
 export type Fault = { readonly atMs: number; readonly untilMs: number } &
-  /** Nobody listens. A process of ours ends, and those started until then end before they are ready. */
+  /**
+   * Nobody listens. A process of ours ends, with exit code 0 if it is done, and those started until then end before
+   * they are ready.
+   */
   (
-    | { readonly kind: 'crash' }
+    | { readonly kind: 'crash'; readonly isDone?: boolean }
     /**
-     * It does nothing, or spins; afterwards it answers what was asked meanwhile (SIGSTOP and SIGCONT). A process of ours
-     * that is started in its place is well.
+     * It does nothing, because a signal stopped it or it waits for a lock, or it spins; afterwards it answers what was
+     * asked meanwhile. A process of ours that is started in its place is well.
      */
-    | { readonly kind: 'hang'; readonly isSpinning: boolean }
+    | { readonly kind: 'hang'; readonly how: 'stopped' | 'spinning' | 'deadlocked' }
+    /** It uses more memory than it may, and serves as before. */
+    | { readonly kind: 'leak' }
     /** What is sent is lost. */
     | { readonly kind: 'partition' }
     /** It answers with what is no JSON-RPC, or with 500. */
@@ -46,8 +53,27 @@ export interface ServerPlan {
   readonly faults: readonly Fault[]
   /** Of a process of ours; it is always started again unless given. */
   readonly restart?: RestartPolicy
+  /** Whether the memory of a process of ours has a limit. */
+  readonly hasMemoryLimit?: boolean
+  /** Those of a legacy server unless given. */
+  readonly traits?: Traits
+  /** `active` unless given. */
+  readonly probe?: ProbeMode
+  /** Sessions with a server behind a URL; none unless given. */
+  readonly sessions?: readonly SessionPlan[]
   /** What its clients do; nothing unless given. */
   readonly errands?: readonly Errand[]
+}
+
+/** One client with a session, for as long as it lasts; it opens another when the server has forgotten the one it had. */
+export interface SessionPlan {
+  readonly atMs: number
+  readonly untilMs: number
+  /** It uses the session every so often, each time for so long. */
+  readonly gapMs: number
+  readonly worksForMs: number
+  /** When the server answers everybody but this session. */
+  readonly hangs: readonly { readonly atMs: number; readonly untilMs: number }[]
 }
 
 /** What clients ask of one server. */
@@ -67,7 +93,7 @@ export interface Plan {
 
 /** What has to lead to `down`, as long as it lasts; with the others the server answers. */
 export function isOutage({ kind }: Fault): boolean {
-  return kind !== 'slow' && kind !== 'late' && kind !== 'flaky'
+  return kind !== 'slow' && kind !== 'late' && kind !== 'flaky' && kind !== 'leak'
 }
 
 const second = 1000
@@ -94,17 +120,63 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
     const isFree = (fault: Fault) =>
       cut.every(({ atMs, untilMs }) => fault.untilMs + 3 * minute < atMs || untilMs + 3 * minute < fault.atMs)
     const faults = [...cut, ...own.flat().filter(isFree)].toSorted((a, b) => a.atMs - b.atMs)
-    const errands = anyErrands(seeded(seed, `clients ${at}`), kind, durationMs)
+    const locked = faults.filter((fault) => fault.kind === 'hang' && fault.how === 'deadlocked')
+    // What waits for a lock mostly does so for a client.
+    const victims = locked.map(({ atMs }): Errand => ({ kind: 'burst', atMs: atMs + 1, count: 1 }))
+    const errands = [...anyErrands(seeded(seed, `clients ${at}`), kind, durationMs), ...victims]
     const rttMs = between(random, 1, 150)
-    // One whose first end is its last has little more to tell.
-    const restart = seeded(seed, `policy ${at}`)() < 0.05 ? 'never' : 'always'
-    return { name: `${kind}-${at}`, kind, rttMs, bootMs: between(random, 200, 8000), faults, errands, restart }
+    return {
+      name: `${kind}-${at}`,
+      kind,
+      rttMs,
+      bootMs: between(random, 200, 8000),
+      faults,
+      errands,
+      ...anyManner(seeded(seed, `manner ${at}`)),
+      sessions: anySessions(seeded(seed, `sessions ${at}`), kind, durationMs),
+    }
   })
   return {
     durationMs,
     servers,
     own: eventsOf(random, durationMs, { gapMs: [2 * minute, 12 * minute] }, (atMs) => ownFault(random, atMs)),
   }
+}
+
+/** What kind of server it is, and how it is configured; most are as most are. */
+function anyManner(random: Random): Pick<ServerPlan, 'restart' | 'hasMemoryLimit' | 'traits' | 'probe'> {
+  const traits: Traits = {
+    era: pick(random, ['legacy', 'legacy', 'legacy', 'modern', 'both']),
+    ping: pick(random, ['answered', 'answered', 'answered', 'unsupported', 'silent']),
+    unknownSession: pick(random, [400, 404]),
+  }
+  // One whose first end is its last has little more to tell, and one that is not asked still less.
+  const [policy, mode] = [random(), random()]
+  return {
+    traits,
+    restart: policy < 0.05 ? 'never' : policy < 0.15 ? 'on_failure' : 'always',
+    hasMemoryLimit: random() < 0.7,
+    probe: mode < 0.03 ? 'off' : mode < 0.1 ? 'passive' : 'active',
+  }
+}
+
+/** A third of the servers behind URLs have sessions. */
+function anySessions(random: Random, server: ServerKind, durationMs: number): readonly SessionPlan[] {
+  if (server === 'stdio' || random() < 0.67) return []
+  return Array.from({ length: 1 + Math.floor(random() * 3) }, () => {
+    const atMs = between(random, 0, 20 * minute)
+    const hangs = eventsOf(random, durationMs, { gapMs: [8 * minute, 40 * minute] }, (hangsAtMs) => ({
+      atMs: hangsAtMs,
+      untilMs: hangsAtMs + between(random, 10 * second, 5 * minute),
+    }))
+    return {
+      atMs,
+      untilMs: between(random, atMs, durationMs),
+      gapMs: between(random, 20 * second, 10 * minute),
+      worksForMs: between(random, 0, 30 * second),
+      hangs,
+    }
+  })
 }
 
 /** Clients come and go; half of the servers have none. */
@@ -168,6 +240,7 @@ function anyFault(random: Random, server: ServerKind, atMs: number): readonly Fa
     'late',
     'flaky',
     'flapping',
+    'leak',
   ])
   const untilMs = atMs + between(random, 5 * second, 4 * minute)
   switch (kind) {
@@ -181,15 +254,18 @@ function anyFault(random: Random, server: ServerKind, atMs: number): readonly Fa
       return flapping(random, atMs)
     case 'crash':
       // A process that ends is often well again as soon as it was started anew.
-      return [{ kind, atMs, untilMs: random() < 0.5 ? atMs : untilMs }]
+      return [{ kind, atMs, untilMs: random() < 0.5 ? atMs : untilMs, isDone: random() < 0.3 }]
     case 'errors':
     case 'locked':
       // A stdio server has neither statuses nor credentials.
       return [{ kind: server === 'stdio' ? 'garbage' : kind, atMs, untilMs }]
     case 'hang':
-      return [{ kind, atMs, untilMs, isSpinning: random() < 0.3 }]
+      return [{ kind, atMs, untilMs, how: pick(random, ['stopped', 'spinning', 'deadlocked']) }]
     case 'garbage':
       return [{ kind, atMs, untilMs }]
+    case 'leak':
+      // What a server of somebody else uses is nothing to us.
+      return server === 'url' ? [] : [{ kind, atMs, untilMs }]
   }
 }
 
@@ -199,7 +275,7 @@ function flapping(random: Random, fromMs: number): readonly Fault[] {
   let atMs = fromMs
   for (let left = 3 + Math.floor(random() * 4); left > 0; left--) {
     const untilMs = atMs + between(random, second, minute)
-    faults.push(kind === 'hang' ? { kind, atMs, untilMs, isSpinning: false } : { kind, atMs, untilMs })
+    faults.push(kind === 'hang' ? { kind, atMs, untilMs, how: 'stopped' } : { kind, atMs, untilMs })
     atMs = untilMs + between(random, second, minute)
   }
   return faults
@@ -229,7 +305,7 @@ export function hourlyOutages(seed: number, upstreams: number, hours: number, pr
       const atMs = hourAt * hour + between(random, 10 * minute, 50 * minute)
       const outage: Fault = {
         kind: 'hang',
-        isSpinning: false,
+        how: 'stopped',
         atMs,
         untilMs: atMs + between(random, 2 * minute, 5 * minute),
       }
@@ -253,13 +329,17 @@ export interface Ourselves {
   /** What the meter of our event loop says. */
   readonly ownLoad: { loopDelayP99Ms: number; loopUtilisation: number }
   readonly onTrouble: (fromMs: number, untilMs: number) => void
+  /** The same, where all of the meter's signs say that it is too much. */
+  readonly onOverload: (fromMs: number, untilMs: number) => void
 }
 
+/** From here on a loop that stands still every second counts as wholly overloaded (`defaults.load`). */
+const heavyStallMs = 250
 /** The meter looks back over this long. */
 const loadWindowMs = 10 * second
 
 /** Lets a fault of our own happen when it is due. */
-export function befall(fault: OwnFault, { time, ownLoad, onTrouble }: Ourselves): void {
+export function befall(fault: OwnFault, { time, ownLoad, onTrouble, onOverload }: Ourselves): void {
   const measure = (loopDelayP99Ms: number, loopUtilisation: number) =>
     Object.assign(ownLoad, { loopDelayP99Ms, loopUtilisation })
   const calmDown = () => measure(0, 0.05)
@@ -275,6 +355,7 @@ export function befall(fault: OwnFault, { time, ownLoad, onTrouble }: Ourselves)
       })
     case 'overload': {
       onTrouble(fault.atMs, fault.untilMs)
+      if (fault.stallMs >= heavyStallMs) onOverload(fault.atMs, fault.untilMs)
       const stall = () => {
         time.stall(fault.stallMs)
         measure(fault.stallMs, 0.1 + fault.stallMs / second)

@@ -6,6 +6,7 @@ import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
 import type { Fault } from './faults.ts'
 import { KnownError } from '../../src/errors.ts'
 import { limited } from '../../src/upstreams/queue.ts'
+import type { ProbeMode } from '../../src/heartbeat/probe.ts'
 import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { Referee, type Rule } from './referee.ts'
 import type { ProcessEvent } from './server.ts'
@@ -24,7 +25,10 @@ const law = {
 }
 
 /** A game of one server, `a`, in which the test says what happens. */
-function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'always') {
+function game(
+  servers: readonly string[] = ['a'],
+  { restart = 'always', probe = 'active' }: { readonly restart?: RestartPolicy; readonly probe?: ProbeMode } = {},
+) {
   let nowMs = 0
   let fault: Fault['kind'] | undefined
   let verdict = newVerdict('healthy', 'ping answered', 0)
@@ -38,7 +42,7 @@ function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'alwa
     inventory: undefined,
     unavailableSeconds,
     flapPenalty: 0,
-    probe: 'active',
+    probe,
     rung: 'ping',
     pausedUntilWallMs: undefined,
   })
@@ -53,7 +57,8 @@ function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'alwa
   })
   const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }
   const limits = limited(clock, {}, (_from, to) => to === 'open' && referee.circuitOpened('a'))
-  for (const name of servers) referee.watch(name, { kind: 'url', status, limits, restart })
+  for (const name of servers)
+    referee.watch(name, { kind: 'url', status, limits, restart, probe, hasMemoryLimit: true, asksInSessions: true })
   return {
     referee,
     at: (ms: number) => (nowMs = ms),
@@ -70,7 +75,7 @@ function game(servers: readonly string[] = ['a'], restart: RestartPolicy = 'alwa
     unavailable: (seconds: number) => (unavailableSeconds = seconds),
     probe: (dueMs = nowMs) => {
       referee.probeStarts('a', dueMs)
-      referee.asked('a')
+      referee.asked('a', 'ping')
       referee.slotFreed()
       referee.probeEnds('a')
     },
@@ -387,6 +392,65 @@ describe('the referee', () => {
         referee.look()
       },
     ],
+    [
+      'memory',
+      'a process that is too large and is left alone',
+      ({ at, process, probe, referee }) => {
+        process('started', 'ready', 'open', 'outgrown')
+        at(31_501)
+        probe()
+        referee.look()
+      },
+    ],
+    [
+      'memory',
+      'one that is replaced at once',
+      ({ at, process, referee }) => {
+        process('started', 'ready', 'open', 'outgrown')
+        at(9_999)
+        process('ending', 'gone')
+        referee.replaced('a', 'memory')
+      },
+    ],
+    [
+      'memory',
+      'one that is replaced though it is small enough',
+      ({ at, process, referee }) => {
+        process('started', 'ready', 'open', 'outgrown', 'shrunk')
+        at(20_000)
+        process('ending', 'gone')
+        referee.replaced('a', 'memory')
+      },
+    ],
+    [
+      'memory',
+      'one whose requests are cut off',
+      ({ at, process, referee }) => {
+        process('started', 'ready', 'open', 'outgrown')
+        at(20_000)
+        referee.requestStarts('a', 0)
+        at(26_999)
+        process('ending')
+      },
+    ],
+    [
+      'shedding',
+      'a refusal while we are calm',
+      ({ at, referee }) => {
+        referee.trouble(0, 10_000)
+        at(40_001)
+        referee.requestRefused('a', new KnownError('overloaded', 'overloaded'), 0)
+      },
+    ],
+    [
+      'shedding',
+      'a tool call in spite of our overload',
+      ({ at, referee }) => {
+        referee.overload(0, 60_000)
+        at(18_001)
+        referee.requestStarts('a', 0)
+      },
+    ],
     ['errors', 'a bug', ({ referee }) => referee.error('a', new Error('bug'))],
   ]
   it.each(breaches)('notices a breach of %s: %s', (rule, _what, play) => {
@@ -424,8 +488,63 @@ describe('the referee', () => {
     expect(together.broken()).toEqual([])
   })
 
+  it('lets a process that waits for a lock hang for longer while a client waits for it', () => {
+    const alone = game()
+    alone.process('started', 'ready', 'open', 'deadlocked')
+    alone.at(60_001)
+    alone.process('ending')
+    expect(alone.broken()).toEqual(['hung'])
+
+    const waitedFor = game()
+    waitedFor.process('started', 'ready', 'open', 'deadlocked')
+    waitedFor.referee.requestStarts('a', 0)
+    waitedFor.at(135_000)
+    waitedFor.process('ending')
+    expect(waitedFor.broken()).toEqual([])
+    waitedFor.process('gone', 'started', 'ready', 'open', 'deadlocked')
+    waitedFor.referee.requestStarts('a', 0)
+    waitedFor.at(270_001)
+    waitedFor.process('ending')
+    expect(waitedFor.broken()).toEqual(['hung'])
+  })
+
+  it('wants what has done its work to rest until a client wants it, and to be called idle', () => {
+    const resting = game(['a'], { restart: 'on_failure' })
+    resting.fault(undefined)
+    resting.process('started', 'ready', 'open', 'done')
+    resting.fault('crash')
+    resting.process('gone')
+    resting.become('idle')
+    resting.at(16_000)
+    resting.probe()
+    resting.referee.look()
+    expect(resting.broken()).toEqual([])
+    expect(resting.referee.outages).toEqual([])
+    resting.referee.wanted('a')
+    resting.process('started', 'done')
+    resting.at(16_500)
+    resting.process('gone')
+    expect(resting.broken()).toEqual([])
+    resting.at(17_000)
+    resting.process('started')
+    expect(resting.broken()).toEqual(['restarts'])
+
+    const down = game(['a'], { restart: 'on_failure' })
+    down.process('started', 'ready', 'open', 'done', 'gone')
+    down.at(16_000)
+    down.probe()
+    down.referee.look()
+    expect(down.broken()).toEqual(['transitions'])
+  })
+
+  it.each(['passive', 'off'] as const)('wants nothing to be asked of a server with probe: %s', (probe) => {
+    const one = game(['a'], { probe })
+    one.referee.asked('a', 'server/discover')
+    expect(one.broken()).toEqual(['unasked'])
+  })
+
   it('lets nothing be started again that must not be, and asks for no start of it', () => {
-    const never = game(['a'], 'never')
+    const never = game(['a'], { restart: 'never' })
     never.process('started', 'ready', 'gone')
     never.at(100_000)
     never.probe()

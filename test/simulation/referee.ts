@@ -1,7 +1,9 @@
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
 import type { KnownError } from '../../src/errors.ts'
-import type { RestartPolicy } from '../../src/upstreams/upstream.ts'
+import type { ProbeMode } from '../../src/heartbeat/probe.ts'
+import type { Session, SessionEnd } from '../../src/sessions/session.ts'
+import type { RestartPolicy, RestartReason } from '../../src/upstreams/upstream.ts'
 import { Carriage, type CarriageOptions, type Ticket } from './carriage.ts'
 import type { Fault, ServerKind } from './faults.ts'
 import type { ProcessEvent } from './server.ts'
@@ -21,6 +23,10 @@ export const rules = {
   transitions: 'states change only as the state machine allows',
   restarts: 'processes are started no sooner, no later, and no more at a time, than the restart law says',
   hung: 'a process that hangs is ended as soon as the law of hangs allows',
+  memory: 'a process that outgrows its limit of memory is replaced once its requests may be over, and no other is',
+  unasked: 'who is not to be asked is asked nothing but the opening exchange of a process that we started',
+  sessions: 'sessions are asked one after the other while they are idle, and what is found out about them is true',
+  shedding: 'tool calls are refused for nothing but our own overload, and then they are',
   circuit:
     'the circuit opens only after failures, lets one request try at a time, and nobody is kept off a server that is well',
   queue: 'no more requests are under way or wait than may, none waits longer than it may, and each is over in time',
@@ -64,9 +70,28 @@ const memoryMs = 300_000
  * until the first miss after 30 s, or after three intervals under our own load. One that spins must have been silent, and
  * nobody's, for a minute. Then the miss that tells it comes within an interval and its time-out.
  */
-const hungBoundMs = { hung: 60_000, spinning: 85_000 } as const
+const hungBoundMs = { hung: 60_000, spinning: 85_000, deadlocked: 60_000 } as const
+/**
+ * While a client waits, what does nothing may wait for somebody else: for a minute from the first miss that showed both,
+ * which comes after the longest interval, to the miss that tells it.
+ */
+const waitedForMs = 75_000
 /** Before it was opened, it has the time of a start. */
 const startBoundMs = 62_000
+/** Two looks, 10 s apart, find too much memory, and then requests have 10 s to end. */
+const [memoryNoticedMs, memoryDrainMs] = [20_000, 10_000]
+/** What waited for its turn in the queue may have begun so much later. */
+const queueMs = 3000
+/** Three steps up from the first second of an overload to the one that refuses tool calls; one down, once it is over. */
+const [sheddingAfterMs, sheddingFadesMs] = [15_000, 30_000]
+/**
+ * After so long without its client, a session was asked: it is idle for a minute, and looked at every ten seconds, or as
+ * soon as others have been asked, each for five seconds at most. A miss is asked again twice, after ten seconds.
+ */
+const [sessionAskedMs, sessionHungMs] = [100_000, 150_000]
+const [sessionIdleMs, sessionRetryMs] = [60_000, 10_000]
+/** What ended may be told of by its pipe first. */
+const restingMs = 15_000
 /** A start may have to wait until others have begun, two seconds for each four. */
 const startQueueMs = 10_000
 /** The longest back-off, and that of a crash loop. */
@@ -89,14 +114,15 @@ const allowed: Readonly<Record<string, readonly State[]>> = {
 
 /** What the reason of an outage has to say, by the fault that caused it. */
 const causes: Readonly<Record<Fault['kind'], RegExp>> = {
-  crash: /refused|reset|exited with code 1|killed by SIGSEGV|not ready within|was stopped/,
-  hang: /no answer|not ready within|hung/,
-  partition: /no answer|not ready within/,
-  garbage: /no JSON-RPC|no answer|not ready within|hung/,
+  crash: /refused|reset|exited with code [01]|killed by SIGSEGV|not ready within|was stopped/i,
+  hang: /no answer|sent nothing|a client waits|not ready within|hung/,
+  partition: /no answer|sent nothing|not ready within|connect timeout/i,
+  garbage: /no JSON-RPC|HTTP 500|no answer|sent nothing|a client waits|not ready within|hung/,
   errors: /HTTP 500/,
   locked: /HTTP 401/,
   slow: /^never$/,
   late: /^never$/,
+  leak: /was stopped|not ready within|uses .* of memory/,
   flaky: /^never$/,
 }
 
@@ -108,6 +134,11 @@ interface Process {
   goneMs: number | undefined
   /** Since when, and how, it hangs that is not being ended. */
   hang: { readonly sinceMs: number; readonly kind: keyof typeof hungBoundMs } | undefined
+  /** Since when it uses too much memory. */
+  outgrownMs: number | undefined
+  isEnding: boolean
+  /** It ended with exit code 0, and nobody made it. */
+  isDone: boolean
 }
 
 export interface WatchOptions {
@@ -115,9 +146,32 @@ export interface WatchOptions {
   readonly status: () => HeartbeatStatus
   readonly limits: CarriageOptions['limits']
   readonly restart: RestartPolicy
+  readonly probe: ProbeMode
+  readonly hasMemoryLimit: boolean
+  /** Whether it can be asked inside sessions: one of 2026-07-28 has none. */
+  readonly asksInSessions: boolean
+}
+
+/** What is true of a session. */
+export interface SessionTruth {
+  /** Its server does not know it any more. */
+  readonly isForgotten: () => boolean
+  /** Its server answers everybody else. */
+  readonly isHung: () => boolean
+}
+
+interface WatchedSession {
+  readonly session: Session
+  readonly truth: SessionTruth
+  /** Since when its server could be asked, and since when it hangs or is forgotten. */
+  askableSinceMs: number
+  forgottenSinceMs: number | undefined
+  hungSinceMs: number | undefined
 }
 
 interface Watched extends Omit<WatchOptions, 'limits'> {
+  readonly sessions: Map<Session, WatchedSession>
+  isAskingSession: boolean
   readonly outages: Outage[]
   readonly processes: Process[]
   isUnavailable: boolean
@@ -125,6 +179,10 @@ interface Watched extends Omit<WatchOptions, 'limits'> {
   wasServing: boolean
   isProbing: boolean
   asked: number
+  /** In the heartbeat under way. */
+  wasAsked: boolean
+  /** When a client last wanted a process that has done its work. */
+  wantedMs: number
   lastAskedMs: number
   lastProbeMs: number
   lastEndMs: number
@@ -175,6 +233,8 @@ export class Referee {
   #inFlight = 0
   /** When our own event loop stood still or was busy. */
   readonly #troubles: { readonly fromMs: number; readonly untilMs: number }[] = []
+  /** When it was so busy that work has to be refused. */
+  readonly #overloads: { readonly fromMs: number; readonly untilMs: number }[] = []
   /** When servers were found to have fallen silent together, and nothing that hangs is ended. */
   readonly #togethers: { readonly fromMs: number; untilMs: number | undefined }[] = []
 
@@ -182,14 +242,16 @@ export class Referee {
     this.#options = options
   }
 
-  watch(upstream: string, { kind, status, limits, restart }: WatchOptions): void {
+  watch(upstream: string, { limits, ...options }: WatchOptions): void {
     const { now } = this.#options
     const violate: CarriageOptions['violate'] = (rule, what) => this.#violate(rule, upstream, what)
     const troubleMs = (fromMs: number, untilMs: number) => this.#troubleMs(fromMs, untilMs)
     this.#watched.set(upstream, {
-      kind,
-      restart,
-      status,
+      ...options,
+      sessions: new Map(),
+      isAskingSession: false,
+      wasAsked: false,
+      wantedMs: Number.NEGATIVE_INFINITY,
       isAlarmed: false,
       busy: [],
       works: [],
@@ -221,6 +283,11 @@ export class Referee {
     this.#troubles.push({ fromMs, untilMs })
   }
 
+  /** The same, and so much that work has to be refused. */
+  overload(fromMs: number, untilMs: number): void {
+    this.#overloads.push({ fromMs, untilMs })
+  }
+
   error(upstream: string, error: unknown): void {
     this.#violate('errors', upstream, error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
@@ -236,8 +303,14 @@ export class Referee {
       this.#violate('starvation', upstream, `a probe started ${Math.round(lagMs)} ms after it was due`)
     }
     watched.isProbing = true
+    watched.wasAsked = false
     watched.lastProbeMs = nowMs
     this.probes += 1
+    this.#takeSlot(upstream)
+  }
+
+  #takeSlot(upstream: string): void {
+    const nowMs = this.#options.now()
     this.#inFlight += 1
     this.#starts.push(nowMs)
     for (let first = this.#starts[0]; first !== undefined && first <= nowMs - 1000; first = this.#starts[0]) {
@@ -248,13 +321,18 @@ export class Referee {
     if (this.#inFlight > 16) this.#violate('budget', upstream, `${this.#inFlight} probes in flight`)
   }
 
-  /** The server is really asked, and not just looked at because clients were answered. */
-  asked(upstream: string): void {
+  /** The server is really asked, and not just looked at because clients were answered: the first request of each heartbeat. */
+  asked(upstream: string, method: string): void {
     const { minMs, now } = this.#options
     const watched = this.#of(upstream)
+    const { kind, probe } = watched
+    const isOpening = kind !== 'url' && method !== 'ping'
+    if (probe !== 'active' && !isOpening) this.#violate('unasked', upstream, `${method} (probe: ${probe})`)
+    if (watched.wasAsked) return
+    watched.wasAsked = true
     const gapMs = now() - watched.lastAskedMs
     // The second one comes at an offset of its own, and a process that starts is probed at once.
-    if (watched.kind === 'url' && watched.asked > 1 && gapMs < minMs - 1 && !watched.isAlarmed) {
+    if (kind === 'url' && watched.asked > 1 && gapMs < minMs - 1 && !watched.isAlarmed) {
       this.#violate('interval', upstream, `${gapMs} ms between two probes`)
     }
     watched.isAlarmed = false
@@ -276,12 +354,74 @@ export class Referee {
     if (!(intervalMs >= minMs && intervalMs <= maxMs)) this.#violate('interval', upstream, why)
   }
 
+  sessionProbeStarts(upstream: string): void {
+    const watched = this.#of(upstream)
+    if (watched.isAskingSession) this.#violate('sessions', upstream, 'a second one is asked')
+    watched.isAskingSession = true
+    this.#takeSlot(upstream)
+  }
+
+  sessionProbeEnds(upstream: string): void {
+    this.#of(upstream).isAskingSession = false
+  }
+
+  sessionOpened(session: Session, truth: SessionTruth): void {
+    const nowMs = this.#options.now()
+    this.#of(session.upstream).sessions.set(session, {
+      session,
+      truth,
+      askableSinceMs: nowMs,
+      forgottenSinceMs: undefined,
+      hungSinceMs: undefined,
+    })
+  }
+
+  sessionAsked({ upstream, key, pending, lastActiveMs, health }: Session): void {
+    const idleMs = this.#options.now() - lastActiveMs
+    const leastMs = health.session.misses > 0 ? sessionRetryMs : sessionIdleMs
+    if (pending > 0) this.#violate('sessions', upstream, `${key} is asked while it works`)
+    if (idleMs < leastMs - 1) this.#violate('sessions', upstream, `${key} is asked after ${seconds(idleMs)} of silence`)
+  }
+
+  sessionEnded(session: Session, end: SessionEnd): void {
+    const { sessions } = this.#of(session.upstream)
+    const isFalse = end === 'unknown' && sessions.get(session)?.truth.isForgotten() === false
+    if (isFalse) this.#violate('sessions', session.upstream, `${session.key} is taken for forgotten`)
+    sessions.delete(session)
+  }
+
+  /** Whoever hangs, or was forgotten, must have been found out while its server could be asked. */
+  #mustBeFoundOut(upstream: string, watched: WatchedSession): void {
+    const { session, truth } = watched
+    const { probe, asksInSessions, isServing, status } = this.#of(upstream)
+    const nowMs = this.#options.now()
+    const { state } = status().verdict
+    const isWell = isServing && isUp(state) === true && this.#options.faultOf(upstream) === undefined
+    const isAskable =
+      probe === 'active' && asksInSessions && isWell && session.pending === 0 && !this.#isTroubled(nowMs)
+    if (!isAskable) watched.askableSinceMs = nowMs
+    watched.hungSinceMs = truth.isHung() ? (watched.hungSinceMs ?? nowMs) : undefined
+    watched.forgottenSinceMs = truth.isForgotten() ? (watched.forgottenSinceMs ?? nowMs) : undefined
+    const sinceMs = Math.max(watched.askableSinceMs, session.lastActiveMs)
+    const forgottenMs = nowMs - Math.max(sinceMs, watched.forgottenSinceMs ?? nowMs)
+    if (forgottenMs > sessionAskedMs) {
+      this.#violate('sessions', upstream, `${session.key} was forgotten, and kept for ${seconds(forgottenMs)}`)
+      watched.askableSinceMs = nowMs
+    }
+    const hungMs = nowMs - Math.max(sinceMs, watched.hungSinceMs ?? nowMs)
+    if (hungMs > sessionHungMs && state !== 'degraded') {
+      this.#violate('sessions', upstream, `${session.key} hangs for ${seconds(hungMs)}, and its server is ${state}`)
+      watched.askableSinceMs = nowMs
+    }
+  }
+
   serving(upstream: string, isServing: boolean): void {
     const nowMs = this.#options.now()
     const watched = this.#of(upstream)
     watched.isServing = isServing
     const open = watched.outages.at(-1)
     watched.servesSinceMs = isServing ? nowMs : undefined
+    if (!isServing && isResting(watched)) return
     if (isServing) {
       watched.wasServing = true
       if (open && open.untilMs === undefined) this.#endOutage(upstream, watched, open)
@@ -315,7 +455,7 @@ export class Referee {
   }
 
   #mustBeDetected(upstream: string, outage: Outage, nowMs: number): void {
-    if (!this.#options.isBounded) return
+    if (!this.#isBounded(upstream)) return
     const tookMs = (outage.detectedMs ?? nowMs) - outage.sinceMs
     const boundMs = outage.isClear && !this.#isTroubled(nowMs) ? detectionBoundMs : troubledBoundMs
     if (tookMs > boundMs + this.#excusedMs(outage, nowMs)) {
@@ -337,6 +477,7 @@ export class Referee {
     const busy = watched.busy.at(-1)
     if (busy && from === 'busy') busy.untilMs = this.#options.now()
     if (verdict.state === 'busy') watched.busy.push({ fromMs: this.#options.now(), untilMs: undefined })
+    if (verdict.state === 'degraded') this.#mayBeDegraded(upstream, verdict.reason)
     if (verdict.state === 'suspect') this.#mayBeSuspect(upstream, watched, verdict.reason)
     if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
     if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
@@ -348,6 +489,12 @@ export class Referee {
     // While it works for a client it cannot answer us, and whether it works nobody can tell for sure.
     const isExcused = servesSinceMs > sinceMs || this.#options.hadFault(upstream, sinceMs)
     if (!isExcused && overlapMs(works, sinceMs, nowMs) === 0) this.#violate('false_suspicion', upstream, reason)
+  }
+
+  #mayBeDegraded(upstream: string, reason: string): void {
+    const isOfSessions = reason.includes('sessions do not answer')
+    const hadFault = this.#options.hadFault(upstream, this.#options.now() - sessionHungMs)
+    if (isOfSessions && !hadFault) this.#violate('sessions', upstream, reason)
   }
 
   /** They were found to have fallen silent together; none is the end of that. */
@@ -377,18 +524,26 @@ export class Referee {
       ({ untilMs }) => (untilMs ?? nowMs) + stragglerMs >= (failingSinceMs ?? nowMs),
     )
     if (!outage) {
-      if (watched.wasServing) this.#violate('false_down', upstream, `${state}: ${reason}`)
+      const isReplaced = watched.processes.at(-1)?.outgrownMs !== undefined && causes.leak.test(reason)
+      if (watched.wasServing && !isReplaced) this.#violate('false_down', upstream, `${state}: ${reason}`)
       return
     }
-    if (!causes[outage.fault].test(reason)) this.#violate('cause', upstream, `${outage.fault} is told as "${reason}"`)
+    // A start tells nothing but itself.
+    if (state !== 'starting' && !causes[outage.fault].test(reason))
+      this.#violate('cause', upstream, `${outage.fault} is told as "${reason}"`)
     outage.detectedMs ??= nowMs
     outage.isClear &&= !this.#isTroubled(nowMs)
     this.#mustBeDetected(upstream, outage, nowMs)
   }
 
+  /** Nobody promises when an outage is found of a server that only its clients ask. */
+  #isBounded(upstream: string): boolean {
+    return this.#options.isBounded && this.#of(upstream).probe === 'active'
+  }
+
   /** Each outage may be dated wrong by the time that it took to notice it, and its end by that to notice that. */
   #compareAvailability(upstream: string, watched: Watched): void {
-    if (!this.#options.isBounded) return
+    if (!this.#isBounded(upstream)) return
     const nowMs = this.#options.now()
     const measuredMs = watched.status().unavailableSeconds * 1000
     const open = watched.isServing ? 0 : nowMs - (watched.outages.at(-1)?.sinceMs ?? nowMs)
@@ -411,7 +566,14 @@ export class Referee {
   /** A client's request goes to its server, after so long in the queue. */
   requestStarts(upstream: string, waitedMs: number): Ticket {
     const watched = this.#of(upstream)
+    const nowMs = this.#options.now()
+    const refusing = this.#overloads.find(
+      ({ fromMs, untilMs }) => fromMs + sheddingAfterMs + queueMs < nowMs && nowMs < untilMs,
+    )
+    if (refusing)
+      this.#violate('shedding', upstream, `a tool call passes, overloaded since ${seconds(refusing.fromMs)}`)
     watched.underWay += 1
+    watched.lastUnderWayMs = nowMs
     return watched.carriage.starts(waitedMs)
   }
 
@@ -431,7 +593,24 @@ export class Referee {
   }
 
   requestRefused(upstream: string, error: KnownError, waitedMs: number): void {
-    this.#of(upstream).carriage.refused(error, waitedMs)
+    if (error.code !== 'overloaded') return this.#of(upstream).carriage.refused(error, waitedMs)
+    const nowMs = this.#options.now()
+    if (!this.#hadTrouble(nowMs - sheddingFadesMs, nowMs)) this.#violate('shedding', upstream, error.message)
+  }
+
+  /** A client wants a process that does not run. */
+  wanted(upstream: string): void {
+    this.#of(upstream).wantedMs = this.#options.now()
+  }
+
+  /** A process takes the place of the one before. */
+  replaced(upstream: string, reason: RestartReason): void {
+    const nowMs = this.#options.now()
+    const before = this.#of(upstream).processes.findLast(({ goneMs }) => goneMs !== undefined)
+    const outgrownMs = nowMs - (before?.outgrownMs ?? nowMs)
+    if (reason === 'memory' && outgrownMs < memoryNoticedMs / 2) {
+      this.#violate('memory', upstream, `replaced for its memory, outgrown for ${seconds(outgrownMs)}`)
+    }
   }
 
   circuitOpened(upstream: string): void {
@@ -457,28 +636,67 @@ export class Referee {
         return
       case 'hung':
       case 'spinning':
+      case 'deadlocked':
         if (process) process.hang = { sinceMs: nowMs, kind: event }
         return
+      case 'outgrown':
+        if (process) process.outgrownMs = nowMs
+        return
+      case 'shrunk':
+        this.#mustBeReplaced(upstream)
+        if (process) process.outgrownMs = undefined
+        return
+      case 'done':
+        if (process) process.isDone = true
+        return
       case 'ending':
+        this.#mustBeReplaced(upstream)
+        this.#mustLetFinish(upstream)
+        this.#mustBeEnded(upstream)
+        if (process) Object.assign(process, { hang: undefined, isEnding: true })
+        return
       case 'awake':
         this.#mustBeEnded(upstream)
         if (process) process.hang = undefined
     }
   }
 
+  /** Nothing may have been too large for longer than until now. */
+  #mustBeReplaced(upstream: string): void {
+    const { hasMemoryLimit, processes } = this.#of(upstream)
+    const process = processes.at(-1)
+    if (!hasMemoryLimit || process?.outgrownMs === undefined || process.isEnding || process.goneMs !== undefined) return
+    const nowMs = this.#options.now()
+    const tookMs = nowMs - process.outgrownMs - this.#troubleMs(process.outgrownMs, nowMs)
+    if (tookMs <= memoryNoticedMs + memoryDrainMs + starvingMs) return
+    this.#violate('memory', upstream, `it is too large for ${seconds(tookMs)}, and is not being replaced`)
+    process.outgrownMs = undefined
+  }
+
+  /** What is replaced for its memory alone has time for what it was asked before. */
+  #mustLetFinish(upstream: string): void {
+    const { carriage, processes } = this.#of(upstream)
+    const process = processes.at(-1)
+    if (process?.outgrownMs === undefined || process.openMs === undefined) return
+    const youngestMs = carriage.youngestMs()
+    const leastMs = memoryDrainMs - queueMs
+    if (youngestMs < leastMs) this.#violate('memory', upstream, `a request is cut off after ${seconds(youngestMs)}`)
+  }
+
   /** Nothing that hangs may have hung for longer than until now. */
   #mustBeEnded(upstream: string): void {
     const watched = this.#of(upstream)
     const process = watched.processes.at(-1)
-    if (!process?.hang || process.goneMs !== undefined || !this.#options.isBounded) return
+    if (!process?.hang || process.goneMs !== undefined || !this.#isBounded(upstream)) return
     const nowMs = this.#options.now()
     const { kind, sinceMs } = process.hang
     const isOpen = process.openMs !== undefined
+    const waitedMs = kind === 'deadlocked' && watched.lastUnderWayMs >= sinceMs ? waitedForMs : 0
     const isOccupied = kind === 'spinning' && watched.underWay > 0
     // What uses the processor while a client waits is at work, and nobody can tell on what.
     const countsFromMs = kind === 'spinning' ? Math.max(sinceMs, watched.lastUnderWayMs) : sinceMs
     const fromMs = isOpen ? countsFromMs : process.startedMs
-    const boundMs = isOpen ? hungBoundMs[kind] : startBoundMs
+    const boundMs = isOpen ? hungBoundMs[kind] + waitedMs : startBoundMs
     const tookMs = nowMs - fromMs
     if (isOccupied || tookMs <= boundMs + this.#patienceMs(upstream, fromMs, nowMs)) return
     this.#violate('hung', upstream, `it hangs (${kind}) for ${seconds(tookMs)}, and is not being ended`)
@@ -505,11 +723,22 @@ export class Referee {
       openMs: undefined,
       goneMs: undefined,
       hang: undefined,
+      outgrownMs: undefined,
+      isEnding: false,
+      isDone: false,
     })
     const holding = [...this.#watched.values()].filter(({ processes }) => isStarting(processes.at(-1), nowMs))
     if (holding.length > 4) this.#violate('restarts', upstream, `${holding.length} processes start at a time`)
     if (!before) return
     this.restarts += 1
+    if (watched.restart === 'on_failure' && before.isDone) {
+      if (watched.wantedMs < (before.goneMs ?? nowMs))
+        this.#violate('restarts', upstream, 'started again, though it is done')
+      watched.restarts = 0
+      // From now on somebody waits.
+      if (watched.wasServing) this.#beginOutage(upstream, watched, nowMs)
+      return
+    }
     if (watched.restart === 'never') this.#violate('restarts', upstream, 'started again (restart: never)')
     if (before.goneMs === undefined) return this.#violate('restarts', upstream, 'started beside a process that runs')
     const waitedMs = nowMs - before.goneMs
@@ -533,13 +762,18 @@ export class Referee {
   /** What shows only by not happening; to be called now and then, and at the end. */
   look(): void {
     const nowMs = this.#options.now()
-    for (const [upstream, { lastProbeMs, status, outages, carriage, servesSinceMs }] of this.#watched) {
-      carriage.check(this.#options.faultOf(upstream) === undefined ? servesSinceMs : undefined)
+    for (const [upstream, { lastProbeMs, status, outages, carriage, servesSinceMs, probe, sessions }] of this
+      .#watched) {
+      // Without heartbeats nobody tells that it is well again.
+      const isWell = this.#options.faultOf(upstream) === undefined && (probe === 'active' || carriage.refuses())
+      carriage.check(isWell ? servesSinceMs : undefined)
       this.#mustBeEnded(upstream)
+      this.#mustBeReplaced(upstream)
       this.#mustBeStarted(upstream)
+      for (const session of sessions.values()) this.#mustBeFoundOut(upstream, session)
       const silentMs = nowMs - lastProbeMs - this.#troubleMs(lastProbeMs, nowMs)
       // A process that is not running has nobody to ask.
-      if (silentMs > longestSilenceMs && !isUnavailable(status().verdict)) {
+      if (silentMs > longestSilenceMs && probe !== 'off' && !isUnavailable(status().verdict)) {
         this.#violate('starvation', upstream, `not probed for ${seconds(silentMs)}`)
       }
       const open = outages.at(-1)
@@ -549,10 +783,18 @@ export class Referee {
   }
 
   #mustBeStarted(upstream: string): void {
-    const { processes, unopenedStarts, restart } = this.#of(upstream)
+    const watched = this.#of(upstream)
+    const { processes, unopenedStarts, restart, status } = watched
     const goneMs = processes.at(-1)?.goneMs
     if (goneMs === undefined || restart === 'never') return
     const nowMs = this.#options.now()
+    if (isResting(watched)) {
+      const { state } = status().verdict
+      const isTold = state === 'idle' || state === 'disabled' || watched.wantedMs > goneMs
+      if (nowMs - goneMs > restingMs && !isTold)
+        this.#violate('transitions', upstream, `it is done, and said to be ${state}`)
+      return
+    }
     const waitedMs = nowMs - goneMs - this.#troubleMs(goneMs, nowMs)
     const mostMs = (unopenedStarts >= 10 ? crashLoopMs : longestBackoffMs) + startQueueMs
     if (waitedMs > mostMs) this.#violate('restarts', upstream, `not started again for ${seconds(waitedMs)}`)
@@ -598,6 +840,11 @@ export class Referee {
     if (!watched) throw new Error(`no upstream is called ${upstream}`)
     return watched
   }
+}
+
+/** Its process has done its work, and that is all right. */
+function isResting({ restart, processes }: Pick<Watched, 'restart' | 'processes'>): boolean {
+  return restart === 'on_failure' && processes.at(-1)?.isDone === true
 }
 
 function overlapMs(

@@ -1,8 +1,9 @@
-import { Readable, Writable } from 'node:stream'
 import type { TreeUsage } from '../../src/upstreams/process-table.ts'
-import type { ExitReason, ServerProcess } from '../../src/upstreams/process.ts'
+import type { ServerProcess } from '../../src/upstreams/process.ts'
+import { type Traits, plainTraits } from './answers.ts'
 import { type Fault, type ServerPlan, isOutage } from './faults.ts'
 import { type Random, between } from './random.ts'
+import { SimulatedProcess } from './simulated-process.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
 /** What becomes of a request that reaches the server now. */
@@ -12,8 +13,27 @@ export type Reply =
   | { readonly kind: 'refused' }
   | { readonly kind: 'nothing' }
 
-/** `awake`: it hung until now. `ending`: it is being ended by us. */
-export type ProcessEvent = 'started' | 'ready' | 'open' | 'hung' | 'spinning' | 'awake' | 'ending' | 'gone'
+/**
+ * `hung` (a signal stopped it), `spinning`, `deadlocked`: it does nothing more, until it is `awake`. `outgrown`: it uses
+ * more memory than it may, until it has `shrunk`. `ending`: it is being ended by us. `done`: it ends by itself, with exit
+ * code 0.
+ */
+export type ProcessEvent =
+  | 'started'
+  | 'ready'
+  | 'open'
+  | 'hung'
+  | 'spinning'
+  | 'deadlocked'
+  | 'awake'
+  | 'outgrown'
+  | 'shrunk'
+  | 'done'
+  | 'ending'
+  | 'gone'
+
+/** What a process may use, where that is bounded. */
+export const memoryLimitBytes = 256 * 1024 * 1024
 
 export interface ServerOptions {
   readonly plan: ServerPlan
@@ -23,6 +43,8 @@ export interface ServerOptions {
   readonly onServing: (isServing: boolean) => void
   /** What its processes do, and what is done to them. */
   readonly onProcess: (event: ProcessEvent) => void
+  /** It is asked something by us, and not by a client. */
+  readonly onAsked: (method: string) => void
 }
 
 /** A server that does what its plan says, and knows at any moment whether it serves: the truth to hold verdicts against. */
@@ -61,10 +83,11 @@ export class SimulatedServer {
     return fault && fault.atMs <= time.now() ? fault : undefined
   }
 
-  /** Whether anything was the matter with it since then. */
+  /** Whether anything was the matter with it, or with one of its sessions, since then. */
   hadFault(sinceMs: number): boolean {
     const { plan, time } = this.#options
-    return plan.faults.some(({ atMs, untilMs }) => atMs <= time.now() && untilMs >= sinceMs)
+    const hangs = (plan.sessions ?? []).flatMap((session) => session.hangs)
+    return [...plan.faults, ...hangs].some(({ atMs, untilMs }) => atMs <= time.now() && untilMs >= sinceMs)
   }
 
   /** A process that was started in place of a stopped one is well. */
@@ -79,6 +102,14 @@ export class SimulatedServer {
     if (!this.#process || this.#process.isOpen) return
     this.#process.isOpen = true
     this.#options.onProcess('open')
+  }
+
+  asked(method: string): void {
+    this.#options.onAsked(method)
+  }
+
+  traits(): Traits {
+    return this.#options.plan.traits ?? plainTraits
   }
 
   /** Somebody ends its process. */
@@ -104,19 +135,26 @@ export class SimulatedServer {
     return Math.max(0, (this.#works.at(-1)?.untilMs ?? 0) - this.#options.time.now())
   }
 
+  /** A client was answered: what its process writes shows that it lives. */
+  served(): void {
+    if (this.#options.plan.kind === 'stdio') this.#process?.say()
+  }
+
   /** Calls `run` when it ends, unless what is returned is called before. */
   whenItEnds(run: () => void): () => void {
     this.#waiting.add(run)
     return () => this.#waiting.delete(run)
   }
 
-  reply(): Reply {
+  /** A notification is never lost where requests are, since nobody would send it again. */
+  reply(to: 'request' | 'notification' = 'request'): Reply {
     const { plan, random, time } = this.#options
     const fault = this.#effective()
     const afterMs = plan.rttMs * between(random, 0.8, 1.4) + this.#workingForMs()
     if (plan.kind !== 'url' && !this.#process?.isReady) return { kind: 'refused' }
     switch (fault?.kind) {
       case undefined:
+      case 'leak':
         return { kind: 'answer', afterMs }
       case 'crash':
         return { kind: 'refused' }
@@ -135,6 +173,7 @@ export class SimulatedServer {
       case 'late':
         return { kind: 'answer', afterMs: fault.delayMs + afterMs }
       case 'flaky':
+        if (to === 'notification') return { kind: 'answer', afterMs }
         this.#hasFailed = !this.#hasFailed && random() < fault.ratio
         return { kind: this.#hasFailed ? 'error' : 'answer', afterMs }
     }
@@ -165,10 +204,10 @@ export class SimulatedServer {
     if (process?.pid !== pid) return undefined
     const { time } = this.#options
     const fault = this.#effective()
-    const isSpinning = fault?.kind === 'hang' && fault.isSpinning
+    const isSpinning = fault?.kind === 'hang' && fault.how === 'spinning'
     return {
       atMs: time.now(),
-      residentBytes: 0,
+      residentBytes: process.isOutgrown ? 2 * memoryLimitBytes : 0,
       // A process that is well uses a thousandth of a core.
       cpuSeconds:
         (time.now() - process.startedAtMs) / 1_000_000 +
@@ -177,7 +216,7 @@ export class SimulatedServer {
       threads: 1,
       children: 0,
       orphans: 0,
-      isStopped: fault?.kind === 'hang' && !isSpinning,
+      isStopped: fault?.kind === 'hang' && fault.how === 'stopped',
     }
   }
 
@@ -212,171 +251,39 @@ export class SimulatedServer {
   }
 
   #begin(fault: Fault): void {
+    const { onProcess } = this.#options
     if (fault.kind === 'crash') {
       this.#break()
-      this.#process?.end({ kind: 'signal', signal: 'SIGSEGV' })
+      this.#endProcess(fault.isDone === true)
     }
-    if (fault.kind === 'hang' && this.#process && !this.#process.exit()) {
-      this.#process.isStopped = true
-      this.#options.onProcess(fault.isSpinning ? 'spinning' : 'hung')
+    const process = this.#process?.exit() ? undefined : this.#process
+    if (fault.kind === 'hang' && process) {
+      process.isStopped = true
+      onProcess(fault.how === 'stopped' ? 'hung' : fault.how)
+    }
+    if (fault.kind === 'leak' && process) {
+      process.isOutgrown = true
+      onProcess('outgrown')
     }
     this.look()
+  }
+
+  #endProcess(isDone: boolean): void {
+    if (!this.#process || this.#process.exit()) return
+    if (isDone) this.#options.onProcess('done')
+    this.#process.end(isDone ? { kind: 'exit', code: 0 } : { kind: 'signal', signal: 'SIGSEGV' })
   }
 
   #over({ kind }: Fault): void {
+    const { onProcess } = this.#options
     if (kind === 'hang' && this.#process?.isStopped) {
       this.#process.isStopped = false
-      this.#options.onProcess('awake')
+      onProcess('awake')
+    }
+    if (kind === 'leak' && this.#process?.isOutgrown) {
+      this.#process.isOutgrown = false
+      onProcess('shrunk')
     }
     this.look()
-  }
-}
-
-/** How long a process that has to be killed takes: what its server does with the end of its input, and SIGTERM. */
-const stubbornMs = 8000
-const obedientMs = 30
-
-/** A process without a system: what it reads and writes goes through real streams, as a stdio server's. */
-class SimulatedProcess implements ServerProcess {
-  readonly pid: number
-  readonly startedAtMs: number
-  readonly startedAtWallMs: number
-  readonly stdin: Writable
-  readonly stdout: Readable
-  readonly exited: Promise<ExitReason>
-  isReady = false
-  /** It answered `initialize`. */
-  isOpen = false
-  /** It hangs, until it is ended or its fault is over. */
-  isStopped = false
-  readonly #time: VirtualTime
-  readonly #server: SimulatedServer
-  readonly #resolve: (exit: ExitReason) => void
-  #exit: ExitReason | undefined
-  #isEnding = false
-  /** What was read before it was ready. */
-  #unread: Message[] = []
-
-  constructor({
-    pid,
-    time,
-    server,
-  }: {
-    readonly pid: number
-    readonly time: VirtualTime
-    readonly server: SimulatedServer
-  }) {
-    this.pid = pid
-    this.#time = time
-    this.#server = server
-    this.startedAtMs = time.now()
-    this.startedAtWallMs = time.wallTime()
-    const { promise, resolve } = Promise.withResolvers<ExitReason>()
-    this.exited = promise
-    this.#resolve = resolve
-    this.stdout = new Readable({ read: () => undefined })
-    this.stdin = new Writable({
-      writev: (chunks, done) => {
-        this.#read(Buffer.concat(chunks.map(({ chunk }: { chunk: Buffer }) => chunk)).toString())
-        done()
-      },
-    })
-    const cork = this.stdin.cork.bind(this.stdin)
-    this.stdin.cork = () => {
-      time.streamMoved()
-      cork()
-    }
-  }
-
-  stderrTail(): string {
-    return ''
-  }
-
-  exit(): ExitReason | undefined {
-    return this.#exit
-  }
-
-  lastStderrMs(): number {
-    return this.startedAtMs
-  }
-
-  stop(): Promise<ExitReason> {
-    if (this.#exit || this.#isEnding) return this.exited
-    this.#isEnding = true
-    this.#server.ending()
-    const isStubborn = this.isStopped
-    const signal = isStubborn ? 'SIGKILL' : 'SIGTERM'
-    this.#time.at(this.#time.now() + (isStubborn ? stubbornMs : obedientMs), () => this.end({ kind: 'signal', signal }))
-    return this.exited
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    this.end({ kind: 'signal', signal })
-  }
-
-  ready(): void {
-    this.isReady = true
-    for (const message of this.#unread.splice(0)) this.#answer(message)
-  }
-
-  end(exit: ExitReason): void {
-    if (this.#exit) return
-    this.#exit = exit
-    this.isReady = false
-    this.isOpen = false
-    this.#time.streamMoved()
-    this.stdout.push(null)
-    this.stdin.destroy()
-    this.#resolve(exit)
-    this.#server.look()
-  }
-
-  #read(text: string): void {
-    for (const line of text.split('\n')) {
-      if (line === '') continue
-      const message: Message = JSON.parse(line)
-      if (message.id === undefined) continue
-      if (this.isReady) this.#answer(message)
-      else this.#unread.push(message)
-    }
-  }
-
-  #answer(message: Message): void {
-    const reply = this.#server.reply()
-    if (reply.kind === 'nothing' || reply.kind === 'refused' || reply.kind === 'locked') return
-    const { kind, afterMs } = reply
-    this.#time.at(this.#time.now() + afterMs, () => {
-      if (this.#exit) return
-      this.#time.streamMoved()
-      if (kind === 'answer' && message.method === 'initialize') this.#server.opened()
-      if (kind === 'answer')
-        this.stdout.push(`${JSON.stringify({ jsonrpc: '2.0', id: message.id, ...answerTo(message) })}\n`)
-      else this.stdout.push('Traceback (most recent call last):\n')
-    })
-  }
-}
-
-interface Message {
-  readonly id?: string | number
-  readonly method?: string
-}
-
-function answerTo({ method }: Message): object {
-  switch (method) {
-    case 'initialize':
-      return {
-        result: {
-          protocolVersion: '2025-11-25',
-          capabilities: { tools: {} },
-          serverInfo: { name: 'simulated', version: '1' },
-        },
-      }
-    case 'tools/list':
-      return { result: { tools: [{ name: 'read', inputSchema: {} }] } }
-    case 'ping':
-      return { result: {} }
-    case undefined:
-    default:
-      return { error: { code: -32_601, message: 'method not found' } }
   }
 }

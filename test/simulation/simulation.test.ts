@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { type Fault, type OwnFault, type ServerPlan, anyFaults, hourlyOutages } from './faults.ts'
-import { figuresOf, mean } from './figures.ts'
+import { type Fault, type OwnFault, type ServerPlan, anyFaults } from './faults.ts'
+import { brokenPromises, liveThroughFleet } from './fleet.ts'
 import { between, seeded } from './random.ts'
+import type { Outage } from './referee.ts'
 import { liveThrough } from './small-world.ts'
-import { runWorld } from './world.ts'
-import { liveThroughAll } from './worlds.ts'
+import { type WorldReport, runWorld } from './world.ts'
+import { liveThroughAll, smallWorlds } from './worlds.ts'
 
 describe('simulated worlds', () => {
   it(
@@ -15,17 +16,11 @@ describe('simulated worlds', () => {
     async () => {
       const broken: string[] = []
       const outages: number[] = []
-      await liveThroughAll({
-        first: 1,
-        count: 1000,
-        upstreams: 10,
-        hours: 1,
-        workers: availableParallelism(),
-        onReport: (seed, report) => {
-          outages.push(report.outages.length)
-          const [first] = report.violations
-          if (first) broken.push(`npm run simulate -- --replay ${seed}: ${first.upstream} ${first.rule}: ${first.what}`)
-        },
+      const worlds = smallWorlds(1, 1000, { upstreams: 10, hours: 1 })
+      await liveThroughAll(worlds, availableParallelism(), ({ seed }, report) => {
+        outages.push(report.outages.length)
+        const [first] = report.violations
+        if (first) broken.push(`npm run simulate -- --replay ${seed}: ${first.upstream} ${first.rule}: ${first.what}`)
       })
       expect(broken).toEqual([])
       expect(outages).toHaveLength(1000)
@@ -76,7 +71,7 @@ describe('simulated worlds', () => {
     const minute = 60_000
     const timeline = async (untilMs: number) => {
       const hang = (atMs: number, lastsUntilMs: number): Fault => {
-        return { kind: 'hang', atMs, untilMs: lastsUntilMs, isSpinning: false }
+        return { kind: 'hang', atMs, untilMs: lastsUntilMs, how: 'stopped' }
       }
       // The first restart comes at once, the second has to wait.
       const faults = [hang(5 * minute, 5.9 * minute), hang(6.5 * minute, untilMs)]
@@ -123,14 +118,69 @@ describe('simulated worlds', () => {
     expect(changes).toEqual(servers.map(() => 'starting → healthy'))
   })
 
-  it('of a calm fleet find each outage soon, with few probes: 50 servers, 2 h', { timeout: 120_000 }, async () => {
-    const report = await runWorld({ seed: 1, plan: hourlyOutages(1, 50, 2, 0.5), policy: 'adaptive' })
-    const { detectionSeconds, falseAlarms, probesPerSecond } = figuresOf([report])
-    expect(report.violations).toEqual([])
-    expect([report.outages.length, falseAlarms]).toEqual([100, 0])
-    expect(mean(detectionSeconds)).toBeLessThanOrEqual(21)
-    expect(Math.max(...detectionSeconds)).toBeLessThanOrEqual(46)
-    expect(probesPerSecond).toBeLessThanOrEqual(2.5)
+  it(
+    'of a calm fleet keep the promises: 200 servers, 1 h, with preludes and without',
+    { timeout: 120_000 },
+    async () => {
+      for (const preludes of [0.5, 0]) {
+        const report = await liveThroughFleet({ seed: 1, upstreams: 200, hours: 1, policy: 'adaptive', preludes })
+        expect(report.violations).toEqual([])
+        expect(report.outages).toHaveLength(200)
+        expect(brokenPromises([report], preludes, 200)).toEqual([])
+      }
+    },
+  )
+})
+
+describe('the promises of a fleet', () => {
+  const outage = (tookMs: number): Outage => {
+    return { upstream: 'a', fault: 'hang', sinceMs: 0, untilMs: 120_000, detectedMs: tookMs, isClear: true }
+  }
+  const draw: WorldReport = {
+    violations: [],
+    outages: [outage(12_000), outage(30_000)],
+    probes: 36_000,
+    restarts: 0,
+    mostPerSecond: 50,
+    seconds: 3600,
+  }
+  it.each<[string, WorldReport, number, readonly unknown[]]>([
+    ['kept to the letter', draw, 0.5, []],
+    [
+      'a mean too long',
+      { ...draw, outages: [outage(12_000), outage(30_200)] },
+      0.5,
+      [/^detected after 21.10 s on average/],
+    ],
+    ['the same without preludes', { ...draw, outages: [outage(12_000), outage(30_200)] }, 0, []],
+    [
+      'a mean too long without preludes',
+      { ...draw, outages: [outage(27_100)] },
+      0,
+      [/^detected after 27.10 s on average/],
+    ],
+    [
+      'one that took too long',
+      { ...draw, outages: [outage(1000), outage(46_100)] },
+      0,
+      [/^detected after 46.1 s, not 46/],
+    ],
+    ['too many probes', { ...draw, probes: 36_100 }, 0.5, [/^10.03 probes\/s, not 10/]],
+    [
+      'a false alarm',
+      { ...draw, violations: [{ rule: 'false_down', atMs: 0, upstream: 'a', what: 'down' }] },
+      0.5,
+      ['1 false alarms'],
+    ],
+    [
+      'one that nobody noticed',
+      { ...draw, outages: [outage(1000), { ...outage(0), detectedMs: undefined }] },
+      0.5,
+      [/^1 outages were not detected/],
+    ],
+  ])('%s', (_what, report, preludes, broken) => {
+    const told = brokenPromises([report], preludes, 200)
+    expect(told).toEqual(broken.map((text) => (text instanceof RegExp ? expect.stringMatching(text) : text)))
   })
 })
 

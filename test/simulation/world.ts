@@ -1,26 +1,28 @@
 import { pino } from 'pino'
 import { type Listeners, trafficEvents } from '../../src/cli/evidence.ts'
-import { type MonitorDeps, launch, monitor, tunableHeartbeat } from '../../src/cli/monitor.ts'
+import type { LiveUpstream } from '../../src/cli/fleet.ts'
+import { type MonitorDeps, monitor } from '../../src/cli/monitor.ts'
 import type { HeartbeatConfig, UpstreamConfig } from '../../src/config/config.ts'
 import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { defaults } from '../../src/defaults.ts'
 import { SilenceWatch } from '../../src/heartbeat/correlation.ts'
-import { type Monitored, limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
+import { overload } from '../../src/heartbeat/load.ts'
+import { limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
 import { Scheduler, type Slot } from '../../src/heartbeat/scheduler.ts'
 import type { AdmissionDeps } from '../../src/proxy/admission.ts'
-import { noShedder } from '../../src/proxy/shed.ts'
+import { Shedder } from '../../src/proxy/shed.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
-import { type Limited, limited } from '../../src/upstreams/queue.ts'
 import { StartGate } from '../../src/upstreams/supervisor.ts'
-import type { Command, Supervision, Target } from '../../src/upstreams/upstream.ts'
+import type { Command, Target } from '../../src/upstreams/upstream.ts'
 import { SimulatedClients } from './clients.ts'
 import { type Plan, type ServerPlan, befall } from './faults.ts'
 import { Ledger } from './ledger.ts'
 import { type Random, seeded } from './random.ts'
 import { type Outage, Referee, type Violation } from './referee.ts'
-import { SimulatedServer } from './server.ts'
-import { UrlProber } from './url-prober.ts'
+import { scriptedPool } from './scripted-pool.ts'
+import { SimulatedSessions } from './sessions.ts'
+import { SimulatedServer, memoryLimitBytes } from './server.ts'
 import { VirtualTime } from './virtual-time.ts'
 
 /** How often servers are probed: as the law adapts it, or every so many seconds. */
@@ -53,27 +55,33 @@ class WatchedScheduler extends Scheduler {
     this.#referee = referee
   }
 
-  override schedule(key: string, atMs: number, task: (slot: Slot) => Promise<void>): void {
-    super.schedule(key, atMs, async (slot) => {
-      this.#referee.probeStarts(key, atMs)
-      let isFree = false
-      const free = () => {
-        slot.free()
-        if (!isFree) this.#referee.slotFreed()
-        isFree = true
-      }
-      try {
-        await task({ free })
-      } finally {
-        if (!isFree) this.#referee.slotFreed()
-        this.#referee.probeEnds(key)
-      }
-    })
+  override schedule(key: string, atMs: number, task: (slot: Slot) => Promise<void>, notBeforeMs?: number): void {
+    const upstream = key.replace(/ sessions$/, '')
+    const isOfSession = upstream !== key
+    super.schedule(
+      key,
+      atMs,
+      async (slot) => {
+        if (isOfSession) this.#referee.sessionProbeStarts(upstream)
+        else this.#referee.probeStarts(upstream, atMs)
+        let isFree = false
+        const free = () => {
+          slot.free()
+          if (!isFree) this.#referee.slotFreed()
+          isFree = true
+        }
+        try {
+          await task({ free })
+        } finally {
+          if (!isFree) this.#referee.slotFreed()
+          if (isOfSession) this.#referee.sessionProbeEnds(upstream)
+          else this.#referee.probeEnds(upstream)
+        }
+      },
+      notBeforeMs,
+    )
   }
 }
-
-/** One upstream of a world. */
-type Live = Pick<Monitored, 'name' | 'heartbeat'> & { readonly limits: Limited; start(): void }
 
 /** Lives through a plan, with the control core as it is and servers, processes, metrics and time that are simulated. */
 export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Promise<WorldReport> {
@@ -81,6 +89,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
   const heartbeat = heartbeatOf([quiet, policy === 'adaptive' ? {} : fixedAt(policy)])
   const { intervalMs, adaptive } = heartbeat
   const servers = new Map<string, SimulatedServer>()
+  const live = new Map<string, LiveUpstream>()
   const referee = new Referee({
     now: () => time.now(),
     minMs: adaptive.enabled ? adaptive.minIntervalMs : intervalMs,
@@ -93,7 +102,19 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
   const ownLoad = { loopDelayP99Ms: 0, loopUtilisation: 0.05 }
   const ledger = new Ledger(time)
   const inFlight = new Map<string, number>()
+  const directory = new SessionDirectory({
+    clock: time,
+    maxTracked: 1000,
+    cleanupIntervalMs: () => Infinity,
+    idleLimitMs: () => Infinity,
+    onStart: () => undefined,
+    onEnd: (session, end) => {
+      referee.sessionEnded(session, end)
+      live.get(session.upstream)?.sessionEnded()
+    },
+  })
   const deps = simulatedDeps({
+    directory,
     time,
     random: seeded(seed, 'law'),
     referee,
@@ -102,32 +123,46 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     together: () => silence.look(),
     requestsInFlight: (name) => inFlight.get(name) ?? 0,
   })
+  const shedder = new Shedder({
+    clock: time,
+    fullness: () => ({ load: overload(deps.ownLoad()), heap: 0 }),
+    onShed: () => undefined,
+    onLevel: () => undefined,
+  })
   const admission: AdmissionDeps = {
     clock: time,
     sweep: new Sweep(time),
     onRequest: (name, change) => inFlight.set(name, (inFlight.get(name) ?? 0) + change),
-    shedder: noShedder,
+    shedder,
   }
   const listeners = new Map<string, Listeners>()
   const traffic = trafficEvents((name) => listeners.get(name))
-  const upstreams = plan.servers.map((server): Live => {
-    const { name, kind, restart = 'always' } = server
+  const upstreams = plan.servers.map((server) => {
+    const { name, kind, restart = 'always', probe = 'active', hasMemoryLimit = false } = server
     const simulated = new SimulatedServer({
       plan: server,
       time,
       random: seeded(seed, name),
       onServing: (isServing) => referee.serving(name, isServing),
       onProcess: (event) => referee.process(name, event),
+      onAsked: (method) => referee.asked(name, method),
     })
     servers.set(name, simulated)
-    const own: MonitorDeps = { ...deps, startProcess: () => simulated.startProcess(), processTable: simulated }
-    const live =
-      kind === 'stdio'
-        ? stdioUpstream(own, server, heartbeat)
-        : urlUpstream(own, server, simulated, time, heartbeat, referee)
-    const { limits } = live
-    referee.watch(name, { kind, status: () => live.heartbeat.status(), limits, restart })
-    listeners.set(name, { heartbeat: live.heartbeat, breaker: limits.breaker, isOneProcess: true })
+    const own: MonitorDeps = {
+      ...deps,
+      startProcess: () => simulated.startProcess(),
+      processTable: simulated,
+      openPool: scriptedPool({ server: simulated, time }),
+    }
+    const one = monitor(own, configOf(server, heartbeat))
+    live.set(name, one)
+    const limits = limitedOf(one.access)
+    if (!limits) throw new Error(`what bounds ${name} is known`)
+    const asksInSessions = simulated.traits().era === 'legacy'
+    const status = () => one.heartbeat.status()
+    referee.watch(name, { kind, status, limits, restart, probe, hasMemoryLimit, asksInSessions })
+    new SimulatedSessions({ plan: server, server: simulated, time, directory, referee }).start()
+    listeners.set(name, { heartbeat: one.heartbeat, breaker: limits.breaker, isOneProcess: true })
     const random = seeded(seed, `clients of ${name}`)
     new SimulatedClients({
       plan: server,
@@ -139,16 +174,23 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
       traffic,
       ledger,
       referee,
+      live: one,
     }).start()
-    return live
+    return one
   })
   const silence = new SilenceWatch({
     silences: () => upstreams.map(silenceOf),
     onChange: (together) => referee.silentTogether(together),
   })
   for (const upstream of upstreams) upstream.start()
+  shedder.start()
   for (const fault of plan.own)
-    befall(fault, { time, ownLoad, onTrouble: (from, until) => referee.trouble(from, until) })
+    befall(fault, {
+      time,
+      ownLoad,
+      onTrouble: (from, until) => referee.trouble(from, until),
+      onOverload: (from, until) => referee.overload(from, until),
+    })
   for (let atMs = 0; atMs < plan.durationMs; atMs += lookMs) time.at(atMs, () => referee.look())
   await time.run(plan.durationMs)
   const { violations, outages, probes, restarts, mostPerSecond } = referee
@@ -163,6 +205,7 @@ const fixedAt = (seconds: number) =>
   ({ heartbeat_interval_seconds: seconds, adaptive_heartbeat: { enabled: false } }) as const
 
 interface SimulatedParts {
+  readonly directory: SessionDirectory
   readonly time: VirtualTime
   readonly random: Random
   readonly referee: Referee
@@ -175,6 +218,7 @@ interface SimulatedParts {
 
 /** All that upstreams share, real where it decides anything. */
 function simulatedDeps({
+  directory,
   time,
   random,
   referee,
@@ -182,7 +226,7 @@ function simulatedDeps({
   ownLoad,
   together,
   requestsInFlight,
-}: SimulatedParts): Omit<MonitorDeps, 'startProcess' | 'processTable'> {
+}: SimulatedParts): Omit<MonitorDeps, 'startProcess' | 'processTable' | 'openPool'> {
   const scheduler = new WatchedScheduler(time, referee)
   const place = { traceId: '', spanId: '', sampled: false }
   return {
@@ -198,7 +242,7 @@ function simulatedDeps({
       recordHeartbeat: ledger.record,
       countStateChange: (upstream, from) => referee.changed(upstream, from),
       initUpstream: () => undefined,
-      countRestart: () => undefined,
+      countRestart: (upstream, reason) => referee.replaced(upstream, reason),
       countCircuitOpened: (upstream) => referee.circuitOpened(upstream),
       countInventoryChange: () => undefined,
       countDropped: () => undefined,
@@ -208,14 +252,7 @@ function simulatedDeps({
     isFailureCorrelated: () => together().length > 0,
     log: pino({ enabled: false }),
     tracing: { heartbeat: () => place, exemplarOf: () => undefined },
-    directory: new SessionDirectory({
-      clock: time,
-      maxTracked: 0,
-      cleanupIntervalMs: () => Infinity,
-      idleLimitMs: () => Infinity,
-      onStart: () => undefined,
-      onEnd: () => undefined,
-    }),
+    directory,
     redact: (text) => text,
     hangLaw: defaults.hang,
     memoryLookMs: defaults.supervision.memoryLookMs,
@@ -224,63 +261,30 @@ function simulatedDeps({
   }
 }
 
-function supervisionOf({ restart = 'always' }: ServerPlan): Supervision {
-  return { restart, maxMemoryBytes: Infinity }
-}
-
-function configOf(server: ServerPlan, target: Target, heartbeat: HeartbeatConfig): UpstreamConfig {
-  const { name } = server
-  const supervision = supervisionOf(server)
-  const sessions = { injectsTraceparent: false, maxSessions: 0, maxSessionMs: Infinity }
-  return { name, disabled: false, target, heartbeat, supervision, ...sessions }
-}
-
-function stdioUpstream(deps: MonitorDeps, server: ServerPlan, heartbeat: HeartbeatConfig): Live {
-  const live = monitor(deps, configOf(server, { transport: 'stdio', launch: command, resident: 'always' }, heartbeat))
-  const limits = limitedOf(live.access)
-  if (!limits) throw new Error('what bounds a stdio server is known')
-  return { ...live, limits }
-}
-
-/** A server behind a URL, with HTTP and all below left out. */
-function urlUpstream(
-  deps: MonitorDeps,
-  plan: ServerPlan,
-  server: SimulatedServer,
-  time: VirtualTime,
-  config: HeartbeatConfig,
-  referee: Referee,
-): Live {
-  const { name, kind } = plan
-  const supervision = supervisionOf(plan)
-  const url = new URL('http://127.0.0.1/mcp')
-  const target = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
-  const launched =
-    kind === 'launched'
-      ? launch(deps, { ...target, name, launch: command, supervision: () => supervision }, () => heartbeat)
-      : undefined
-  const prober = new UrlProber({
-    server,
-    time,
-    isStarting: () => launched?.supervisor.state() === 'starting',
-    isResting: () => launched?.isResting() ?? false,
-    onAsked: () => referee.asked(name),
-    startDeadlineMs: defaults.supervision.startDeadlineMs,
-    openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
-  })
-  const limits = limited(deps.clock, {}, (_from, to) => {
-    if (to === 'open') deps.instruments.countCircuitOpened(name)
-  })
-  const { heartbeat } = tunableHeartbeat(deps, configOf(plan, target, config), prober, {
-    own: launched?.own,
-    onOpened: () => launched?.supervisor.ready(),
-    onAnswered: () => limits.breaker.signOfLife(),
-  })
+function configOf(server: ServerPlan, heartbeat: HeartbeatConfig): UpstreamConfig {
+  const { name, restart = 'always', probe = 'active', hasMemoryLimit = false } = server
   return {
     name,
-    heartbeat,
-    limits,
-    start: () => (launched ? launched.supervisor.start() : heartbeat.start()),
+    disabled: false,
+    target: targetOf(server),
+    heartbeat: { ...heartbeat, probe },
+    supervision: { restart, maxMemoryBytes: hasMemoryLimit ? memoryLimitBytes : Infinity },
+    injectsTraceparent: false,
+    maxSessions: 0,
+    maxSessionMs: Infinity,
+  }
+}
+
+function targetOf({ kind }: ServerPlan): Target {
+  const url = new URL('http://127.0.0.1/mcp')
+  const remote = { transport: 'http', url, headers: {}, upstreamHost: 'auto' } as const
+  switch (kind) {
+    case 'stdio':
+      return { transport: 'stdio', launch: command, resident: 'always' }
+    case 'launched':
+      return { ...remote, launch: command }
+    case 'url':
+      return remote
   }
 }
 

@@ -82,6 +82,8 @@ export interface MonitorDeps extends HeartbeatDeps, MemoryDeps {
   /** How servers behind URLs are reached: with sockets unless given. */
   readonly openPool?: OpenPool
   readonly starts: StartGate
+  /** How often our event loop stood still so far. */
+  readonly standstills: () => number
   /** Hears what resident processes say to clients. */
   readonly bridge: Pick<Bridge, 'hear' | 'residentClosed'>
 }
@@ -218,6 +220,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const pool = endpoint(target, {
     connectTimeoutMs,
     idleConnectionMs,
+    standstills: deps.standstills,
     clock: deps.clock,
     proxyFor: (url) => proxyFor(url, deps.env),
     openPool: deps.openPool,

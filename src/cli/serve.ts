@@ -228,6 +228,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     ownLoad: parts.readLoad,
     onVerdict: parts.onVerdict,
     processTable: parts.processTable,
+    standstills: parts.standstills,
     hangLaw: options.hangLaw ?? defaults.hang,
     memoryLookMs: options.memoryLookMs ?? defaults.supervision.memoryLookMs,
     isFailureCorrelated: parts.isFailureCorrelated,

@@ -41,6 +41,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
   const pool = endpoint(target, {
     connectTimeoutMs,
     idleConnectionMs,
+    standstills: parts.standstills,
     clock,
     proxyFor: (url) => proxyFor(url, env),
     onTokenFailure: ({ message }) =>

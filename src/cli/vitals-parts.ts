@@ -31,6 +31,7 @@ import { telemetryResource } from '../telemetry/resource.ts'
 import { runtimeMetrics } from '../telemetry/runtime.ts'
 import { type Tracing, tracing as startTracing } from '../telemetry/tracing.ts'
 import { ProcessTable } from '../upstreams/process-table.ts'
+import { Standstills } from '../upstreams/standstills.ts'
 import { UsageMeter, type UpstreamUsage } from '../upstreams/usage-meter.ts'
 import { packageVersion } from '../version.ts'
 import type { ReloadStatus } from './reload.ts'
@@ -70,6 +71,8 @@ export interface VitalsParts {
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly readLoad: () => OwnLoad
   readonly processTable: ProcessTable
+  /** How often our event loop stood still so far. */
+  readonly standstills: () => number
   /** Hears that some upstream's verdict changed. */
   readonly onVerdict: () => void
   /** The upstreams that fell silent together, more than half of all; and whether there are any. */
@@ -106,6 +109,9 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     const { delayP99Ms, utilisation } = loopMeter.read()
     return { loopDelayP99Ms: delayP99Ms, loopUtilisation: utilisation, probeBacklog: scheduler.backlog() }
   }
+
+  const standstills = new Standstills(clock)
+  stop.add('stop looking for standstills', () => standstills.stop())
 
   const silence = new SilenceWatch({
     silences: () => upstreams().map(silenceOf),
@@ -216,6 +222,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     readings,
     readLoad,
     processTable,
+    standstills: () => standstills.count(),
     onVerdict,
     silentTogether: () => silence.look(),
     isFailureCorrelated,

@@ -42,6 +42,7 @@ export function endpoint(
   options: {
     readonly connectTimeoutMs: number
     readonly idleConnectionMs: number
+    readonly standstills?: () => number
     readonly clock?: Clock
     /** The proxy by which a URL is reached; none unless given. */
     readonly proxyFor?: (url: URL) => URL | undefined

@@ -50,21 +50,33 @@ export interface HttpPoolOptions {
   readonly idleConnectionMs: number
   readonly tls?: TlsSettings | undefined
   readonly proxy?: URL | undefined
+  /** How often our event loop stood still so far; taken for never unless given. */
+  readonly standstills?: (() => number) | undefined
 }
 
 /**
  * Connections to one origin. Bytes pass as they are: no redirects, no decompression, no retries, no HTTP/2, and no
  * time-outs of its own once connected, since a silent stream is not a broken one.
+ *
+ * undici counts the age of an idle connection in ticks of its own. After our event loop stood still it takes it for
+ * younger than the server does, which may have closed it: then such connections are given up, and what is under way on
+ * others goes on.
  */
 export class HttpPool {
-  readonly #pool: Pool
+  readonly #open: () => Pool
+  readonly #standstills: () => number
+  #pool: Pool
+  #openedAfter: number
+  /** Take no further requests, and close once theirs are over. */
+  readonly #leaving = new Set<Pool>()
   readonly #origin: string
   readonly #servername: string
   /** Before every path: a proxy without a tunnel is asked for whole URLs (RFC 9112 §3.2.2). */
   readonly #prefix: string
   readonly #proxyHeaders: readonly string[]
 
-  constructor({ url, connectTimeoutMs, idleConnectionMs, tls, proxy }: HttpPoolOptions) {
+  constructor(options: HttpPoolOptions) {
+    const { url, connectTimeoutMs, idleConnectionMs, tls, proxy, standstills = () => 0 } = options
     const isTunnel = url.protocol === 'https:'
     const authorization = proxy && !isTunnel ? proxyAuthorization(proxy) : undefined
     this.#origin = url.origin
@@ -72,16 +84,20 @@ export class HttpPool {
     this.#prefix = proxy && !isTunnel ? url.origin : ''
     this.#proxyHeaders = authorization === undefined ? [] : ['proxy-authorization', authorization]
     const end = proxy && !isTunnel ? new URL(proxy.origin) : url
-    this.#pool = new Pool(end.origin, {
-      connections: null,
-      pipelining: 1,
-      allowH2: false,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      keepAliveTimeout: idleConnectionMs,
-      keepAliveTimeoutThreshold: defaults.http.idleMarginMs,
-      connect: connector({ url: end, connectTimeoutMs, tls, tunnel: isTunnel ? proxy : undefined }),
-    })
+    this.#open = () =>
+      new Pool(end.origin, {
+        connections: null,
+        pipelining: 1,
+        allowH2: false,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        keepAliveTimeout: idleConnectionMs,
+        keepAliveTimeoutThreshold: defaults.http.idleMarginMs,
+        connect: connector({ url: end, connectTimeoutMs, tls, tunnel: isTunnel ? proxy : undefined }),
+      })
+    this.#standstills = standstills
+    this.#pool = this.#open()
+    this.#openedAfter = standstills()
   }
 
   send(request: HttpRequest, handler: HttpResponseHandler): HttpExchange {
@@ -91,18 +107,37 @@ export class HttpPool {
     // The name goes with every request: undici closes the connection of a client when the next one has another.
     const options = { method, path, headers, body, servername: this.#servername }
     const exchange = new PoolExchange(handler, this.#origin)
-    this.#pool.dispatch(options, exchange)
+    this.#renewed().dispatch(options, exchange)
     return exchange
   }
 
   stats(): PoolStats {
-    const { running, free, pending, queued } = this.#pool.stats
-    return { active: running, idle: free, pending: pending + queued }
+    return [this.#pool, ...this.#leaving].map(statsOf).reduce((sum, { active, idle, pending }) => ({
+      active: sum.active + active,
+      idle: sum.idle + idle,
+      pending: sum.pending + pending,
+    }))
   }
 
-  close(): Promise<void> {
-    return this.#pool.destroy()
+  async close(): Promise<void> {
+    await Promise.all([this.#pool, ...this.#leaving].map((pool) => pool.destroy()))
   }
+
+  #renewed(): Pool {
+    const standstills = this.#standstills()
+    if (standstills === this.#openedAfter) return this.#pool
+    this.#openedAfter = standstills
+    const former = this.#pool
+    this.#pool = this.#open()
+    this.#leaving.add(former)
+    const forget = () => void this.#leaving.delete(former)
+    former.close().then(forget, forget)
+    return this.#pool
+  }
+}
+
+function statsOf({ stats: { running, free, pending, queued } }: Pool): PoolStats {
+  return { active: running, idle: free, pending: pending + queued }
 }
 
 /** One request under way: what undici tells of it goes on to the handler until it is over. */

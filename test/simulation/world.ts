@@ -236,6 +236,7 @@ function simulatedDeps({
     env: {},
     scheduler,
     starts: new StartGate(defaults.supervision.concurrentStarts),
+    standstills: () => 0,
     readings: ledger.current,
     ownLoad: () => ({ ...ownLoad, probeBacklog: scheduler.backlog() }),
     instruments: {

@@ -60,16 +60,16 @@ export interface EraOptions extends OpeningOptions {
 /**
  * The opening exchange with a server of either era, which is found out once and remembered: a legacy server is not
  * asked `server/discover` again, since the popular reference server keeps an object for each such call. One that
- * refuses `initialize` may have turned modern and is asked then.
+ * refuses `initialize` may have turned modern, or may only have been too slow to answer at first, and is asked then.
  */
 export async function open(talker: Talker, options: EraOptions): Promise<Opening> {
   const isKnownLegacy = options.known === 'legacy'
-  const modern = isKnownLegacy ? undefined : await tryDiscover(talker, options)
-  if (modern) return modern
+  const modern = isKnownLegacy ? 'unanswered' : await tryDiscover(talker, options)
+  if (typeof modern === 'object') return modern
   const legacy = await initialize(talker, options)
-  const mayBeModern = isKnownLegacy && legacy.refusal !== undefined
+  const mayBeModern = modern === 'unanswered' && legacy.refusal !== undefined
   const turned = mayBeModern ? await tryDiscover(talker, options) : undefined
-  return turned ? { ...turned, initializeAnswer: legacy.initializeAnswer } : legacy
+  return typeof turned === 'object' ? { ...turned, initializeAnswer: legacy.initializeAnswer } : legacy
 }
 
 /** What a legacy server may do with a request that it does not know, besides answering it. */
@@ -80,17 +80,19 @@ const legacyReactions: ReadonlySet<string> = new Set([
   'upstream_timeout',
 ])
 
-async function tryDiscover(talker: Talker, options: EraOptions): Promise<Opening | undefined> {
+/** Undefined when the answer proves that the server is not of the modern era. */
+async function tryDiscover(talker: Talker, options: EraOptions): Promise<Opening | 'unanswered' | undefined> {
   const { leftMs, discoverPatienceMs, speak } = options
   speak(modernVersion)
   try {
     const opening = await discover(talker, Math.min(leftMs(), discoverPatienceMs))
-    if (opening) return opening
+    if (!opening) speak(undefined)
+    return opening
   } catch (error) {
     if (!legacyReactions.has(errorCode(error))) throw error
   }
   speak(undefined)
-  return undefined
+  return 'unanswered'
 }
 
 /**

@@ -114,6 +114,19 @@ describe('the opening exchange', () => {
     expect(modern.log.map((line) => line.split(' ')[0])).toEqual(['initialize', 'speak:', 'server/discover'])
   })
 
+  it('asks server/discover again where that was not answered and initialize is refused: it was too slow at first', async () => {
+    const answers = [new KnownError('upstream_timeout', 'no answer'), discovered]
+    const { opening, log } = await opened({ 'server/discover': () => answers.shift() })
+    expect(opening).toMatchObject({ era: 'modern', method: 'server/discover' })
+    expect(opening.refusal).toBeUndefined()
+    expect(log.filter((line) => line.includes('ms'))).toEqual([
+      'server/discover (4000 ms)',
+      'initialize (10000 ms)',
+      'server/discover (4000 ms)',
+    ])
+    expect(log.at(-2)).toBe('speak: 2026-07-28')
+  })
+
   it('tells a refusal from an agreement', async () => {
     const refuse = { error: { code: -32_603, message: 'no licence' } }
     const { opening, log } = await opened({ initialize: refuse })

@@ -191,6 +191,7 @@ interface Watched extends Omit<WatchOptions, 'limits'> {
   isAlarmed: boolean
   /** When it was `busy`: with its clients, as far as anybody can tell. */
   readonly busy: { readonly fromMs: number; untilMs: number | undefined }[]
+  readonly degraded: { readonly fromMs: number; untilMs: number | undefined }[]
   /** When a client's request kept it from answering anybody else. */
   readonly works: { readonly fromMs: number; readonly untilMs: number }[]
   servesSinceMs: number | undefined
@@ -254,6 +255,7 @@ export class Referee {
       wantedMs: Number.NEGATIVE_INFINITY,
       isAlarmed: false,
       busy: [],
+      degraded: [],
       works: [],
       servesSinceMs: undefined,
       underWay: 0,
@@ -474,9 +476,11 @@ export class Referee {
     }
     const wasUnavailable = watched.isUnavailable
     watched.isUnavailable = isUnavailable(verdict)
-    const busy = watched.busy.at(-1)
-    if (busy && from === 'busy') busy.untilMs = this.#options.now()
-    if (verdict.state === 'busy') watched.busy.push({ fromMs: this.#options.now(), untilMs: undefined })
+    for (const state of ['busy', 'degraded'] as const) {
+      const last = watched[state].at(-1)
+      if (last && from === state) last.untilMs = this.#options.now()
+      if (verdict.state === state) watched[state].push({ fromMs: this.#options.now(), untilMs: undefined })
+    }
     if (verdict.state === 'degraded') this.#mayBeDegraded(upstream, verdict.reason)
     if (verdict.state === 'suspect') this.#mayBeSuspect(upstream, watched, verdict.reason)
     if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
@@ -819,9 +823,11 @@ export class Referee {
 
   /** What an outage may take longer to be found, for reasons that nobody can help. */
   #excusedMs({ upstream, fault, sinceMs }: Outage, untilMs: number): number {
-    const { busy, lastServedMs } = this.#of(upstream)
+    const { busy, degraded, kind, lastUnderWayMs, lastServedMs } = this.#of(upstream)
     // While clients wait for a process that is at work, nobody can tell whether it will answer.
-    const busyMs = overlapMs(busy, sinceMs, untilMs)
+    // One that is degraded stays so meanwhile.
+    const mayBeBusy = kind !== 'url' && lastUnderWayMs >= sinceMs
+    const busyMs = overlapMs(mayBeBusy ? [...busy, ...degraded] : busy, sinceMs, untilMs)
     // What clients asked before is answered all the same. And they may have credentials that we lack: for two intervals
     // after one was answered, our own 401 says nothing.
     const trustMs = fault === 'locked' ? 2 * this.#options.maxMs : 0

@@ -1,0 +1,78 @@
+/** One bad upstream never slows another (README, "Time-outs and limits"): each has limits, a queue and a circuit of its own. */
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { defaults } from '../../src/defaults.ts'
+import { repoRoot } from '../peers/spawn.ts'
+import { debugUpstream, metricValue } from '../support/admin.ts'
+import { eventually } from '../support/eventually.ts'
+import { type OpenPost, openPost, openSession, post } from '../support/rpc.ts'
+import { type ScriptedServer, scriptedServer, sendJson } from '../support/scripted-server.ts'
+import { type RunningVitals, startVitals } from '../support/vitals.ts'
+
+const { maxInFlight, maxQueue } = defaults.requests
+const scripted = { command: process.execPath, args: [join(repoRoot, 'test/peers/children/scripted-stdio.mjs')] }
+/** What it has got stays where it is for the whole test. */
+const patience = { queue_timeout_seconds: 300, stall_timeout_seconds: 300, heartbeat: { probe: 'passive' } }
+
+let server: ScriptedServer
+let vitals: RunningVitals
+const open: OpenPost[] = []
+
+beforeAll(async () => {
+  server = await scriptedServer(({ id, method }, response) => {
+    if (id === undefined) response.writeHead(202).end()
+    else if (method !== 'silent') sendJson(response, 200, { jsonrpc: '2.0', id, result: {} })
+  })
+  const { url } = server
+  vitals = await startVitals({
+    config: {
+      mcpServers: {
+        'bad-stdio': { ...scripted, ...patience },
+        'bad-http': { url, ...patience },
+        stdio: scripted,
+        // The very address that the bad one has.
+        http: { url },
+      },
+    },
+  })
+})
+
+afterAll(async () => {
+  for (const { disconnect } of open) disconnect()
+  await server.stop()
+  await vitals.stop()
+})
+
+const urlOf = (name: string) => `${vitals.dataUrl}/${name}/mcp`
+const sessionAt = (name: string) => (name.endsWith('stdio') ? openSession(urlOf(name)) : Promise.resolve({}))
+const request = (id: number, method: string) => ({ jsonrpc: '2.0', id, method })
+
+describe.each(['bad-stdio', 'bad-http'])('%s, full to its last place', (bad) => {
+  it('a server that leaves everything unanswered keeps nobody else waiting', async () => {
+    const session = await sessionAt(bad)
+    const asked = Array.from({ length: maxInFlight + maxQueue }, (_, id) =>
+      openPost(urlOf(bad), request(id, 'silent'), session),
+    )
+    open.push(...asked)
+    let over = 0
+    for (const { done } of asked) void done.catch(() => undefined).then(() => (over += 1))
+    const labels = { upstream: bad }
+    const isFull = async () => (await metricValue(vitals, 'mcp_upstream_queue_length', labels)) === maxQueue
+    await eventually(isFull, { what: `${maxQueue} requests wait` })
+    const refused = await post(urlOf(bad), request(0, 'silent'), session)
+    expect([refused.status, refused.messages[0]]).toMatchObject([503, { error: { data: { reason: 'queue_full' } } }])
+
+    for (const good of ['stdio', 'http']) {
+      const own = await sessionAt(good)
+      // As many as may be under way at a time: not one place is taken by the other server's.
+      const ids = Array.from({ length: maxInFlight }, (_, id) => id)
+      const answers = await Promise.all(ids.map((id) => post(urlOf(good), request(id, 'ping'), own)))
+      expect(answers.map(({ status }) => status)).toEqual(ids.map(() => 200))
+      await fetch(`${vitals.adminUrl}/debug/heartbeat/${good}`, { method: 'POST' })
+      const { state, circuit } = await debugUpstream(vitals, good)
+      expect([state, circuit?.state]).toEqual(['healthy', 'closed'])
+    }
+    expect(over, 'requests of the bad server that have ended meanwhile').toBe(0)
+    expect(await isFull()).toBe(true)
+  })
+})

@@ -40,6 +40,8 @@ export const defaults = {
     inconclusiveToDoubt: 5,
     /** A probe that was silent while our own event loop stood still for this part of its time-out tells nothing. */
     stallRatio: 0.25,
+    /** A client's process is asked when it said nothing for this part of an interval, so that no jitter skips it. */
+    idleIntervals: 0.8,
     probesPerSecond: 50,
     probesInFlight: 16,
     /** How long a client's session is idle before its server is asked inside it, and what it waits after a miss. */

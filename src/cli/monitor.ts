@@ -161,7 +161,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     clock,
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
-    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs,
+    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
     waitingIn: (key) => {
       const session = deps.directory.withKey(name, key)
       return session ? waitingIn(session) : 'nobody'
@@ -400,7 +400,7 @@ function launch(
     { name, limits },
     {
       process: () => supervisor.current(),
-      lastHeardMs: () => Math.max(lastOutputMs, heartbeat().lastAnswerMs()),
+      lastHeardMs: () => Math.max(lastOutputMs, heartbeat().lastHeardMs()),
       restart: () => void supervisor.restart('hung'),
     },
   )

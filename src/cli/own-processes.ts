@@ -49,7 +49,7 @@ export function stdioProcesses(
     examine: (session) => {
       const line = lineOf(session)
       if (!line) return undefined
-      return vitalsOf(deps, line.process, line.lastHeardMs, inFlightOf(line))
+      return vitalsOf(deps, line.process, Math.max(line.lastHeardMs, line.lastNoiseMs), inFlightOf(line))
     },
     onHung: guarded(deps, name, (session) => {
       const line = lineOf(session)
@@ -85,7 +85,7 @@ export function launchedProcess(
   { name, limits }: ServerOf,
   server: {
     readonly process: () => ServerProcess | undefined
-    /** Monotonic time of its last output or answer. */
+    /** Monotonic time of its last output, or of what it last said to anybody. */
     readonly lastHeardMs: () => number
     readonly restart: () => void
   },

@@ -150,8 +150,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     session,
     process: { pid: server.pid, isStopped: () => parts.processTable.usageOf(server.pid ?? 0)?.isStopped ?? false },
     canAsk: () => relay.toServer.canAsk(),
-    // The interval has its jitter, and is no reason to skip a heartbeat.
-    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * 0.8,
+    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
     method: () => probeMethod(),
   })
   const own = wrappedProcess({ processTable: parts.processTable, hangLaw: defaults.hang }, upstream.target.limits, {

@@ -16,7 +16,7 @@ export interface Beat {
   /** An answer after its time-out is waited for until then. */
   readonly deadlineMs: number
   /** The checks that were started, and the processes that needed none. */
-  readonly started: number
+  readonly runs: readonly ProbeRun[]
   readonly alive: number
   readonly settled: ProbeResult[]
   /** Checks that were not answered in time because their processes are at work: why, by session. */
@@ -30,8 +30,19 @@ export interface Beat {
 const proberGraceMs = 1000
 
 /** Whether the one result of this heartbeat speaks for the whole upstream. */
-export function isAlone({ started, alive }: Beat): boolean {
-  return started + alive === 1
+export function isAlone({ runs, alive }: Beat): boolean {
+  return runs.length + alive === 1
+}
+
+/** The checks that are not over. */
+export function unanswered({ runs, settled }: Beat): readonly ProbeRun[] {
+  const over = new Set(settled.map(({ session }) => session))
+  return runs.filter(({ session }) => !over.has(session))
+}
+
+/** How many messages came in place of answers that are no JSON-RPC. */
+export function noiseOf(runs: readonly ProbeRun[]): number {
+  return runs.reduce((sum, { noise }) => sum + (noise?.() ?? 0), 0)
 }
 
 /**
@@ -105,15 +116,16 @@ export function wasStalled({ isTimeUp, stalls, timeoutMs }: Beat): boolean {
 
 /**
  * What comes after the time-out is late when it is a sign of life, and else no more than the time-out; unless our own
- * event loop stood still, which is then what was late.
+ * event loop stood still, which is then what was late. An answer to a heartbeat that came to nothing because of that may
+ * have been there at any time: other stalls may have followed unseen.
  */
 export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): ProbeResult {
-  const { timeoutMs, isTimeUp, busy, stalls } = beat
+  const { timeoutMs, isTimeUp, busy, stalls, runs } = beat
   const { outcome, reason } = result
   if (isAnswered(outcome)) {
     // What was not asked cannot be late.
     if (!wasAsked(result.method)) return result
-    const ownMs = stalledBy(stalls, nowMs)
+    const ownMs = wasStalled(beat) ? result.durationMs : stalledBy(stalls, nowMs)
     const leastMs = Math.max(0, result.durationMs - ownMs)
     const timely = { ...result, durationMs: answerMs(result.durationMs, ownMs, beat.usualMs) }
     const isLate = leastMs > timeoutMs || (isTimeUp && ownMs === 0)
@@ -124,13 +136,14 @@ export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): Probe
   const work = busy.get(result.session)
   if (work !== undefined) return { ...result, outcome: 'inconclusive', reason: work }
   if (wasStalled(beat)) return { ...result, outcome: 'inconclusive', reason: 'our own event loop stood still' }
-  return { ...result, outcome: 'timeout', reason: silence(timeoutMs) }
+  const noise = noiseOf(runs.filter(({ session }) => session === result.session))
+  return { ...result, outcome: noise > 0 ? 'invalid' : 'timeout', reason: silence(timeoutMs, noise) }
 }
 
 /** What the checks say together once the time is up, or all are over: some hang, all do, or none. */
 export function evidenceOfChecks(beat: Beat): Evidence | undefined {
-  const { started, alive, settled, busy, timeoutMs, startedMs, isTimeUp } = beat
-  const failing = started - busy.size - settled.filter(({ outcome }) => !isFailure(outcome)).length
+  const { runs, alive, settled, busy, timeoutMs, startedMs, isTimeUp } = beat
+  const failing = runs.length - busy.size - settled.filter(({ outcome }) => !isFailure(outcome)).length
   const answering = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
   const living = answering + busy.size
   if (failing > 0 && living > 0) {
@@ -138,14 +151,19 @@ export function evidenceOfChecks(beat: Beat): Evidence | undefined {
     return { kind: 'sessions', hung: failing, alive: living, reason }
   }
   if (failing > 0) {
-    const reason = started === 1 ? silence(timeoutMs) : `all ${started} processes: ${silence(timeoutMs)}`
-    return { kind: isTimeUp ? 'silent' : 'missed', atMs: startedMs, reason }
+    const noise = noiseOf(unanswered(beat))
+    const said = silence(timeoutMs, noise)
+    const reason = runs.length === 1 ? said : `all ${runs.length} processes: ${said}`
+    return { kind: isTimeUp && noise === 0 ? 'silent' : 'missed', atMs: startedMs, reason }
   }
   const [work] = busy.values()
   if (answering === 0 && work !== undefined) return { kind: 'busy', reason: work }
   return answering > 0 ? { kind: 'answered', by: 'probe', reason: `${answering} processes answered` } : undefined
 }
 
-function silence(timeoutMs: number): string {
-  return `no answer within ${Math.round(timeoutMs)} ms`
+/** Whoever says something is not silent, but no answer is no answer. */
+function silence(timeoutMs: number, noise: number): string {
+  const none = `no answer within ${Math.round(timeoutMs)} ms`
+  if (noise === 0) return none
+  return `${none}, but ${noise === 1 ? 'a message that is' : `${noise} messages that are`} no JSON-RPC`
 }

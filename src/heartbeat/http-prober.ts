@@ -66,6 +66,8 @@ export class HttpProber implements Prober {
   #protocolVersion: string | undefined
   #stopped = false
   #toolsChanged = false
+  /** How many messages came so far, on any connection, that are no JSON-RPC. */
+  #noise = 0
 
   constructor(options: HttpProberOptions) {
     this.#options = options
@@ -101,7 +103,9 @@ export class HttpProber implements Prober {
     }
     const connection = this.#connection
     const done = connection ? this.#beat(connection, options.wantsInventory, leftMs) : this.#open(leftMs)
-    return { runs: [{ leg: 'upstream', method: this.describe().probe, done }], alive: 0 }
+    const before = this.#noise
+    const noise = () => this.#noise - before
+    return { runs: [{ leg: 'upstream', method: this.describe().probe, done, noise }], alive: 0 }
   }
 
   #isTransportOnly(): boolean {
@@ -241,7 +245,8 @@ export class HttpProber implements Prober {
       if (this.#connection?.peer === peer) this.#connection = undefined
     }
     const onMessage = (message: Buffer, envelope: Envelope) => this.#hear(peer, message, envelope)
-    const options = { endpoint, clock, maxBodyBytes, events: { onMessage, onClose } }
+    const onNoise = () => void (this.#noise += 1)
+    const options = { endpoint, clock, maxBodyBytes, events: { onMessage, onNoise, onClose } }
     const channel = transport === 'sse' ? new SseChannel(options) : new HttpChannel(options)
     const peer = new Peer(channel, clock)
     this.#attempt = { channel, peer }

@@ -3,7 +3,17 @@ import type { Redact } from '../redaction.ts'
 import { defaults } from '../defaults.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
-import { type Beat, evidenceOfChecks, isAlone, judgeTime, settle, waitFor, wasStalled } from './beat.ts'
+import {
+  type Beat,
+  evidenceOfChecks,
+  isAlone,
+  judgeTime,
+  noiseOf,
+  settle,
+  unanswered,
+  waitFor,
+  wasStalled,
+} from './beat.ts'
 import { isAnswered, isFailure, isGone, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
@@ -142,6 +152,13 @@ const beginnings: Readonly<Record<ProbeMode, { readonly state: State; readonly r
 /** A server that only clients ask, and none has for so long, may be dead without anybody knowing. */
 const staleMs = 300_000
 
+/** What came of the checks of one heartbeat. */
+interface Probed {
+  readonly isHardFailure: boolean
+  /** Nobody had to be asked, since all were heard: the one that has been silent for longest was heard then. */
+  readonly heardMs?: number | undefined
+}
+
 /** Readings are shared by all upstreams and up to this old, so what happened since may be missing from them. */
 const readingsAgeMs = 5000
 
@@ -161,6 +178,7 @@ export class Heartbeat {
   #lastSuccessWallMs: number | undefined
   /** When anybody was last answered, when a client was, and when a client was by what we would have probed. */
   #lastHeardMs = Number.NEGATIVE_INFINITY
+  #lastNoiseMs = Number.NEGATIVE_INFINITY
   #lastAnswerMs = Number.NEGATIVE_INFINITY
   #lastTrafficMs = Number.NEGATIVE_INFINITY
   #lastOpeningMs = Number.NEGATIVE_INFINITY
@@ -368,6 +386,11 @@ export class Heartbeat {
     return this.#lastHeardMs
   }
 
+  /** The same, or of what came in place of one. */
+  lastHeardMs(): number {
+    return Math.max(this.#lastHeardMs, this.#lastNoiseMs)
+  }
+
   status(): HeartbeatStatus {
     const { clock, scheduler, upstream } = this.#options
     const nextAtMs = scheduler.nextAt(upstream)
@@ -408,7 +431,7 @@ export class Heartbeat {
     const isOpen = this.#options.prober.openingDeadlineMs() === undefined
     const isFresh =
       asking.length === 0 && isOpen && this.#verdict.state === 'healthy' && this.#lastTrafficMs > this.#lastBeatMs
-    const countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
+    let countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
     this.#lastBeatMs = startedMs
     this.#untold = []
     const { everUp } = this.#verdict
@@ -418,8 +441,9 @@ export class Heartbeat {
     try {
       const isAsked = isWanted || (probe === 'active' && !isFresh)
       this.#wasTraffic = !isAsked
-      const hardFailure = isAsked ? await this.#probe(startedMs) : this.#noticeSilence()
-      if (hardFailure) this.#adaptAtOnce()
+      const probed = isAsked ? await this.#probe(startedMs) : { isHardFailure: this.#noticeSilence() }
+      countsFromMs = probed.heardMs ?? countsFromMs
+      if (probed.isHardFailure) this.#adaptAtOnce()
       else {
         const news = await this.#news()
         // What clients met while the server was still starting says nothing about it.
@@ -488,8 +512,8 @@ export class Heartbeat {
     return hasOpening ? { ...diff, rttMeanMs: undefined } : diff
   }
 
-  /** Runs the checks of one heartbeat; true when they ended in a hard failure. */
-  async #probe(startedMs: number): Promise<boolean> {
+  /** Runs the checks of one heartbeat. */
+  async #probe(startedMs: number): Promise<Probed> {
     const { clock, prober } = this.#options
     const settings = this.#settings
     const openingMs = prober.openingDeadlineMs()
@@ -500,11 +524,11 @@ export class Heartbeat {
     const deadlineMs = isStart ? openingMs : Math.max(settings.lateAnswerMs, timeoutMs + deadlineGraceMs)
     const { inventoryDue, different } = this.#verdict
     const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
-    const { runs, alive } = prober.start({ deadlineMs, wantsInventory })
+    const { runs, alive, aliveSinceMs } = prober.start({ deadlineMs, wantsInventory })
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
-      return false
+      return { isHardFailure: false, heardMs: aliveSinceMs }
     }
     const beat: Beat = {
       startedMs,
@@ -512,7 +536,7 @@ export class Heartbeat {
       timeoutMs,
       usualMs: this.#interval.state.rtt?.baselineMs ?? this.#rtt?.smoothedMs,
       deadlineMs,
-      started: runs.length,
+      runs,
       alive,
       settled: [],
       busy: new Map(),
@@ -521,15 +545,15 @@ export class Heartbeat {
     }
     const all = Promise.all(runs.map((run) => this.#follow(run, beat)))
     // A start has its own deadline, after which the process is started again.
-    const unanswered = () => (isStart ? [] : sessionsOf(runs, beat))
-    const slow = clock.after(beat.timeoutMs * slowRatio, () => this.#hangs?.begin(unanswered()))
+    const silent = () => (isStart ? [] : unanswered(beat).map(({ session }) => session))
+    const slow = clock.after(beat.timeoutMs * slowRatio, () => this.#hangs?.begin(silent()))
     await waitFor(all, beat, clock, this.#life.signal)
     slow.cancel()
-    if (this.#life.signal.aborted) return false
+    if (this.#life.signal.aborted) return { isHardFailure: false }
     if (wasStalled(beat)) this.#inconclusive()
-    else this.#conclude(beat, beat.isTimeUp ? unanswered() : [])
+    else this.#conclude(beat, beat.isTimeUp ? silent() : [])
     if (openingMs !== undefined) await all
-    return this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome))
+    return { isHardFailure: this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome)) }
   }
 
   /** Reports one check when it is over, and weighs it when it is the only one. */
@@ -561,6 +585,7 @@ export class Heartbeat {
 
   /** What the checks come to, once it is known which of the silent processes are at work, and which hang. */
   #conclude(beat: Beat, silent: readonly (string | undefined)[]): void {
+    if (noiseOf(unanswered(beat)) > 0) this.#lastNoiseMs = this.#options.clock.now()
     const hung = new Map<string | undefined, string>()
     for (const session of silent) {
       const diagnosis = this.#diagnose(session)
@@ -570,7 +595,7 @@ export class Heartbeat {
     if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
     for (const [session, why] of hung) {
       const action = this.#options.own?.onHung(session, why)
-      if (hung.size === beat.started + beat.alive) this.#weigh({ kind: 'lost', reason: `${why}; ${action}` })
+      if (hung.size === beat.runs.length + beat.alive) this.#weigh({ kind: 'lost', reason: `${why}; ${action}` })
     }
   }
 
@@ -688,11 +713,5 @@ const deadlineGraceMs = 500
 
 /** Who has not answered after this part of the time-out is looked at, to see what it does until the end of it. */
 const slowRatio = 0.25
-
-/** The sessions (undefined for the upstream's own process) whose checks are not over. */
-function sessionsOf(runs: readonly ProbeRun[], { settled }: Beat): readonly (string | undefined)[] {
-  const over = new Set(settled.map(({ session }) => session))
-  return runs.map(({ session }) => session).filter((session) => !over.has(session))
-}
 
 const noNews: ReadingDiff = { heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 }

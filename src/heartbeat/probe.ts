@@ -32,6 +32,8 @@ export interface ProbeRun {
   readonly session?: string | undefined
   /** Never rejects, and settles by the deadline. */
   readonly done: Promise<ProbeResult>
+  /** How many messages came since its start that are no JSON-RPC; absent where nobody can tell. */
+  readonly noise?: () => number
 }
 
 /** The checks of one heartbeat. */
@@ -40,6 +42,8 @@ export interface Checks {
   readonly runs: readonly ProbeRun[]
   /** Processes that need no check, because they were heard lately. */
   readonly alive: number
+  /** When that one of them was heard that has been silent for longest, monotonic; absent without any. */
+  readonly aliveSinceMs?: number
 }
 
 export interface CheckOptions {

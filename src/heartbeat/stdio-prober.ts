@@ -91,13 +91,15 @@ export class StdioProber implements Prober {
       .filter((line) => line.opened && !line.ended && !line.process.stdout.isPaused())
       .filter(({ session }) => session === undefined || waitingIn(session) !== 'server')
     const idle = sessions.filter((line) => line.lastHeardMs < idleSinceMs())
-    const alive = sessions.length - idle.length
+    const heard = sessions.filter((line) => !idle.includes(line)).map(({ lastHeardMs }) => lastHeardMs)
+    const passedOver = { alive: heard.length, ...(heard.length > 0 && { aliveSinceMs: Math.min(...heard) }) }
     const method = this.describe().probe
     if (resident && !resident.opened) {
-      return { runs: [{ leg: 'upstream', method, done: this.#open(resident, leftMs) }], alive }
+      const noise = noiseSince(resident)
+      return { runs: [{ leg: 'upstream', method, done: this.#open(resident, leftMs), noise }], ...passedOver }
     }
     const probed = resident ? [resident, ...idle] : idle
-    return { runs: probed.map((line) => this.#run(line, wantsInventory, leftMs)), alive }
+    return { runs: probed.map((line) => this.#run(line, wantsInventory, leftMs)), ...passedOver }
   }
 
   forget(): void {
@@ -115,6 +117,7 @@ export class StdioProber implements Prober {
     if (!isOurs && this.#isAwaited(line)) return this.#listen(line, leg, leftMs())
     const era = isOurs ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
     const method = this.#methodFor(era)
+    const noise = noiseSince(line)
     const look = (deadlineMs: number) => this.#look(line, leg, deadlineMs)
     if (this.#options.method() === 'transport') return { leg, method, session, done: look(leftMs()) }
     const beat = { talker: line.peer, clock: this.#options.clock, era, leg, session, deadlineMs: leftMs() } as const
@@ -123,7 +126,7 @@ export class StdioProber implements Prober {
       ? ask({ ...beat, method: fixed })
       : this.#ladder.ask({ ...beat, liveness: this.#opening?.hasTools === true ? undefined : look })
     const done = asked.then(({ result }) => this.#learn(result, line, { wantsInventory, leftMs }))
-    return { leg, method, session, done }
+    return { leg, method, session, done, noise }
   }
 
   /** Whether the client of this process waits for it, so that nothing of ours goes in. */
@@ -218,4 +221,10 @@ export class StdioProber implements Prober {
     if (envelope.method === 'notifications/tools/list_changed') this.#toolsChanged = true
     line.peer.answerServerRequest(envelope).catch(() => undefined) // The process is gone, and its exit is heard.
   }
+}
+
+/** How many lines that are no JSON-RPC it has written since now. */
+function noiseSince(line: Line): () => number {
+  const before = line.noise
+  return () => line.noise - before
 }

@@ -68,7 +68,7 @@ export class WrapperProber implements Prober {
     const { session, canAsk, idleSinceMs } = this.#options
     const { era, key } = session
     if (era === undefined) return { runs: [], alive: 0 }
-    if (session.lastHeardMs > idleSinceMs()) return { runs: [], alive: 1 }
+    if (session.lastHeardMs > idleSinceMs()) return { runs: [], alive: 1, aliveSinceMs: session.lastHeardMs }
     const waiting = session.waiting()
     // One that has asked its client something waits itself.
     if (waiting === 'server' || !canAsk()) return { runs: [], alive: 0 }

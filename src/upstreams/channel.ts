@@ -26,6 +26,8 @@ export interface Outgoing {
 
 export interface ChannelEvents {
   onMessage(message: Buffer, envelope: Envelope): void
+  /** A message came that is no JSON-RPC. */
+  onNoise?(): void
   /** The connection is gone for good; `why` is a sentence for people. */
   onClose(why: string): void
 }

@@ -93,6 +93,7 @@ export class SseChannel implements Channel {
   #hear(message: Buffer): void {
     const envelope = readEnvelope(message)
     if (envelope) this.#options.events.onMessage(message, envelope)
+    else this.#options.events.onNoise?.()
   }
 
   #lose(why: string): void {

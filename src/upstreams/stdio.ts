@@ -33,6 +33,9 @@ export interface Line {
   supportedVersions: readonly string[] | undefined
   /** Monotonic time of the last message from the server, ours included. */
   lastHeardMs: number
+  /** How many lines it wrote that are no JSON-RPC, and monotonic time of the last that was dropped. */
+  noise: number
+  lastNoiseMs: number
   /** Why we are ending the process, if we are. */
   ended: RestartReason | undefined
   /** It is about to be ended, and takes no new requests. */
@@ -354,9 +357,14 @@ export class StdioUpstream {
           if (role === 'resident') events.onResidentClosed(line, why)
           line.listener?.onClose(why)
         },
-        onDropped: (reason) => events.onDropped(reason),
+        onDropped: (reason) => {
+          if (reason === 'noise') line.noise += 1
+          line.lastNoiseMs = clock.now()
+          events.onDropped(reason)
+        },
       },
     })
+    const startedMs = clock.now()
     const line: Line = {
       role,
       session,
@@ -366,7 +374,9 @@ export class StdioUpstream {
       opened: false,
       initializeAnswer: undefined,
       supportedVersions: undefined,
-      lastHeardMs: clock.now(),
+      lastHeardMs: startedMs,
+      noise: 0,
+      lastNoiseMs: startedMs,
       ended: undefined,
       isLeaving: false,
       listener: undefined,

@@ -19,7 +19,7 @@ function beatOf({
     timeoutMs,
     usualMs,
     deadlineMs: 10_000,
-    started: 1,
+    runs: [],
     alive: 0,
     settled: [],
     busy: new Map(),
@@ -49,6 +49,14 @@ describe('the time of an answer', () => {
   ])('is %s', (_, measuredMs, stalledMs, usualMs, durationMs) => {
     const judged = judgeTime(answered(measuredMs), beatOf({ stalledMs, usualMs }), measuredMs)
     expect(judged).toMatchObject({ outcome: 'ok', durationMs })
+  })
+
+  it.each([
+    ['none follows from a heartbeat that our own stall spoiled: more stalls may have followed', 1900, 500],
+    ['is what it was where the stall did not spoil it', 400, 4068 - 400],
+  ])('after the time-out: %s', (_, stalledMs, durationMs) => {
+    const beat = { ...beatOf({ stalledMs, usualMs: 500 }), isTimeUp: true }
+    expect(judgeTime(answered(4068), beat, 4068).durationMs).toBe(durationMs)
   })
 
   it('is possible, and the usual one if that is', () => {

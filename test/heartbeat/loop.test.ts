@@ -919,6 +919,15 @@ describe('the processes of several sessions (design.md, "Data paths")', () => {
     expect(changes).toEqual([`${t0 + 12_000} degraded`, `${t0 + 20_000} healthy`])
   })
 
+  it('are asked an interval after the one was heard that has been silent for longest', async () => {
+    const { t0, prober, advance, probesAt } = await settled({ settings: fixed })
+    prober.play({ checks: [], alive: 2, aliveSinceMs: t0 + 4000 })
+    await advance(10_000)
+    prober.play({ checks: [session('a', 'ok')], alive: 1, aliveSinceMs: t0 + 9000 })
+    await advance(24_000)
+    expect(probesAt()).toEqual([t0 + 10_000, t0 + 14_000, t0 + 24_000, t0 + 34_000])
+  })
+
   it('are each reported once', async () => {
     const { t0, prober, advance, beats } = await settled({ settings: fixed })
     prober.play({ checks: [session('a', 'ok'), session('b', 'ok'), session('c', 'silence')] })
@@ -1193,6 +1202,22 @@ describe('stop()', () => {
     await advance(100_000)
     expect(prober.starts).toHaveLength(1)
     expect([changes, beats]).toEqual([[], []])
+  })
+})
+
+describe('a server that says something else than answers', () => {
+  it('is invalid, down by three misses, and not silent', async () => {
+    const { t0, prober, advance, changes, beats, reason, heartbeat } = await settled({ settings: fixed })
+    prober.play({ outcome: 'silence', noise: 2 })
+    await advance(32_000)
+    expect(changes).toEqual([`${t0 + 12_000} suspect`, `${t0 + 32_000} down`])
+    expect(reason()).toBe('3 misses in a row: no answer within 2000 ms, but 2 messages that are no JSON-RPC')
+    expect(beats.map((beat) => beat.split(' ').slice(1))).toEqual([
+      ['ping', 'invalid'],
+      ['ping', 'invalid'],
+    ])
+    expect(heartbeat.status().verdict.silentSinceMs).toBeUndefined()
+    expect(heartbeat.lastHeardMs()).toBe(t0 + 32_000)
   })
 })
 

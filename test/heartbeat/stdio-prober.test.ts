@@ -399,12 +399,32 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     await clock.advance(10_001)
     at(4).say({ jsonrpc: '2.0', id: 1, result: {} }) // An answer to its client.
     await clock.advance(0)
-    const { runs, alive } = start()
-    expect(alive).toBe(1)
+    const { runs, alive, aliveSinceMs } = start()
+    expect([alive, aliveSinceMs]).toEqual([1, clock.now()])
     const expected = { leg: 'session', method: 'ping', outcome: 'ok', session: 'idle' }
     expect(await Promise.all(runs.map(({ done }) => done))).toMatchObject([expected])
     expect([at(2).methods(), at(3).methods(), at(4).methods()]).toEqual([[], ['ping'], []])
     expect(opening.opened).toBe(false)
+  })
+
+  it('know of lines that are no JSON-RPC, which are no answer', async () => {
+    let isWell = true
+    const pong: Script = ({ id }) => (isWell ? [{ jsonrpc: '2.0', id, result: {} }] : [])
+    const { clock, start, session, at } = await proberOf({ script: () => legacyScript({ instead: { ping: pong } }) })
+    const line = await session('a')
+    await clock.advance(20_000)
+    expect(await start().runs[0]?.done).toMatchObject({ outcome: 'ok' })
+    const lastHeardMs = clock.now()
+    isWell = false
+    await clock.advance(20_000)
+    const [run] = start().runs
+    expect(run?.noise?.()).toBe(0)
+    at(2).say('<garbage>', 'more of it')
+    await clock.advance(0)
+    expect([run?.noise?.(), line.lastNoiseMs, line.lastHeardMs]).toEqual([2, clock.now(), lastHeardMs])
+    await clock.advance(10_000)
+    expect(await run?.done).toMatchObject({ outcome: 'timeout' })
+    expect(start().runs[0]?.noise?.()).toBe(0)
   })
 
   it('come to none whose client does not read: its answer would not be read either', async () => {

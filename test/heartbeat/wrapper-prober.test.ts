@@ -99,7 +99,7 @@ describe('WrapperProber', () => {
     const { clock, asked, session, start, forbid } = proberOf()
     session.era = 'legacy'
     session.lastHeardMs = clock.now() - 9999
-    expect(start()).toEqual({ runs: [], alive: 1 })
+    expect(start()).toEqual({ runs: [], alive: 1, aliveSinceMs: session.lastHeardMs })
     session.lastHeardMs = clock.now() - 10_000
     forbid()
     expect(start()).toEqual({ runs: [], alive: 0 })

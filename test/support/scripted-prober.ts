@@ -19,12 +19,15 @@ export interface Check {
   /** Keeps no deadline, as a prober with a bug would. */
   readonly neverSettles?: boolean
   readonly rejects?: Error
+  /** So many messages come meanwhile that are no JSON-RPC. */
+  readonly noise?: number
 }
 
 /** The checks of one heartbeat; `alive` processes need none. */
 export interface Script {
   readonly checks: readonly Check[]
   readonly alive?: number
+  readonly aliveSinceMs?: number
   /** Makes this heartbeat an opening exchange. */
   readonly openingDeadlineMs?: number
   readonly isAwaited?: boolean
@@ -66,9 +69,10 @@ export class ScriptedProber implements Prober {
 
   start(options: CheckOptions): Checks {
     this.starts.push({ atMs: this.#clock.now(), options })
-    const { checks, alive = 0, throws } = this.next
+    const { checks, alive = 0, aliveSinceMs, throws } = this.next
     if (throws) throw throws
-    return { runs: checks.map((check) => this.#run(check, options)), alive }
+    const runs = checks.map((check) => this.#run(check, options))
+    return { runs, alive, ...(aliveSinceMs !== undefined && { aliveSinceMs }) }
   }
 
   forget(): void {
@@ -81,11 +85,11 @@ export class ScriptedProber implements Prober {
   }
 
   #run(check: Check, { deadlineMs }: CheckOptions): ProbeRun {
-    const { leg = 'upstream', method = 'ping', session } = check
+    const { leg = 'upstream', method = 'ping', session, noise = 0 } = check
     this.#underWay += 1
     this.mostAtOnce = Math.max(this.mostAtOnce, this.#underWay)
     const done = this.#done(check, deadlineMs).finally(() => (this.#underWay -= 1))
-    return { leg, method, session, done }
+    return { leg, method, session, done, noise: () => noise }
   }
 
   #done(check: Check, deadlineMs: number): Promise<ProbeResult> {

@@ -49,7 +49,11 @@ async function channelTo({
     endpoint: to,
     clock: fakeClock(),
     maxBodyBytes: 10_000,
-    events: { onMessage: (message) => heard.push(message.toString()), onClose: (why) => closed.push(why) },
+    events: {
+      onMessage: (message) => heard.push(message.toString()),
+      onNoise: () => heard.push('noise'),
+      onClose: (why) => closed.push(why),
+    },
   })
   closing.push(
     () => stopped(http),
@@ -145,6 +149,8 @@ describe('messages', () => {
     streams[0]?.write('event: message\ndata: {"jsonrpc":"2.0","id":1,"result":{}}\n\n: comment\n\n')
     await eventually(() => heard.length === 1, { what: 'the answer' })
     expect(heard).toEqual(['{"jsonrpc":"2.0","id":1,"result":{}}'])
+    streams[0]?.write('data: <garbage>\n\n')
+    await eventually(() => heard[1] === 'noise', { what: 'what is no message' })
   })
 
   it('cannot be sent before the endpoint is known', async () => {

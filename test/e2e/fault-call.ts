@@ -6,6 +6,8 @@ import type { Place } from './fault-places.ts'
 /** A client's call under way. */
 export interface BlockingCall {
   readonly done: Promise<PostAnswer>
+  /** Wall time at which it was sent. */
+  readonly sentMs: number
   /** Waits for its end, and ends its session; a process that only that session had ends with it. */
   readonly leave: () => Promise<void>
 }
@@ -17,7 +19,7 @@ export interface BlockingTool {
 }
 
 /** Longer than an mcp-vitals refuses sessions and calls because it has been overloaded itself. */
-export const refusalMs = 60_000
+export const refusalMs = 120_000
 
 /** Has a tool of a patient (test/peers/patient.ts) keep its only thread, as soon as mcp-vitals lets the call pass. */
 export async function blockingCall(url: string, place: Place, tool: BlockingTool): Promise<BlockingCall> {
@@ -29,14 +31,16 @@ export async function blockingCall(url: string, place: Place, tool: BlockingTool
   const params = { name: tool.name, arguments: { seconds: tool.seconds } }
   const request = { jsonrpc: '2.0', id: 9, method: 'tools/call', params }
   const asked = async () => {
+    const sentMs = Date.now()
     const { done } = era === 'modern' ? modernPost(url, request) : openPost(url, request, session)
-    const isRefused = await Promise.race([done.then(({ status }) => status === 503), sleep(1000, false)])
-    return !isRefused && { done }
+    const early = await Promise.race([done, sleep(1000)])
+    if (early && early.status !== 503) throw new Error(`the call got ${early.status} ${early.body} at once`)
+    return !early && { done, sentMs }
   }
-  const { done } = await eventually(asked, { timeoutMs: refusalMs, what: `a call that ${url} lets pass` })
+  const { done, sentMs } = await eventually(asked, { timeoutMs: refusalMs, what: `a call that ${url} lets pass` })
   const leave = async () => {
     await done
     if (hasSession) await fetch(url, { method: 'DELETE', headers: session })
   }
-  return { done, leave }
+  return { done, sentMs, leave }
 }

@@ -60,7 +60,9 @@ export function watch(vitals: Pick<RunningVitals, 'adminUrl'>): Seen {
 }
 
 function seriesByUpstream(text: string): ReadonlyMap<string, readonly Series[]> {
-  const all = text.matchAll(/^(mcp_upstream_\w+|mcp_heartbeats_total)\{(.*)\} (\S+)/gm)
+  const all = text.matchAll(
+    /^(mcp_upstream_\w+|mcp_heartbeats_total|mcp_heartbeat_probe_info|mcp_heartbeat_duration_seconds_count)\{(.*)\} (\S+)/gm,
+  )
   const series = Array.from(all, ([, name = '', labels = '', value]) => ({
     name,
     labels: Object.fromEntries(Array.from(labels.matchAll(/(\w+)="([^"]*)"/g), ([, label, text]) => [label, text])),

@@ -2,18 +2,19 @@
  * A process that serves MCP and falls ill at SIGUSR2: `node test/peers/patient.ts stdio|http|sse legacy|modern AILMENT`,
  * where an ailment is one of those of test/support/patient.ts or of `acts` below; any other word makes it well again.
  * HTTP listens on PORT. While the file TOOLS_FILE exists there is a second tool; GRANDCHILD=1 starts a process that
- * stays; AILMENT_FILE holds the ailment in place of the argument, and may change; LATE_MS is when `late` answers. The
- * tools `spin` and `wait` keep its only thread.
+ * stays; AILMENT_FILE holds the ailment in place of the argument, and may change; LATE_MS is when `late` answers, and
+ * ANSWER_MS what each answer takes; SILENCE_FILE is written with each heartbeat that is left unanswered. The tools `spin`
+ * and `wait` keep its only thread.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { constants, setPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import type { Message } from '../support/mcp-server.ts'
 import { type Ailment, type Patient, patientServer, treat } from '../support/patient.ts'
 
 const [transport, era, ill] = process.argv.slice(2)
-const { PORT, TOOLS_FILE, GRANDCHILD, PING, AILMENT_FILE, LATE_MS } = process.env
+const { PORT, TOOLS_FILE, GRANDCHILD, PING, AILMENT_FILE, LATE_MS, ANSWER_MS, SILENCE_FILE } = process.env
 const ailments: readonly Ailment[] = ['silent', 'silent_once', 'late', 'http_error', 'garbage', 'unauthorized']
 
 const patient: Patient = {
@@ -22,6 +23,8 @@ const patient: Patient = {
   tools: () => (existsSync(TOOLS_FILE ?? '') ? ['read', 'write'] : ['read']),
   ailment: undefined,
   ...(LATE_MS && { lateMs: Number(LATE_MS) }),
+  ...(ANSWER_MS && { answerMs: Number(ANSWER_MS) }),
+  ...(SILENCE_FILE && { onSilence: () => writeFileSync(SILENCE_FILE, '') }),
   blocking: { spin, wait },
 }
 

@@ -132,6 +132,6 @@ function openStream(
   if (ailment === 'unauthorized') return refuse(401)
   const session = String(streams.size)
   streams.set(session, response)
-  const text = ailment === 'garbage' ? '<garbage>' : `event: endpoint\ndata: /messages?session=${session}\n\n`
+  const text = ailment === 'garbage' ? 'data: <garbage>\n\n' : `event: endpoint\ndata: /messages?session=${session}\n\n`
   response.writeHead(200, { 'content-type': 'text/event-stream' }).write(text)
 }

@@ -95,7 +95,7 @@ describe('simulated worlds', () => {
       'process started',
       'process ready',
       'process open',
-      'starting → recovering: answers again (1 of 2): initialize answered',
+      'starting → recovering: answers again (1 of 2): initialize answered (2025-11-25)',
       'recovering → healthy: ping answered',
     ])
   })

@@ -92,6 +92,8 @@ const [sessionAskedMs, sessionHungMs] = [100_000, 150_000]
 const [sessionIdleMs, sessionRetryMs] = [60_000, 10_000]
 /** What ended may be told of by its pipe first. */
 const restingMs = 15_000
+/** What comes at the very moment when it may: sums of fractions of a millisecond may differ by their last bit. */
+const lastBitMs = 0.001
 /** A start may have to wait until others have begun, two seconds for each four. */
 const startQueueMs = 10_000
 /** The longest back-off, and that of a crash loop. */
@@ -315,7 +317,11 @@ export class Referee {
     const nowMs = this.#options.now()
     this.#inFlight += 1
     this.#starts.push(nowMs)
-    for (let first = this.#starts[0]; first !== undefined && first <= nowMs - 1000; first = this.#starts[0]) {
+    for (
+      let first = this.#starts[0];
+      first !== undefined && nowMs - first >= 1000 - lastBitMs;
+      first = this.#starts[0]
+    ) {
       this.#starts.shift()
     }
     this.mostPerSecond = Math.max(this.mostPerSecond, this.#starts.length)
@@ -870,13 +876,10 @@ function leastPauseMs({ restarts, failedStarts }: Pick<Watched, 'restarts' | 'fa
   return restarts === 0 ? 0 : Math.min(30_000, 500 * 2 ** (restarts - 1))
 }
 
-/**
- * A start that holds one of the four places for starts. It gives it back after 2 s, and the next one starts at that very
- * moment: the sum of two fractions of a millisecond may differ from that by the last bit, which is no fifth start.
- */
+/** A start that holds one of the four places for starts. It gives it back after 2 s, and the next one starts at once. */
 function isStarting(process: Process | undefined, nowMs: number): boolean {
   if (!process || process.readyMs !== undefined || process.goneMs !== undefined) return false
-  return nowMs - process.startedMs < 2000 - 0.001
+  return nowMs - process.startedMs < 2000 - lastBitMs
 }
 
 function seconds(ms: number): string {

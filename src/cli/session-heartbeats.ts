@@ -37,6 +37,7 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
     isAllowed: (leg) => isAllowed(leg, heartbeat, prober),
     serverMethod: () => (prober.describe().probe === 'tools/list' ? 'tools/list' : 'ping'),
     lastHeardMs: () => heartbeat.lastAnswerMs(),
+    usualMs: (leg) => (leg === 'session' ? heartbeat.usualMs() : undefined),
     timeoutMs: defaults.heartbeat.maxTimeoutMs,
     onBeat: ({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs }) => {
       const report = { result, startedAtWallMs, timeoutMs, pace: { intervalMs, nextInMs } }

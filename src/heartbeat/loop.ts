@@ -391,6 +391,11 @@ export class Heartbeat {
     return Math.max(this.#lastHeardMs, this.#lastNoiseMs)
   }
 
+  /** What it takes to answer while it is well, as far as that is known. */
+  usualMs(): number | undefined {
+    return this.#interval.state.rtt?.baselineMs ?? this.#rtt?.smoothedMs
+  }
+
   status(): HeartbeatStatus {
     const { clock, scheduler, upstream } = this.#options
     const nextAtMs = scheduler.nextAt(upstream)
@@ -534,7 +539,7 @@ export class Heartbeat {
       startedMs,
       startedAtWallMs: clock.wallTime(),
       timeoutMs,
-      usualMs: this.#interval.state.rtt?.baselineMs ?? this.#rtt?.smoothedMs,
+      usualMs: this.usualMs(),
       deadlineMs,
       runs,
       alive,

@@ -36,6 +36,8 @@ export interface SessionBeatsOptions {
   readonly serverMethod: () => Rung
   /** When this server last answered somebody else, monotonic. */
   readonly lastHeardMs: () => number
+  /** What this end takes to answer elsewhere, as far as that is known. */
+  readonly usualMs: (leg: SessionLeg) => number | undefined
   /** How long an answer is waited for. */
   readonly timeoutMs: number
   readonly onBeat: (beat: SessionBeat) => void
@@ -135,7 +137,7 @@ export class SessionBeats {
   }
 
   async #beat(session: Session, leg: SessionLeg, talker: SessionPeer): Promise<void> {
-    const { clock, timeoutMs, serverMethod, onBeat, onGone } = this.#options
+    const { clock, timeoutMs, serverMethod, usualMs, onBeat, onGone } = this.#options
     const startedAtWallMs = clock.wallTime()
     const stalls = followStalls(clock, timeoutMs)
     const asked = await ask({
@@ -148,7 +150,11 @@ export class SessionBeats {
       deadlineMs: timeoutMs,
     })
     const before = session.health[leg]
-    const result = excused(asked.result, { stalledMs: stalls.end(), usualMs: before.roundTripMs, timeoutMs })
+    const result = excused(asked.result, {
+      stalledMs: stalls.end(),
+      usualMs: before.roundTripMs ?? usualMs(leg),
+      timeoutMs,
+    })
     // It ended meanwhile, so whatever came proves nothing.
     if (this.#isStopped || !peerOf(session, leg)) return
     const meaning = leg === 'session' && this.#isServerSilent(before, result) ? 'nothing' : pingMeaning(result.outcome)

@@ -49,6 +49,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     isAllowed: (leg) => allowed[leg],
     serverMethod: () => serverMethod.now,
     lastHeardMs: () => heard.atMs ?? clock.now(),
+    usualMs: () => undefined,
     timeoutMs: 5000,
     onBeat: (beat) => beats.push(beat),
     onGone: (session) => directory.end(session, 'unknown'),

@@ -119,7 +119,10 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
     )
     const isFree = (fault: Fault) =>
       cut.every(({ atMs, untilMs }) => fault.untilMs + 3 * minute < atMs || untilMs + 3 * minute < fault.atMs)
-    const faults = [...cut, ...own.flat().filter(isFree)].toSorted((a, b) => a.atMs - b.atMs)
+    const manner = anyManner(seeded(seed, `manner ${at}`))
+    // Where only clients ask, and many at once, failures that are two apart may come one after the other.
+    const isFair = ({ kind: what }: Fault) => what !== 'flaky' || manner.probe === 'active'
+    const faults = [...cut, ...own.flat().filter(isFree)].filter(isFair).toSorted((a, b) => a.atMs - b.atMs)
     const locked = faults.filter((fault) => fault.kind === 'hang' && fault.how === 'deadlocked')
     // What waits for a lock mostly does so for a client.
     const victims = locked.map(({ atMs }): Errand => ({ kind: 'burst', atMs: atMs + 1, count: 1 }))
@@ -132,7 +135,7 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
       bootMs: between(random, 200, 8000),
       faults,
       errands,
-      ...anyManner(seeded(seed, `manner ${at}`)),
+      ...manner,
       sessions: anySessions(seeded(seed, `sessions ${at}`), kind, durationMs),
     }
   })

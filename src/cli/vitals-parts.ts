@@ -1,6 +1,5 @@
 import type { RequestListener } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
-import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { type AdminOptions, type ReloadOutcome, adminApp } from '../admin/app.ts'
 import { type DebugReport, debugReport, issuesOf } from '../admin/debug.ts'
 import type { Clock } from '../clock.ts'
@@ -26,7 +25,7 @@ import { MetricsPush, metricsExporter } from '../telemetry/metrics-push.ts'
 import { LoopMeter } from '../telemetry/own-load.ts'
 import { pushSettings } from '../telemetry/push-settings.ts'
 import { metering } from '../telemetry/reader.ts'
-import { SnapshotCache, type UpstreamReading, readUpstreams } from '../telemetry/readings.ts'
+import { ReadingsCache, type UpstreamReading } from '../telemetry/readings.ts'
 import { telemetryResource } from '../telemetry/resource.ts'
 import { runtimeMetrics } from '../telemetry/runtime.ts'
 import { type Tracing, tracing as startTracing } from '../telemetry/tracing.ts'
@@ -212,14 +211,14 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     const handle = getRequestListener(app.fetch, { autoCleanupIncoming: false })
     return (incoming, outgoing) => void handle(incoming, outgoing)
   }
-  const readings = sharedReadings(new SnapshotCache(clock, metrics.readings))
+  const readings = new ReadingsCache(clock, metrics.readings)
   const onVerdict = () => void silence.look()
   return {
     redact,
     tracing,
     instruments: instrumented,
     scheduler,
-    readings,
+    readings: () => readings.current(),
     readLoad,
     processTable,
     standstills: () => standstills.count(),
@@ -277,17 +276,6 @@ function debugConfig({ heartbeat }: Config, reload: ReloadStatus | undefined): D
 /** Who a listener there lets in by name. */
 export function guardNames({ allowedHosts, allowedOrigins }: Config, { host }: Address) {
   return { allowedHosts: [...allowedHosts, host], allowedOrigins }
-}
-
-/** The figures of all upstreams, read once out of each snapshot however many controllers ask. */
-function sharedReadings(snapshots: SnapshotCache): () => Promise<ReadonlyMap<string, UpstreamReading>> {
-  const read = new WeakMap<ResourceMetrics, ReadonlyMap<string, UpstreamReading>>()
-  return async () => {
-    const snapshot = await snapshots.current()
-    const known = read.get(snapshot) ?? readUpstreams(snapshot)
-    read.set(snapshot, known)
-    return known
-  }
 }
 
 /** What the processes of an upstream use, added up for as long as there is that upstream. */

@@ -156,40 +156,43 @@ export function quantile(bounds: readonly number[], counts: readonly number[], q
   return lower
 }
 
-/** How long controllers share one snapshot. */
+/** How long controllers share the readings of one snapshot. */
 const shortestAgeMs = 1000
 const longestAgeMs = 5000
 /** A collection may take this part of the time: one of 18 ms, as at 11,000 series, is kept for 1.8 s. */
 const collectingRatio = 0.01
 
+type Readings = ReadonlyMap<string, UpstreamReading>
+
 /**
- * Shares one snapshot between all controllers: for a second, or for up to five where collecting takes long, be it for
- * many series or on a busy machine. A failed one is not kept.
+ * Shares what one snapshot says between all controllers: for a second, or for up to five where collecting takes long, be
+ * it for many series or on a busy machine. The snapshot itself, many times larger, is forgotten at once. A failed one is
+ * not kept.
  */
-export class SnapshotCache {
+export class ReadingsCache {
   readonly #clock: Clock
   readonly #collect: () => Promise<ResourceMetrics>
   #maxAgeMs = shortestAgeMs
-  #latest: { readonly atMs: number; readonly snapshot: Promise<ResourceMetrics> } | undefined
+  #latest: { readonly atMs: number; readonly readings: Promise<Readings> } | undefined
 
   constructor(clock: Clock, collect: () => Promise<ResourceMetrics>) {
     this.#clock = clock
     this.#collect = collect
   }
 
-  /** A snapshot that is at most `longestAgeMs` old. */
-  current(): Promise<ResourceMetrics> {
+  /** Readings that are at most `longestAgeMs` old. */
+  current(): Promise<Readings> {
     const nowMs = this.#clock.now()
-    if (this.#latest && nowMs - this.#latest.atMs < this.#maxAgeMs) return this.#latest.snapshot
-    const collecting = { atMs: nowMs, snapshot: this.#collect() }
+    if (this.#latest && nowMs - this.#latest.atMs < this.#maxAgeMs) return this.#latest.readings
+    const collecting = { atMs: nowMs, readings: this.#collect().then(readUpstreams) }
     this.#latest = collecting
-    collecting.snapshot.then(
+    collecting.readings.then(
       () => this.#keepFor((this.#clock.now() - nowMs) / collectingRatio),
       () => {
         if (this.#latest === collecting) this.#latest = undefined
       },
     )
-    return collecting.snapshot
+    return collecting.readings
   }
 
   #keepFor(ageMs: number): void {

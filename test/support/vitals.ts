@@ -30,8 +30,8 @@ export interface VitalsOptions {
   readonly script?: string
 }
 
-/** As the image and the systemd unit have it. */
-export const nodeFlags = ['--max-semi-space-size=16']
+/** As `npm start`, the image and the systemd unit have it. */
+export const nodeFlags = ['--max-semi-space-size=4']
 
 interface Addresses {
   readonly dataUrl: string

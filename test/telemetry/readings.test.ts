@@ -10,7 +10,7 @@ import {
   isInfrastructureFailure,
   quantile,
   readUpstreams,
-  SnapshotCache,
+  ReadingsCache,
   type UpstreamReading,
 } from '../../src/telemetry/readings.ts'
 import { fakeClock } from '../support/fake-clock.ts'
@@ -172,7 +172,7 @@ describe('quantile (Prometheus, histogram_quantile)', () => {
   })
 })
 
-describe('SnapshotCache', () => {
+describe('ReadingsCache', () => {
   function cache() {
     const clock = fakeClock()
     const snapshots: ResourceMetrics[] = []
@@ -187,7 +187,7 @@ describe('SnapshotCache', () => {
     }
     const fail = (with_: Error | undefined) => (error = with_)
     const take = (ms: number) => (tookMs = ms)
-    return { clock, snapshots, fail, take, cache: new SnapshotCache(clock, collect) }
+    return { clock, snapshots, fail, take, cache: new ReadingsCache(clock, collect) }
   }
 
   it('collects once for all who ask within a second', async () => {

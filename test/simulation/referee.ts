@@ -493,7 +493,9 @@ export class Referee {
     if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
   }
 
-  #mayBeSuspect(upstream: string, { works, servesSinceMs = Infinity }: Watched, reason: string): void {
+  #mayBeSuspect(upstream: string, { works, probe, servesSinceMs = Infinity }: Watched, reason: string): void {
+    // What clients met last stands until they ask again, be that minutes later.
+    if (probe !== 'active') return
     const nowMs = this.#options.now()
     const sinceMs = nowMs - memoryMs
     // While it works for a client it cannot answer us, and whether it works nobody can tell for sure.

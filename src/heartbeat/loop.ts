@@ -315,7 +315,9 @@ export class Heartbeat {
     const before = this.#verdict
     // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
     const evidence = kind === 'silent' && this.#settings.probe === 'active' ? 'missed' : kind
-    this.#weigh({ kind: evidence, reason: `a client's request failed: ${reason}` }, traceId)
+    // Where nobody else asks, it tells of the moment from which on the server was silent, which may be over.
+    const atMs = this.#options.clock.now() - (isOnlyEvidence ? silentMs : 0)
+    this.#weigh({ kind: evidence, reason: `a client's request failed: ${reason}`, atMs }, traceId)
     if (this.#verdict !== before) this.probeNow()
   }
 

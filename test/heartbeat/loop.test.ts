@@ -332,11 +332,14 @@ describe('probe: passive', () => {
     const [quiet, asked] = [watched({ settings: passive }), await settled({ settings: fixed })]
     quiet.heartbeat.start()
     quiet.heartbeat.trafficAnswered(true)
+    await quiet.advance(100_000)
     for (const { heartbeat } of [quiet, asked])
-      heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s' })
+      heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s', silentMs: 60_000 })
     expect([quiet.state(), asked.state()]).toEqual(['suspect', 'suspect'])
-    expect(quiet.heartbeat.status().verdict.silentSinceMs).toBe(quiet.clock.now())
+    const sinceMs = quiet.clock.now() - 60_000
+    expect(quiet.heartbeat.status().verdict).toMatchObject({ failingSinceMs: sinceMs, silentSinceMs: sinceMs })
     expect(asked.heartbeat.status().verdict.silentSinceMs).toBeUndefined()
+    expect(asked.heartbeat.status().verdict.failingSinceMs).toBe(asked.clock.now())
   })
 
   it('opens what clients or a start wait for', async () => {

@@ -147,7 +147,7 @@ export class SimulatedServer {
   }
 
   /** A notification is never lost where requests are, since nobody would send it again. */
-  reply(to: 'request' | 'notification' = 'request'): Reply {
+  reply(to: 'request' | 'notification' | 'session' = 'request'): Reply {
     const { plan, random, time } = this.#options
     const fault = this.#effective()
     const afterMs = plan.rttMs * between(random, 0.8, 1.4) + this.#workingForMs()
@@ -174,6 +174,8 @@ export class SimulatedServer {
         return { kind: 'answer', afterMs: fault.delayMs + afterMs }
       case 'flaky':
         if (to === 'notification') return { kind: 'answer', afterMs }
+        if (to === 'session') return { kind: random() < fault.ratio ? 'error' : 'answer', afterMs }
+        // Never twice in a row for whom the verdict hears of: three would be `down`, and rightly.
         this.#hasFailed = !this.#hasFailed && random() < fault.ratio
         return { kind: this.#hasFailed ? 'error' : 'answer', afterMs }
     }

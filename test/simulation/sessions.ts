@@ -39,7 +39,7 @@ export class SimulatedSessions {
   #open(plan: SessionPlan): void {
     const { plan: server, server: simulated, time, directory, referee } = this.#options
     if (time.now() >= plan.untilMs) return
-    const isServed = simulated.reply().kind === 'answer'
+    const isServed = simulated.reply('session').kind === 'answer'
     const id = `${server.name} ${this.#opened++}`
     const session = isServed ? directory.add({ id, upstream: server.name, transport: 'http', client }) : undefined
     if (!session) return time.at(time.now() + plan.gapMs, () => this.#open(plan))
@@ -65,7 +65,7 @@ export class SimulatedSessions {
     time.at(time.now() + plan.worksForMs, () => {
       session.pending -= 1
       directory.touch(session)
-      const isAnswered = server.ends === ends && server.reply().kind === 'answer' && !isHung(plan, time.now())
+      const isAnswered = server.ends === ends && server.reply('session').kind === 'answer' && !isHung(plan, time.now())
       if (isAnswered) directory.answered(session)
       time.at(time.now() + plan.gapMs, () => this.#use(session, plan, ends))
     })
@@ -88,7 +88,7 @@ export class SimulatedSessions {
       const fail = (code: KnownError['code'], why: string) => end(() => reject(new KnownError(code, why)))
       const timer = giveUpAfter(time, timeoutMs, () => fail('upstream_timeout', 'no answer to ping'))
       const forget = server.whenItEnds(() => fail('upstream_reset', 'connection reset'))
-      const reply = server.reply()
+      const reply = server.reply('session')
       const isForgotten = server.ends !== ends
       if ((isHung(plan, time.now()) && !isForgotten) || reply.kind === 'nothing') return
       time.at(time.now() + ('afterMs' in reply ? reply.afterMs : 0), () => {

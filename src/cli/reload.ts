@@ -1,9 +1,10 @@
 import type { ReloadOutcome } from '../admin/app.ts'
 import type { Clock } from '../clock.ts'
 import type { Config, UpstreamConfig } from '../config/config.ts'
+import { signsOfCutOff } from '../config/cut-off.ts'
 import { type Difference, difference } from '../config/difference.ts'
 import type { Loaded } from '../config/load.ts'
-import { errorMessage } from '../errors.ts'
+import { KnownError, errorMessage } from '../errors.ts'
 import type { Logger } from '../log.ts'
 
 /** Who asked for a reload. */
@@ -82,6 +83,7 @@ export class Reloader {
     let changes: Difference
     try {
       loaded = load()
+      refuseCutOff(signsOfCutOff(this.#config, loaded))
       changes = difference(this.#config, loaded.config)
     } catch (error) {
       const problem = errorMessage(error)
@@ -99,6 +101,10 @@ export class Reloader {
     log.info({ cause, ...describeChanges(changes) }, 'the configuration was reloaded')
     return { kind: 'reloaded', changes: describeChanges(changes) }
   }
+}
+
+function refuseCutOff(signs: readonly string[]): void {
+  if (signs.length > 0) throw new KnownError('config_invalid', signs.join('\n'))
 }
 
 function byName({ upstreams }: Config): ReadonlyMap<string, UpstreamConfig> {

@@ -82,7 +82,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     clock,
     log,
     config,
-    load: options.load ?? (() => ({ config, notices: [], files })),
+    load: options.load ?? (() => ({ config, notices: [], files, emptyFiles: [], saysNoServers: false })),
     apply: async (next, changes) => {
       log.level = next.log.level
       notifier.follow()

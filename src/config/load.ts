@@ -10,7 +10,7 @@ import { findings, remarks } from './rules.ts'
 import { heartbeatKeys } from './schema.ts'
 import { type ReadFile, readSecrets, tryRead } from './secrets.ts'
 import { shapeOf } from './shape.ts'
-import { type Branch, emptyBranch, isWithin, type Path, placeOf, treeOf } from './tree.ts'
+import { at, type Branch, emptyBranch, isWithin, type Path, placeOf, type Tree, treeOf } from './tree.ts'
 
 export interface LoadOptions {
   /** Merged left to right. */
@@ -27,13 +27,17 @@ export interface Loaded {
   readonly notices: readonly string[]
   /** Every file that was read, secrets too: a change to one of them is a reason to reload. */
   readonly files: readonly string[]
+  /** Those of the configuration's own files in which nothing stands, comments aside. */
+  readonly emptyFiles: readonly string[]
+  /** Whether `mcpServers: {}` is what they come to: that there are no servers is meant, and not merely left out. */
+  readonly saysNoServers: boolean
 }
 
 /** Reads, merges and checks a configuration. Throws one `config_invalid` that tells all problems, a line for each. */
 export function loadConfig(options: LoadOptions): Loaded {
   const readFile = options.readFile ?? ((path: string) => readFileSync(path, 'utf8'))
   const merged = mergedFiles(options, readFile)
-  const substituted = substituteTree(merged, options.env)
+  const substituted = substituteTree(merged.tree, options.env)
   const shaped = shapeOf(
     substituted.tree,
     substituted.problems.map((problem) => problem.path),
@@ -53,28 +57,41 @@ export function loadConfig(options: LoadOptions): Loaded {
       remarks(shaped.file).map((found) => ({ ...found, place: placeOf(shaped.tree, found.path) })),
     ),
     files: [...options.files, ...secrets.files],
+    emptyFiles: merged.emptyFiles,
+    saysNoServers: isEmptyBranch(at(merged.tree, ['mcpServers'])),
   }
 }
 
+interface Merged {
+  readonly tree: Branch
+  readonly emptyFiles: readonly string[]
+}
+
 /** Files that cannot be read or parsed are told first and alone: without them every other finding is a guess. */
-function mergedFiles(options: LoadOptions, readFile: ReadFile): Branch {
+function mergedFiles(options: LoadOptions, readFile: ReadFile): Merged {
   const read = options.files.map((file) => readLayer(file, readFile))
   throwProblems(read.flatMap((layer) => layer.problems))
   const place = { file: 'command line' }
   const extra = treeOf(options.extra ?? {}, place)
   const layers = read.map((layer) => layer.tree)
   if (extra.kind === 'branch' && extra.entries.size > 0) layers.push(extra)
-  return layers.reduce((base, layer) => mergeTrees(base, layer), emptyBranch(place))
+  const tree = layers.reduce((base, layer) => mergeTrees(base, layer), emptyBranch(place))
+  return { tree, emptyFiles: options.files.filter((_, index) => read[index]?.isEmpty) }
 }
 
 function readLayer(file: string, readFile: ReadFile): Parsed {
   const text = tryRead(file, readFile)
   if (text.kind === 'failed') {
-    return { tree: emptyBranch({ file }), problems: [{ place: { file }, path: [], message: text.reason }] }
+    const problem = { place: { file }, path: [], message: text.reason }
+    return { tree: emptyBranch({ file }), isEmpty: false, problems: [problem] }
   }
   const parsed = parseFile(file, text.text)
   const lifted = liftHeartbeat(parsed.tree, heartbeatKeys)
-  return { tree: lifted.tree, problems: [...parsed.problems, ...lifted.problems] }
+  return { ...parsed, tree: lifted.tree, problems: [...parsed.problems, ...lifted.problems] }
+}
+
+function isEmptyBranch(tree: Tree | undefined): boolean {
+  return tree?.kind === 'branch' && tree.entries.size === 0
 }
 
 function throwProblems(problems: readonly Problem[]): void {

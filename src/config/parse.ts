@@ -17,6 +17,8 @@ import { type Branch, emptyBranch, leaf, type Path, type Place, type Tree } from
 
 export interface Parsed {
   readonly tree: Branch
+  /** Whether nothing stands in the file, comments aside. */
+  readonly isEmpty: boolean
   readonly problems: readonly Problem[]
 }
 
@@ -35,21 +37,19 @@ export function parseFile(file: string, text: string): Parsed {
   if (faults.length > 0) {
     return {
       tree: emptyBranch(root),
+      isEmpty: false,
       problems: firstOfEachLine(faults.map((fault) => syntaxProblem(fault, file, text, lines))),
     }
   }
   const placeAt = (node: Node | null) => ({ file, line: lines.linePos(node?.range?.[0] ?? 0).line })
   const reading: Reading = { document, placeAt, problems: [] }
   const tree = readNode(document.contents, root, { reading, path: [], above: [] })
-  return tree.kind === 'branch'
-    ? { tree, problems: reading.problems }
-    : { tree: emptyBranch(root), problems: rootProblems(tree, reading.problems) }
-}
-
-/** An empty file is an empty mapping; any other scalar or list is a mistake. */
-function rootProblems(tree: Tree, problems: readonly Problem[]): readonly Problem[] {
-  if (tree.kind === 'leaf' && tree.value === null) return problems
-  return [...problems, { place: tree.place, path: [], message: 'the file is not a mapping of keys to values' }]
+  const { problems } = reading
+  if (tree.kind === 'branch') return { tree, isEmpty: false, problems }
+  // An empty file is an empty mapping; any other scalar or list is a mistake.
+  const isEmpty = tree.kind === 'leaf' && tree.value === null
+  const mistake = { place: tree.place, path: [], message: 'the file is not a mapping of keys to values' }
+  return { tree: emptyBranch(root), isEmpty, problems: isEmpty ? problems : [...problems, mistake] }
 }
 
 interface Position {

@@ -57,6 +57,40 @@ describe('a reload', () => {
     expect(lines.join('')).toContain('the old one stays in force')
   })
 
+  it.each([
+    ['nothing', '', 'a.yaml: the file is empty; if nothing is meant, write {}'],
+    ['a comment', '# mine\n', 'a.yaml: the file is empty; if nothing is meant, write {}'],
+    ['no servers', 'max_sessions: 7', 'mcpServers: no server is left of those that run'],
+    ['a block of servers without any', 'mcpServers:\n', 'mcpServers: no server is left of those that run'],
+    ['an empty mapping', '{}', 'mcpServers: no server is left of those that run'],
+  ])('of a file that may have been cut off, for it holds %s, removes nothing', async (_, text, problem) => {
+    const { file, applied, reloader } = setup(two)
+    file.text = text
+    expect(await reloader.reload('file')).toEqual({ kind: 'refused', problem: expect.stringContaining(problem) })
+    expect(applied).toEqual([])
+    expect(reloader.status()).toMatchObject({ successful: false, problem: expect.stringContaining(problem) })
+  })
+
+  it('removes all servers if that is what the file says', async () => {
+    const { file, applied, reloader } = setup(two)
+    file.text = 'mcpServers: {}'
+    expect(await reloader.reload('file')).toMatchObject({ kind: 'reloaded' })
+    file.text = two.replace('command: node', 'command: node, disabled: true').replace("mcp'", "mcp', disabled: true")
+    expect(await reloader.reload('file')).toMatchObject({ kind: 'reloaded' })
+    file.text = one
+    await reloader.reload('file')
+    file.text = one.replace("mcp'", "mcp', disabled: true")
+    expect(await reloader.reload('file')).toMatchObject({ kind: 'reloaded' })
+    expect(applied.map(({ changes }) => changes.removed)).toEqual([['one', 'two'], [], [], ['one']])
+  })
+
+  it('goes on without servers where there were none', async () => {
+    const { file, applied, reloader } = setup('max_sessions: 7')
+    file.text = 'max_sessions: 8'
+    expect(await reloader.reload('file')).toMatchObject({ kind: 'reloaded' })
+    expect(applied).toHaveLength(1)
+  })
+
   it('that works again compares with what is in force, not with what was refused', async () => {
     const { file, applied, reloader } = setup(one)
     file.text = 'listen: :7999\nallow_unauthenticated: true'

@@ -137,4 +137,30 @@ describe('a configuration that is watched', () => {
       await running.stop()
     }
   })
+
+  it('that is emptied keeps every server, and works again once it is filled', async () => {
+    const watchedFile = join(directory, 'emptied.yaml')
+    const text = (servers: object) => stringify({ config_check_seconds: 1, mcpServers: servers })
+    await writeFile(watchedFile, text({ stays }))
+    const listeners = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0']
+    const running = await startVitals({ args: ['--config', watchedFile, ...listeners] })
+    try {
+      const session = await openSession(`${running.dataUrl}/stays/mcp`)
+      const successful = () => metricValue(running, 'mcp_vitals_config_last_reload_successful')
+      await writeFile(watchedFile, '')
+      await eventually(async () => (await successful()) === 0, { what: 'the empty file is refused' })
+      const { config, upstreams } = await debugReport(running)
+      expect(config.last_reload?.problem).toBe(`${watchedFile}: the file is empty; if nothing is meant, write {}`)
+      expect(Object.keys(upstreams)).toEqual(['stays'])
+      const tools = { jsonrpc: '2.0', id: 1, method: 'tools/list' }
+      expect((await post(`${running.dataUrl}/stays/mcp`, tools, session)).status).toBe(200)
+
+      await writeFile(watchedFile, text({ stays, new: everythingStdio }))
+      await eventually(async () => (await successful()) === 1, { what: 'the file is followed again' })
+      expect(Object.keys((await debugReport(running)).upstreams)).toEqual(['stays', 'new'])
+      expect((await post(`${running.dataUrl}/stays/mcp`, tools, session)).status).toBe(200)
+    } finally {
+      await running.stop()
+    }
+  })
 })

@@ -1,6 +1,6 @@
 import type { Config, UpstreamConfig } from '../config/config.ts'
 import type { Difference } from '../config/difference.ts'
-import type { Monitored } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 
 /** An upstream that runs: it is started once, and may be given other settings at any time. */
 export interface LiveUpstream extends Monitored {
@@ -60,8 +60,9 @@ export class Fleet {
   /** Follows a new configuration. Resolves when what had to stop has stopped, and what is new has been started. */
   async follow(config: Config, { added, removed, replaced, retuned }: Difference): Promise<void> {
     for (const upstream of retuned) this.#upstreams.get(upstream.name)?.configure(upstream)
-    const add = (upstream: UpstreamConfig) => {
+    const add = (upstream: UpstreamConfig, before?: LiveUpstream) => {
       const live = this.#options.create(upstream)
+      if (before) holdOn(before, live)
       this.#upstreams = ordered(config, new Map([...this.#upstreams, [upstream.name, live]]))
       live.start()
       return live
@@ -70,8 +71,8 @@ export class Fleet {
     await Promise.all([
       ...removed.map((name) => this.#remove(name)),
       ...replaced.map(async (upstream) => {
-        await this.#remove(upstream.name)
-        this.#options.onReplaced(add(upstream))
+        const before = await this.#remove(upstream.name)
+        this.#options.onReplaced(add(upstream, before))
       }),
     ])
     this.#upstreams = ordered(config, this.#upstreams)
@@ -86,9 +87,9 @@ export class Fleet {
   }
 
   /** It stays visible until it has gone, so that nobody takes a reload for an upstream that never was. */
-  async #remove(name: string): Promise<void> {
+  async #remove(name: string): Promise<LiveUpstream | undefined> {
     const upstream = this.#upstreams.get(name)
-    if (!upstream) return
+    if (!upstream) return undefined
     this.#leaving.add(name)
     try {
       await this.#options.drained(name)
@@ -98,7 +99,16 @@ export class Fleet {
       this.#leaving.delete(name)
       this.#upstreams = new Map([...this.#upstreams].filter(([, other]) => other !== upstream))
     }
+    return upstream
   }
+}
+
+/** Maintenance and a drain are about the server, however it is reached: what takes its place goes on with them. */
+function holdOn(before: LiveUpstream, after: LiveUpstream): void {
+  const pausedMs = before.heartbeat.pauseLeftMs()
+  if (pausedMs > 0) after.heartbeat.pause(pausedMs)
+  const drainedMs = limitedOf(before.access)?.drain.leftMs() ?? 0
+  if (drainedMs > 0) limitedOf(after.access)?.drain.begin(drainedMs)
 }
 
 function ordered({ upstreams }: Config, live: ReadonlyMap<string, LiveUpstream>): ReadonlyMap<string, LiveUpstream> {

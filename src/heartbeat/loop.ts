@@ -279,6 +279,11 @@ export class Heartbeat {
     this.#weigh({ kind: 'paused', reason: `paused for maintenance until ${new Date(untilWallMs).toISOString()}` })
   }
 
+  /** How long its maintenance still lasts; 0 while there is none. */
+  pauseLeftMs(): number {
+    return this.#pause ? Math.max(0, this.#pause.untilWallMs - this.#options.clock.wallTime()) : 0
+  }
+
   /** Ends a pause before its time; does nothing without one. */
   resume(reason: string): void {
     if (!this.#pause) return

@@ -25,14 +25,14 @@ export class Drain {
 
   /** When it is over, as wall time; undefined while there is none. */
   untilWallMs(): number | undefined {
-    const leftMs = this.#leftMs()
+    const leftMs = this.leftMs()
     return leftMs > 0 ? this.#clock.wallTime() + leftMs : undefined
   }
 
   /** What a new request is told; undefined while it may go. */
   refusal(): KnownError | undefined {
     if (this.#untilMs === Number.NEGATIVE_INFINITY) return undefined
-    const leftMs = this.#leftMs()
+    const leftMs = this.leftMs()
     if (leftMs <= 0) {
       this.end()
       return undefined
@@ -41,7 +41,8 @@ export class Drain {
     return new RetryLater('draining', `the server is drained and takes nothing new for ${seconds} s`, seconds)
   }
 
-  #leftMs(): number {
-    return this.#untilMs - this.#clock.now()
+  /** How long it still lasts; 0 while there is none. */
+  leftMs(): number {
+    return Math.max(0, this.#untilMs - this.#clock.now())
   }
 }

@@ -115,6 +115,37 @@ describe('a reload', () => {
     expect((await list('stays', await openSession(`${vitals.dataUrl}/stays/mcp`))).status).toBe(200)
   })
 
+  it('that replaces a server goes on with its maintenance and its drain', async () => {
+    const nobody = { url: 'http://127.0.0.1:1/mcp' }
+    const stdio = { ...stays, env: { NAME: 'changed' } }
+    const ask = (path: string) => fetch(`${vitals.adminUrl}/debug/heartbeat/${path}`, { method: 'POST' })
+    /** Until when, in hours: maintenance, then drain. */
+    const held = async (name: string) => {
+      const { paused_until: paused, draining_until: draining } = await debugUpstream(vitals, name)
+      return [paused, draining].map((until) => Date.parse(until ?? '') / 3_600_000)
+    }
+    await write({ stays: stdio, nobody })
+    expect((await reload()).status).toBe(200)
+    await healthy('stays')
+    const names = ['stays', 'nobody']
+    for (const name of names) {
+      await ask(`${name}/pause?minutes=600`)
+      await ask(`${name}/drain?minutes=300`)
+    }
+    const before = (await Promise.all(names.map(held))).flat()
+
+    await write({ stays, nobody: { ...nobody, headers: { 'x-changed': 'yes' } } })
+    expect(JSON.parse((await reload()).body)).toMatchObject({ replaced: names })
+    for (const name of names) expect((await debugUpstream(vitals, name)).state).toBe('paused')
+    const after = (await Promise.all(names.map(held))).flat()
+    after.forEach((hours, index) => expect(hours).toBeCloseTo(before[index] ?? 0, 1))
+    const initialize = { jsonrpc: '2.0', id: 1, method: 'initialize', params: {} }
+    expect((await post(`${vitals.dataUrl}/stays/mcp`, initialize)).status).toBe(503)
+    await ask('stays/resume')
+    await healthy('stays')
+    expect((await list('stays', await openSession(`${vitals.dataUrl}/stays/mcp`))).status).toBe(200)
+  })
+
   it('is nothing that a web page or a GET can ask for', async () => {
     expect((await reload({ origin: 'https://evil.example' })).status).toBe(403)
     expect((await reload({}, 'GET')).status).toBe(405)

@@ -44,6 +44,8 @@ export const defaults = {
     idleIntervals: 0.8,
     probesPerSecond: 50,
     probesInFlight: 16,
+    /** A probe that took longer only waits for its server: below 16 ÷ 50 s, silent servers take nobody's turn. */
+    probeSlotMs: 250,
     /** How long a client's session is idle before its server is asked inside it, and what it waits after a miss. */
     sessionPingSeconds: 60,
     sessionRetryMs: 10_000,

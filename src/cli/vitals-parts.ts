@@ -100,6 +100,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     clock,
     perSecond: defaults.heartbeat.probesPerSecond,
     inFlight: defaults.heartbeat.probesInFlight,
+    slotMs: defaults.heartbeat.probeSlotMs,
     onError: (name, error) => log.error({ upstream: name, err: error }, 'a heartbeat failed in an unforeseen way'),
   })
   const loopMeter = new LoopMeter(clock)

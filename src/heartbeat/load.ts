@@ -17,15 +17,16 @@ export function ramp(value: number, from: number, to: number): number {
 
 /** Our own load, 0…1: the worst of its signs, so that one saturated resource is enough. */
 export function ownLoad(load: OwnLoad): number {
-  return Math.max(overload(load), ramp(load.loopUtilisation, ...defaults.load.utilisation))
+  const { utilisation, backlog } = defaults.load
+  return Math.max(overload(load), ramp(load.loopUtilisation, ...utilisation), ramp(load.probeBacklog, ...backlog))
 }
 
 /**
  * The part of it that makes others wait, 0…1: a loop that is busy and keeps up does not. A late event loop counts only
  * as far as it was at work: where others take the processor away, an idle one is late too, and no less work would help.
+ * Probes that wait for their turn make no client wait.
  */
-export function overload({ loopDelayP99Ms, loopUtilisation, probeBacklog }: OwnLoad): number {
-  const { loopDelayMs, workingUtilisation, backlog } = defaults.load
-  const late = Math.min(ramp(loopDelayP99Ms, ...loopDelayMs), ramp(loopUtilisation, ...workingUtilisation))
-  return Math.max(late, ramp(probeBacklog, ...backlog))
+export function overload({ loopDelayP99Ms, loopUtilisation }: Omit<OwnLoad, 'probeBacklog'>): number {
+  const { loopDelayMs, workingUtilisation } = defaults.load
+  return Math.min(ramp(loopDelayP99Ms, ...loopDelayMs), ramp(loopUtilisation, ...workingUtilisation))
 }

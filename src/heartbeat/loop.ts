@@ -32,7 +32,7 @@ import {
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
-import type { Scheduler, Slot } from './scheduler.ts'
+import type { Scheduler } from './scheduler.ts'
 import { watchStalls } from './stall.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
 import {
@@ -429,10 +429,10 @@ export class Heartbeat {
 
   #schedule(atMs: number, notBeforeMs?: number): void {
     if (this.#life.signal.aborted) return
-    this.#options.scheduler.schedule(this.#options.upstream, atMs, (slot) => this.#beat(slot), notBeforeMs)
+    this.#options.scheduler.schedule(this.#options.upstream, atMs, () => this.#beat(), notBeforeMs)
   }
 
-  async #beat(slot: Slot): Promise<void> {
+  async #beat(): Promise<void> {
     const asking = this.#asking.splice(0)
     const { probe } = this.#settings
     const isWanted = asking.length > 0 || this.#options.prober.isAwaited()
@@ -447,9 +447,6 @@ export class Heartbeat {
     this.#lastBeatMs = startedMs
     this.#untold = []
     const { everUp } = this.#verdict
-    // An opening exchange goes on for longer than others can wait: servers that are down, or slow to start, would take
-    // the turns of those that are well.
-    const patience = this.#options.clock.after(this.#timeoutMs(), () => slot.free())
     try {
       const isAsked = isWanted || (probe === 'active' && !isFresh)
       this.#wasTraffic = !isAsked
@@ -462,7 +459,6 @@ export class Heartbeat {
         this.#adapt(everUp ? news : noNews, false)
       }
     } finally {
-      patience.cancel()
       this.#plan(countsFromMs)
       for (const tell of asking) tell()
     }

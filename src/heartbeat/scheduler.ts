@@ -4,16 +4,15 @@ export interface SchedulerOptions {
   readonly clock: Clock
   /** Starts allowed in any window of one second, a whole number; a burst may use them all at once. */
   readonly perSecond: number
-  /** Tasks that may run at the same time, but for those that gave their slot back. */
+  /** Slots: tasks that may be at work at the same time. */
   readonly inFlight: number
+  /**
+   * A task that runs for longer than this only waits for somebody, and gives its slot back: those who wait for silent
+   * servers would take the turns of all others. At most `inFlight` ÷ `perSecond`, any number of them takes nobody's.
+   */
+  readonly slotMs: number
   /** Told of what a task threw, which is a bug of the task: the scheduler goes on. */
   readonly onError: (key: string, error: unknown) => void
-}
-
-/** A task's place among those that run. */
-export interface Slot {
-  /** The task only waits from now on: another may start, though not one of the same key. */
-  readonly free: () => void
 }
 
 /**
@@ -23,7 +22,7 @@ export interface Slot {
  */
 const slack = 0.01
 
-type Task = (slot: Slot) => Promise<void>
+type Task = () => Promise<void>
 
 interface Job {
   readonly key: string
@@ -64,8 +63,7 @@ export class Scheduler {
   /**
    * Runs `task` at `atMs` (monotonic), up to 1 % of the time until then earlier if another is due, though never before
    * `notBeforeMs`, or as soon as the budget allows; replaces an earlier schedule of this key. While this key's task runs,
-   * the new schedule waits for its end. The task must end by itself, and holds a slot until then unless it frees it
-   * before.
+   * the new schedule waits for its end. The task must end by itself.
    */
   schedule(key: string, atMs: number, task: Task, notBeforeMs = 0): void {
     if (this.#stopped) return
@@ -134,30 +132,31 @@ export class Scheduler {
   }
 
   async #run({ key, task }: Job): Promise<void> {
-    const slot = this.#slot()
+    const freeSlot = this.#takeSlot()
     try {
-      await task(slot)
+      const running = task()
+      const patience = this.#options.clock.after(this.#options.slotMs, freeSlot)
+      await running.finally(() => patience.cancel())
     } catch (error) {
       this.#options.onError(key, error)
     } finally {
       const following = this.#running.get(key)
       this.#running.delete(key)
       if (following) this.#enqueue(following)
-      slot.free()
+      freeSlot()
       this.#startDue()
     }
   }
 
-  #slot(): Slot {
+  /** Takes a slot; what it returns gives it back, once. */
+  #takeSlot(): () => void {
     this.#slotsTaken += 1
     let isFree = false
-    return {
-      free: () => {
-        if (isFree) return
-        isFree = true
-        this.#slotsTaken -= 1
-        this.#arm()
-      },
+    return () => {
+      if (isFree) return
+      isFree = true
+      this.#slotsTaken -= 1
+      this.#arm()
     }
   }
 

@@ -11,7 +11,7 @@ const settings = { ...heartbeatSettings, adaptive: false }
 /** Upstreams with real heartbeats and real metrics in virtual time; only what the probers find is the test's. */
 export function monitoring() {
   const { clock, reader, recorder } = pipeline()
-  const scheduler = new Scheduler({ clock, perSecond: 50, inFlight: 16, onError: () => {} })
+  const scheduler = new Scheduler({ clock, perSecond: 50, inFlight: 16, slotMs: 250, onError: () => {} })
   const upstreams: Monitored[] = []
   const add = (name: string, script: Check | Script = {}, parts: Partial<Monitored> = {}) => {
     const prober = new ScriptedProber(clock, script)

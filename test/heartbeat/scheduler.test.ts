@@ -4,12 +4,12 @@ import { sleep } from '../../src/clock.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-function setUp(options: { perSecond?: number; inFlight?: number } = {}) {
+function setUp(options: { perSecond?: number; inFlight?: number; slotMs?: number } = {}) {
   const clock = fakeClock()
   const starts: string[] = []
   const errors: string[] = []
   const onError = (key: string, error: unknown) => errors.push(`${key}: ${String(error)}`)
-  const scheduler = new Scheduler({ clock, perSecond: 50, inFlight: 16, onError, ...options })
+  const scheduler = new Scheduler({ clock, perSecond: 50, inFlight: 16, slotMs: 100_000, onError, ...options })
   /** A task that takes `forMs` and notes its start. */
   const task =
     (name: string, forMs = 0) =>
@@ -114,15 +114,10 @@ describe('Scheduler', () => {
     expect(scheduler.backlog()).toBe(0)
   })
 
-  it('lets others start once a task frees its slot, though not one of its own key, and counts no slot twice', async () => {
-    const { clock, starts, scheduler, task } = setUp({ inFlight: 1 })
+  it('lets others start once a task took its time, though not one of its own key, and counts no slot twice', async () => {
+    const { clock, starts, scheduler, task } = setUp({ inFlight: 1, slotMs: 100 })
     const waits = Promise.withResolvers<void>()
-    scheduler.schedule('slow', 0, async ({ free }) => {
-      await sleep(clock, 100)
-      free()
-      free()
-      await waits.promise
-    })
+    scheduler.schedule('slow', 0, () => waits.promise)
     await clock.advance(0)
     scheduler.schedule('b', 10, task('b', 50))
     scheduler.schedule('c', 20, task('c', 50))
@@ -246,13 +241,18 @@ describe('Scheduler', () => {
       forMs: fc.nat(300),
       cancel: fc.boolean(),
     })
-    const limits = fc.record({ perSecond: fc.integer({ min: 1, max: 9 }), inFlight: fc.integer({ min: 1, max: 5 }) })
+    const limits = fc.record({
+      perSecond: fc.integer({ min: 1, max: 9 }),
+      inFlight: fc.integer({ min: 1, max: 5 }),
+      slotMs: fc.integer({ min: 1, max: 400 }),
+    })
     const load = fc.array(job, { maxLength: 40 })
     await fc.assert(
-      fc.asyncProperty(limits, load, async ({ perSecond, inFlight }, jobs) => {
-        const { clock, errors, scheduler } = setUp({ perSecond, inFlight })
+      fc.asyncProperty(limits, load, async ({ slotMs, ...budget }, jobs) => {
+        const { clock, errors, scheduler } = setUp({ slotMs, ...budget })
         const startedMs: number[] = []
-        const running = new Set<number>()
+        const running = new Map<number, number>()
+        const atWork = () => [...running.values()].filter((sinceMs) => clock.now() - sinceMs < slotMs).length
         const due = new Map<number, number>()
         const wrong: string[] = []
         for (const { key, askedMs, atMs, forMs, cancel } of jobs) {
@@ -271,9 +271,9 @@ describe('Scheduler', () => {
               const overtaken = [...due].filter(([other, dueMs]) => !running.has(other) && dueMs < mineMs)
               if (overtaken.length > 0) wrong.push('overtaking')
               due.delete(key)
-              running.add(key)
+              running.set(key, clock.now())
               startedMs.push(clock.now())
-              if (running.size > inFlight) wrong.push('too many in flight')
+              if (atWork() > budget.inFlight) wrong.push('too many in flight')
               if (forMs > 0) await sleep(clock, forMs)
               running.delete(key)
             })
@@ -281,7 +281,7 @@ describe('Scheduler', () => {
         }
         await clock.advance(60_000)
         startedMs.forEach((ms, at) => {
-          const later = startedMs[at + perSecond]
+          const later = startedMs[at + budget.perSecond]
           if (later !== undefined && later - ms < 1000) wrong.push('too many starts in a second')
         })
         expect({ wrong, left: due.size, errors, pending: clock.pending() }).toEqual({

@@ -38,6 +38,7 @@ function beating(idleMs: Readonly<Record<SessionLeg, number>> = idle) {
     clock,
     perSecond: 50,
     inFlight: 16,
+    slotMs: 250,
     onError: (_key, error) => told.push(String(error)),
   })
   const sessionBeats = new SessionBeats({

@@ -8,7 +8,7 @@ import { defaults } from '../../src/defaults.ts'
 import { SilenceWatch } from '../../src/heartbeat/correlation.ts'
 import { overload } from '../../src/heartbeat/load.ts'
 import { limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
-import { Scheduler, type Slot } from '../../src/heartbeat/scheduler.ts'
+import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import type { AdmissionDeps } from '../../src/proxy/admission.ts'
 import { Shedder } from '../../src/proxy/shed.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
@@ -47,33 +47,36 @@ export interface WorldReport {
 
 /** A scheduler whose every run the referee sees. */
 class WatchedScheduler extends Scheduler {
+  readonly #time: VirtualTime
   readonly #referee: Referee
 
   constructor(time: VirtualTime, referee: Referee) {
-    const { probesPerSecond: perSecond, probesInFlight: inFlight } = defaults.heartbeat
-    super({ clock: time, perSecond, inFlight, onError: (name, error) => referee.error(name, error) })
+    const { probesPerSecond: perSecond, probesInFlight: inFlight, probeSlotMs: slotMs } = defaults.heartbeat
+    super({ clock: time, perSecond, inFlight, slotMs, onError: (name, error) => referee.error(name, error) })
+    this.#time = time
     this.#referee = referee
   }
 
-  override schedule(key: string, atMs: number, task: (slot: Slot) => Promise<void>, notBeforeMs?: number): void {
+  override schedule(key: string, atMs: number, task: () => Promise<void>, notBeforeMs?: number): void {
     const upstream = key.replace(/ sessions$/, '')
     const isOfSession = upstream !== key
     super.schedule(
       key,
       atMs,
-      async (slot) => {
+      async () => {
         if (isOfSession) this.#referee.sessionProbeStarts(upstream)
         else this.#referee.probeStarts(upstream, atMs)
         let isFree = false
         const free = () => {
-          slot.free()
           if (!isFree) this.#referee.slotFreed()
           isFree = true
         }
+        const patience = this.#time.after(defaults.heartbeat.probeSlotMs, free)
         try {
-          await task({ free })
+          await task()
         } finally {
-          if (!isFree) this.#referee.slotFreed()
+          patience.cancel()
+          free()
           if (isOfSession) this.#referee.sessionProbeEnds(upstream)
           else this.#referee.probeEnds(upstream)
         }

@@ -276,12 +276,12 @@ const heartbeatShape = {
       ),
       load_based_adjustment: setting(
         z.boolean(),
-        'Whether our own overload slows probing down.',
+        'Whether slow answers shorten the interval, and our own overload lengthens it.',
         heartbeatDefaults.adaptive_heartbeat.load_based_adjustment,
       ),
       error_based_adjustment: setting(
         z.boolean(),
-        'Whether errors and slow answers speed probing up.',
+        'Whether failures shorten the interval.',
         heartbeatDefaults.adaptive_heartbeat.error_based_adjustment,
       ),
     }),

@@ -12,6 +12,7 @@ import {
   type HeartbeatReport,
   type HeartbeatSettings,
   type OwnProcesses,
+  type WorkSigns,
 } from '../heartbeat/loop.ts'
 import type { ProcessView } from '../heartbeat/monitored.ts'
 import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
@@ -40,7 +41,14 @@ import { StdioUpstream } from '../upstreams/stdio.ts'
 import { type StartGate, Supervisor, restartRefusal } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
-import { type MemoryDeps, launchedProcess, memoryWatch, stdioMemory, stdioProcesses } from './own-processes.ts'
+import {
+  type MemoryDeps,
+  launchedProcess,
+  memoryWatch,
+  remoteServer,
+  stdioMemory,
+  stdioProcesses,
+} from './own-processes.ts'
 import { observeInSession, sessionHeartbeats } from './session-heartbeats.ts'
 
 /** What heartbeats and processes record. */
@@ -251,9 +259,12 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     method: () => probeMethod(),
   })
   const own = launched?.own
+  const inFlight = () => deps.requestsInFlight(name)
+  const lastHeardMs = () => heartbeat.lastHeardMs()
+  const remote = launched ? undefined : remoteServer(deps, target.limits, { lastHeardMs, inFlight })
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
-  const tunable = tunableHeartbeat(deps, config, prober, { own, onOpened, onAnswered })
+  const tunable = tunableHeartbeat(deps, config, prober, { own, remote, onOpened, onAnswered })
   const { heartbeat, probeMethod } = tunable
   return {
     name,
@@ -272,7 +283,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     restarts: () => launched?.supervisor.restarts(),
     nextStartInMs: () => launched?.supervisor.nextStartInMs(),
     connections: () => pool.stats(),
-    requestsInFlight: () => deps.requestsInFlight(name),
+    requestsInFlight: inFlight,
     ...steering(settings, {
       ...tunable,
       memory: launched?.memory,
@@ -451,6 +462,8 @@ export interface TunableHeartbeat {
 export interface HeartbeatParts {
   /** Without it no process is ours. */
   readonly own?: OwnProcesses | undefined
+  /** Of a server that is not ours. */
+  readonly remote?: WorkSigns | undefined
   /** Hears of its openings. */
   readonly onOpened?: () => void
   /** Hears of every answer to a probe of ours. */
@@ -464,7 +477,7 @@ export function tunableHeartbeat(
   deps: HeartbeatDeps,
   { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
-  { own, onOpened, onAnswered, onSessionGone }: HeartbeatParts = {},
+  { own, remote, onOpened, onAnswered, onSessionGone }: HeartbeatParts = {},
 ): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, directory, redact } = deps
   const { transport } = target
@@ -537,6 +550,7 @@ export function tunableHeartbeat(
     readings: differences(deps, name),
     ownLoad,
     own,
+    remote,
     events,
     redact,
   })

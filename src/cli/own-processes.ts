@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Vitals } from '../heartbeat/hang-watch.ts'
-import type { Heartbeat, OwnProcesses } from '../heartbeat/loop.ts'
+import type { Heartbeat, OwnProcesses, WorkSigns } from '../heartbeat/loop.ts'
 import type { Logger } from '../log.ts'
 import type { SessionDirectory } from '../sessions/directory.ts'
 import type { ProcessTable } from '../upstreams/process-table.ts'
@@ -31,7 +31,7 @@ interface ServerOf {
 }
 
 /** As long as a client's request may take, its server may work on it, or wait for somebody else. */
-function lawOf({ hangLaw }: ExamineDeps, limits: RequestLimits | undefined): HangLaw {
+function lawOf({ hangLaw }: Pick<ExamineDeps, 'hangLaw'>, limits: RequestLimits | undefined): HangLaw {
   return limits ? { ...hangLaw, waitingMs: limits.stallTimeoutMs, workingMs: limits.requestTimeoutMs } : hangLaw
 }
 
@@ -99,6 +99,32 @@ export function launchedProcess(
     onHung: guarded(deps, name, () => {
       server.restart()
       return 'it is restarted'
+    }),
+  }
+}
+
+/**
+ * A server that is not ours: whether it works nobody can tell, so its silence is excused by a client's request for as long
+ * as the server may give no sign for one. It is never said to hang, since it is not ours to end.
+ */
+export function remoteServer(
+  deps: Pick<ExamineDeps, 'hangLaw'>,
+  limits: RequestLimits | undefined,
+  server: {
+    /** Monotonic time of what it last said to anybody. */
+    readonly lastHeardMs: () => number
+    readonly inFlight: () => number
+  },
+): WorkSigns {
+  const law = lawOf(deps, limits)
+  return {
+    law: { ...law, unanswered: Infinity, waitingMs: Math.min(law.waitingMs, law.workingMs) },
+    examine: () => ({
+      pid: undefined,
+      cpu: undefined,
+      isStopped: false,
+      lastHeardMs: server.lastHeardMs(),
+      inFlight: server.inFlight(),
     }),
   }
 }

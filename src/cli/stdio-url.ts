@@ -15,6 +15,7 @@ import { proxyFor } from '../upstreams/proxy-env.ts'
 import type { UrlTarget } from '../upstreams/upstream.ts'
 import { trafficEvidence } from './evidence.ts'
 import { tunableHeartbeat } from './monitor.ts'
+import { remoteServer } from './own-processes.ts'
 import type { StdioOptions } from './stdio-options.ts'
 import { openAdmin, stdioVitals, unharmed } from './stdio-vitals.ts'
 import { StopSteps } from './stop-steps.ts'
@@ -105,7 +106,12 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     isStarting: () => false,
     method: () => probeMethod(),
   })
+  const remote = remoteServer({ hangLaw: defaults.hang }, target.limits, {
+    lastHeardMs: () => heartbeat.lastHeardMs(),
+    inFlight: () => inFlight,
+  })
   const { heartbeat, probeMethod, sessionBeats } = tunableHeartbeat(heartbeatDeps, upstream, prober, {
+    remote,
     // That of the client goes on: its next message opens another at the server.
     onSessionGone: () => undefined,
   })

@@ -6,9 +6,10 @@ export interface CpuReading {
   readonly atMs: number
 }
 
-/** A process of ours, as it is at this moment. */
+/** A process of ours, or a server that is not, as it is at this moment. */
 export interface Vitals {
-  readonly pid: number
+  /** Undefined where it is not ours. */
+  readonly pid: number | undefined
   /** Of its whole tree, and when that was; undefined where nobody can tell. */
   readonly cpu: CpuReading | undefined
   readonly isStopped: boolean
@@ -18,14 +19,15 @@ export interface Vitals {
   readonly inFlight: number
 }
 
-/** Looks at the process that a check asks: that of a session, or else the upstream's own. Undefined if it is not ours. */
+/** Looks at what a check asks: the process of a session, or else the upstream's own. Undefined where there is nothing. */
 export type Examine = (session: string | undefined) => Vitals | undefined
 
 /** What is remembered of a process that leaves probes unanswered. */
 interface Case {
-  readonly pid: number
+  readonly pid: number | undefined
   readonly cpu: CpuReading | undefined
   readonly unanswered: number
+  readonly unexplained: number
   readonly notedMs: number
   /** Since when requests were seen to be under way without a gap, and when one last was. */
   readonly occupiedSinceMs: number | undefined
@@ -54,19 +56,20 @@ export class HangWatch {
     }
   }
 
-  /** The probe was not answered in time. Undefined where the process is not ours. */
+  /** The probe was not answered in time. Undefined where there is nothing to look at. */
   diagnose(session: string | undefined, intervalMs: number): Diagnosis | undefined {
     const vitals = this.#examine(session)
     if (!vitals) return undefined
     const { lastHeardMs, inFlight, cpu, isStopped } = vitals
     const before = this.#caseOf(session, vitals)
-    const { unanswered, occupiedSinceMs, lastOccupiedMs } = this.#note(session, vitals, 1)
+    const { unanswered, unexplained, occupiedSinceMs, lastOccupiedMs } = this.#note(session, vitals, 1)
     const nowMs = this.#clock.now()
     const cpuRatio = ratio(before?.cpu, cpu)
     const silentMs = nowMs - lastHeardMs
     const occupiedMs = nowMs - (occupiedSinceMs ?? nowMs)
     const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(lastOccupiedMs, lastHeardMs)
-    const signs = { unanswered, intervalMs, silentMs, inFlight, occupiedMs, unoccupiedMs, cpuRatio, isStopped }
+    const since = { silentMs, occupiedMs, unoccupiedMs }
+    const signs = { unanswered, unexplained, intervalMs, ...since, inFlight, cpuRatio, isStopped }
     return diagnose(signs, this.#law)
   }
 
@@ -85,7 +88,7 @@ export class HangWatch {
   /** Whoever was heard since, by clients for example, begins anew. */
   #caseOf(session: string | undefined, { pid, lastHeardMs }: Vitals): Case | undefined {
     const found = this.#cases.get(session)
-    return found?.pid === pid && lastHeardMs <= found.notedMs ? found : undefined
+    return found && found.pid === pid && lastHeardMs <= found.notedMs ? found : undefined
   }
 
   #note(session: string | undefined, vitals: Vitals, more: 0 | 1): Case {
@@ -96,6 +99,7 @@ export class HangWatch {
       pid,
       cpu,
       unanswered: (before?.unanswered ?? 0) + more,
+      unexplained: (before?.unexplained ?? 0) + (inFlight > 0 ? 0 : more),
       notedMs: nowMs,
       occupiedSinceMs: inFlight > 0 ? (before?.occupiedSinceMs ?? nowMs) : undefined,
       lastOccupiedMs: inFlight > 0 ? nowMs : (before?.lastOccupiedMs ?? Number.NEGATIVE_INFINITY),

@@ -1,9 +1,11 @@
 import { defaults } from '../defaults.ts'
 
-/** What is seen of a process that has left one more probe unanswered. */
+/** What is seen of a process, or of a server that is not ours, that has left one more probe unanswered. */
 export interface HangSigns {
   /** Probes in a row that it left unanswered, this one included. */
   readonly unanswered: number
+  /** Those of them at whose end no client's request was under way. */
+  readonly unexplained: number
   /** The present interval between probes. */
   readonly intervalMs: number
   /** Since it last gave any output. */
@@ -49,23 +51,23 @@ export interface HangLaw {
  * Tells a busy process from a hung one (control-law.md, "stdio supervision"). Many servers answer nothing while a tool
  * works, so silence alone proves nothing while a client waits: work shows in CPU time, and a tool that waits for somebody
  * else uses none, which looks like a deadlock until its request has been given up: the silence before that request does not
- * count. Where CPU time is unknown, only that time counts.
+ * count. Where CPU time is unknown, only that time counts, and a request that came after the silence explains none of it.
  */
 export function diagnose(signs: HangSigns, law: HangLaw = defaults.hang): Diagnosis {
-  const { unanswered, intervalMs, silentMs, inFlight, occupiedMs, cpuRatio, isStopped } = signs
+  const { unanswered, unexplained, intervalMs, silentMs, inFlight, occupiedMs, cpuRatio, isStopped } = signs
   const isIdle = cpuRatio !== undefined && cpuRatio < law.idleCpuRatio
   const isWorking = cpuRatio !== undefined && !isIdle
   const owedMs = Math.min(silentMs, occupiedMs)
-  if (inFlight > 0 && !isStopped && owedMs < (isWorking ? law.workingMs : law.waitingMs)) {
+  const isExplained = inFlight > 0 && (cpuRatio !== undefined || unexplained === 0)
+  if (isExplained && !isStopped && owedMs < (isWorking ? law.workingMs : law.waitingMs)) {
     const requests = inFlight === 1 ? 'a request is' : `${inFlight} requests are`
-    return { kind: 'busy', reason: `busy: ${requests} under way, and it uses ${percent(cpuRatio)}` }
+    return { kind: 'busy', reason: `busy: ${requests} under way, and ${workText(cpuRatio)}` }
   }
   const isLongSilent = silentMs >= Math.max(law.silentMs, law.silentIntervals * intervalMs)
   if (unanswered < law.unanswered || !isLongSilent) return { kind: 'silent' }
   const since = `no output for ${Math.floor(silentMs / 1000)} s`
   if (isStopped) return { kind: 'hung', reason: `hung: ${since}, and a signal has stopped it` }
-  if (isIdle || isSpinning(signs, law))
-    return { kind: 'hung', reason: `hung: ${since}, and it uses ${percent(cpuRatio)}` }
+  if (isIdle || isSpinning(signs, law)) return { kind: 'hung', reason: `hung: ${since}, and ${workText(cpuRatio)}` }
   return { kind: 'silent' }
 }
 
@@ -74,6 +76,8 @@ function isSpinning({ silentMs, occupiedMs, unoccupiedMs }: HangSigns, { spinnin
   return Math.min(silentMs, occupiedMs) >= workingMs || Math.min(silentMs, unoccupiedMs) >= spinningMs
 }
 
-function percent(cpuRatio: number | undefined): string {
-  return cpuRatio === undefined ? 'nobody knows how much CPU' : `${Math.round(cpuRatio * 100)} % of a core`
+function workText(cpuRatio: number | undefined): string {
+  return cpuRatio === undefined
+    ? 'nobody can tell whether it works'
+    : `it uses ${Math.round(cpuRatio * 100)} % of a core`
 }

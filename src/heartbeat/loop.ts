@@ -58,10 +58,14 @@ export interface HeartbeatSettings extends IntervalSettings {
   readonly failuresKept: number
 }
 
-/** What it takes to tell busy processes from hung ones, where they are ours. */
-export interface OwnProcesses {
+/** What it takes to tell a server that is at work from one that is silent. */
+export interface WorkSigns {
   readonly examine: Examine
   readonly law: HangLaw
+}
+
+/** The same where its processes are ours, and may hang. */
+export interface OwnProcesses extends WorkSigns {
   /** A process hangs: that of a session, or else the upstream's own. Returns what is done about it, for people. */
   onHung(session: string | undefined, reason: string): string
 }
@@ -117,6 +121,8 @@ export interface HeartbeatOptions {
   readonly ownLoad: () => OwnLoad
   /** Without it no process is ours. */
   readonly own?: OwnProcesses | undefined
+  /** Of a server that is not ours. */
+  readonly remote?: WorkSigns | undefined
   readonly events: HeartbeatEvents
   /** Hides secrets in reasons, which may be the words of a server. */
   readonly redact?: Redact
@@ -197,14 +203,15 @@ export class Heartbeat {
   #pause: { readonly untilWallMs: number; readonly timer: Timer } | undefined
   /** Who asked for a probe and waits for its end. */
   #asking: (() => void)[] = []
-  /** Only where processes are ours. */
+  /** Only where it is known which clients wait. */
   readonly #hangs: HangWatch | undefined
   readonly #life = new AbortController()
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
-    const { clock, settings, own } = options
-    this.#hangs = own && new HangWatch({ examine: own.examine, clock, law: own.law })
+    const { clock, settings, own, remote } = options
+    const signs = own ?? remote
+    this.#hangs = signs && new HangWatch({ examine: signs.examine, clock, law: signs.law })
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
     const { state, reason } = beginnings[settings.probe]
@@ -470,8 +477,9 @@ export class Heartbeat {
    */
   #noticeSilence(): boolean {
     if (this.#settings.probe !== 'passive') return false
-    const { clock } = this.#options
-    const waiting = this.#hangs?.diagnoseWaiting(undefined, this.#interval.intervalMs)
+    const { clock, own } = this.#options
+    // What clients met is all that is known of a server that is not ours.
+    const waiting = own && this.#hangs?.diagnoseWaiting(undefined, this.#interval.intervalMs)
     if (waiting && waiting.kind !== 'busy')
       this.#weigh({ kind: 'silent', reason: 'a client waits, and nothing shows that it will be answered' })
     const { state, sinceMs, misses } = this.#verdict

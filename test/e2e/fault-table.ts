@@ -195,12 +195,25 @@ const callSeconds = 60
 /** How long the call may last without a word of the server, and a busy machine beside it. */
 const patienceSeconds = 240
 
+/** A process that is not ours, behind a URL. */
+async function strangeProcess({ transport, era }: Place, kit: Kit) {
+  const args = [patientScript, transport, era]
+  const peer = await startProcess({ args, env: { PORT: '0' }, ready: listeningUrl, termGraceMs: 1000 })
+  kit.stops.push(async () => {
+    process.kill(peer.pid, 'SIGKILL')
+    await peer.exited
+  })
+  return peer
+}
+
 /** A client's call keeps the only thread of the server: one works meanwhile, the others wait for somebody else. */
 async function called(place: Place, kit: Kit): Promise<Subject> {
   const name = place.where === 'stdio' && place.era === 'legacy' ? 'spin' : 'wait'
+  const server =
+    place.where === 'url' ? { url: (await strangeProcess(place, kit)).ready } : processEntry(place, kit, 'none', {})
   let call: BlockingCall | undefined
   return {
-    entry: { ...processEntry(place, kit, 'none', {}), stall_timeout_seconds: patienceSeconds },
+    entry: { ...server, stall_timeout_seconds: patienceSeconds },
     inject: async (_pid, at) => {
       call = await blockingCall(at, place, { name, seconds: callSeconds })
       return call.sentMs
@@ -366,13 +379,8 @@ const faults: readonly Fault[] = [
     ...down,
     fault: 'stopped (SIGSTOP)',
     places: urls,
-    subject: async ({ transport, era }, kit) => {
-      const args = [patientScript, transport, era]
-      const peer = await startProcess({ args, env: { PORT: '0' }, ready: listeningUrl, termGraceMs: 1000 })
-      kit.stops.push(async () => {
-        process.kill(peer.pid, 'SIGKILL')
-        await peer.exited
-      })
+    subject: async (place, kit) => {
+      const peer = await strangeProcess(place, kit)
       return { entry: { url: peer.ready }, inject: () => void process.kill(peer.pid, 'SIGSTOP') }
     },
     ...unanswered,
@@ -396,12 +404,15 @@ const faults: readonly Fault[] = [
   {
     fault: `tool call of ${callSeconds} s on its only thread`,
     by: 'quick',
-    places: ourProcesses,
+    places: [...ourProcesses, ...urls],
     subject: called,
     verdict: 'busy',
     finally: 'healthy',
     never: ['down'],
-    reasons: both(/^busy: a request is under way, and it uses \d+ % of a core$/),
+    reasons: ({ where }) => {
+      if (where === 'url') return both(/^busy: a request is under way, and nobody can tell whether it works$/)
+      return both(/^busy: a request is under way, and it uses \d+ % of a core$/)
+    },
     lawSeconds: law.oneSilence,
     outcome: 'inconclusive',
     action: 'none',

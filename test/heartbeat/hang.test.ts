@@ -10,6 +10,7 @@ const law = defaults.hang
 /** A process that has been dead silent, idle and unasked for long enough. */
 const dead: HangSigns = {
   unanswered: 3,
+  unexplained: 0,
   intervalMs: 5000,
   silentMs: 60_000,
   inFlight: 0,
@@ -54,6 +55,12 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
     ['unasked, and nobody knows its CPU', { cpuRatio: undefined }, 'hung'],
     ['unasked for less than a minute, and nobody knows its CPU', { cpuRatio: undefined, silentMs: 50_000 }, 'silent'],
     ['asked, and nobody knows its CPU', { ...asked, cpuRatio: undefined, silentMs: 59_999 }, 'busy'],
+    [
+      'asked only when it was silent already, and nobody knows its CPU',
+      { ...asked, cpuRatio: undefined, silentMs: 10_000, unexplained: 1 },
+      'silent',
+    ],
+    ['at work for a client that came when it was silent already', { ...asked, cpuRatio: 1, unexplained: 1 }, 'busy'],
     ['asked for a minute, and nobody knows its CPU', { ...asked, cpuRatio: undefined }, 'silent'],
   ])('%s', (_what, signs, kind) => {
     expect(diagnose({ ...dead, ...signs }).kind).toBe(kind)
@@ -74,6 +81,7 @@ describe('diagnose (control-law.md, "stdio supervision")', () => {
   const duration = fc.integer({ min: 0, max: 1_200_000 })
   const anySigns: fc.Arbitrary<HangSigns> = fc.record({
     unanswered: fc.integer({ min: 1, max: 6 }),
+    unexplained: fc.nat(6),
     intervalMs: fc.integer({ min: 1000, max: 60_000 }),
     silentMs: duration,
     inFlight: fc.nat(3),

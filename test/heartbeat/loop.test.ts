@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { remoteServer } from '../../src/cli/own-processes.ts'
 import { defaults } from '../../src/defaults.ts'
 import type { Vitals } from '../../src/heartbeat/hang-watch.ts'
 import type { ReadingDiff } from '../../src/heartbeat/interval.ts'
@@ -26,6 +27,8 @@ interface Options {
   readonly onHeartbeat?: (report: HeartbeatReport) => void
   /** The processes are ours, and this is what they do, by session. */
   readonly vitals?: (session: string | undefined) => Vitals | undefined
+  /** The server is not ours, and so many requests of clients wait for it. */
+  readonly inFlight?: () => number
 }
 
 const stops: (() => Promise<void>)[] = []
@@ -52,7 +55,7 @@ function watched(options: Options = {}) {
   const inventories: string[] = []
   const causes: string[] = []
   const hangs: string[] = []
-  const { vitals } = options
+  const { vitals, inFlight } = options
   let traces = 0
   const noNews = () => Promise.resolve({ heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 })
   const heartbeat: Heartbeat = new Heartbeat({
@@ -74,6 +77,9 @@ function watched(options: Options = {}) {
         return 'it is restarted'
       },
     },
+    remote:
+      inFlight &&
+      remoteServer({ hangLaw: defaults.hang }, undefined, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
     events: {
       onHeartbeat: (report) => {
         options.onHeartbeat?.(report)
@@ -296,6 +302,14 @@ describe('probe: passive', () => {
     expect(state()).toBe('healthy')
     await advance(12_000)
     expect(state()).toBe('idle')
+  })
+
+  it('knows no more of a server that is not ours than what its clients met', async () => {
+    const { heartbeat, advance, state } = watched({ settings: passive, inFlight: () => 1 })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(200_000)
+    expect(state()).toBe('healthy')
   })
 
   it('is down when a process of ours lets a client wait for a minute and three looks, and nothing is ended', async () => {
@@ -718,6 +732,44 @@ describe('the verdict (control-law.md, "Verdict")', () => {
     // The last client was answered at t0 + 36 s; that is good for two intervals.
     await advance(24_000)
     expect(changes).toEqual([`${t0 + 60_000} needs_auth`])
+  })
+})
+
+describe('a server that is not ours, silent while a client waits', () => {
+  it('is busy for as long as that request may take without a sign, and then as down as any', async () => {
+    const { advance, prober, changes, t0, state, reason, hangs } = await settled({
+      settings: fixed,
+      inFlight: () => 1,
+    })
+    prober.play({ outcome: 'silence' })
+    await advance(12_000)
+    expect(changes).toEqual([`${t0 + 12_000} busy`])
+    expect(reason()).toBe('busy: a request is under way, and nobody can tell whether it works')
+    await advance(59_000)
+    expect(state()).toBe('busy')
+    await advance(30_000)
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['busy', 'suspect', 'down'])
+    expect(hangs).toEqual([])
+  })
+
+  it('is healthy again with its answer', async () => {
+    const { advance, prober, changes, state } = await settled({ settings: fixed, inFlight: () => 1 })
+    prober.play({ outcome: 'silence' })
+    await advance(12_000)
+    prober.play({})
+    await advance(10_000)
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['busy', 'healthy'])
+    expect(state()).toBe('healthy')
+  })
+
+  it('is not excused by a request that came when it was silent already', async () => {
+    let inFlight = 0
+    const { advance, prober, changes } = await settled({ settings: fixed, inFlight: () => inFlight })
+    prober.play({ outcome: 'silence' })
+    await advance(12_000)
+    inFlight = 1
+    await advance(22_000)
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['suspect', 'down'])
   })
 })
 

@@ -126,7 +126,7 @@ export function anyFaults(seed: number, upstreams: number, hours: number): Plan 
     const locked = faults.filter((fault) => fault.kind === 'hang' && fault.how === 'deadlocked')
     // What waits for a lock mostly does so for a client.
     const victims = locked.map(({ atMs }): Errand => ({ kind: 'burst', atMs: atMs + 1, count: 1 }))
-    const errands = [...anyErrands(seeded(seed, `clients ${at}`), kind, durationMs), ...victims]
+    const errands = [...anyErrands(seeded(seed, `clients ${at}`), durationMs), ...victims]
     const rttMs = between(random, 1, 150)
     return {
       name: `${kind}-${at}`,
@@ -183,12 +183,12 @@ function anySessions(random: Random, server: ServerKind, durationMs: number): re
 }
 
 /** Clients come and go; half of the servers have none. */
-function anyErrands(random: Random, server: ServerKind, durationMs: number): readonly Errand[] {
+function anyErrands(random: Random, durationMs: number): readonly Errand[] {
   if (random() < 0.5) return []
-  return eventsOf(random, durationMs, { gapMs: [minute, 15 * minute] }, (atMs) => anErrand(random, server, atMs))
+  return eventsOf(random, durationMs, { gapMs: [minute, 15 * minute] }, (atMs) => anErrand(random, atMs))
 }
 
-function anErrand(random: Random, server: ServerKind, atMs: number): Errand {
+function anErrand(random: Random, atMs: number): Errand {
   const kind = pick(random, ['steady', 'steady', 'steady', 'burst', 'work', 'work'])
   switch (kind) {
     case 'steady':
@@ -201,8 +201,6 @@ function anErrand(random: Random, server: ServerKind, atMs: number): Errand {
     case 'burst':
       return { kind, atMs, count: Math.floor(between(random, 5, 230)) }
     case 'work':
-      // Whether a server at work that is not ours is alive nobody could tell.
-      if (server === 'url') return { kind: 'burst', atMs, count: 1 }
       return { kind, atMs, forMs: between(random, 5, 55) * second, usesCpu: random() < 0.7 }
   }
 }

@@ -76,6 +76,8 @@ const hungBoundMs = { hung: 60_000, spinning: 85_000, deadlocked: 60_000 } as co
  * which comes after the longest interval, to the miss that tells it.
  */
 const waitedForMs = 75_000
+/** The same of a server that is not ours, of which no miss is told meanwhile: the look that ends it is an interval late. */
+const remoteWaitedForMs = 100_000
 /** Before it was opened, it has the time of a start. */
 const startBoundMs = 62_000
 /** Two looks, 10 s apart, find too much memory, and then requests have 10 s to end. */
@@ -833,10 +835,12 @@ export class Referee {
   /** What an outage may take longer to be found, for reasons that nobody can help. */
   #excusedMs({ upstream, fault, sinceMs }: Outage, untilMs: number): number {
     const { busy, degraded, kind, lastUnderWayMs, lastServedMs } = this.#of(upstream)
-    // While clients wait for a process that is at work, nobody can tell whether it will answer.
+    // While clients wait for a server that may be at work, nobody can tell whether it will answer.
     // One that is degraded stays so meanwhile.
-    const mayBeBusy = kind !== 'url' && lastUnderWayMs >= sinceMs
-    const busyMs = overlapMs(mayBeBusy ? [...busy, ...degraded] : busy, sinceMs, untilMs)
+    const mayBeBusy = lastUnderWayMs >= sinceMs
+    const waitingMs = overlapMs(mayBeBusy ? [...busy, ...degraded] : busy, sinceMs, untilMs)
+    // Where nothing shows whether it works, a client that waits excuses it once.
+    const busyMs = kind === 'url' ? Math.min(waitingMs, remoteWaitedForMs) : waitingMs
     // What clients asked before is answered all the same. And they may have credentials that we lack: for two intervals
     // after one was answered, our own 401 says nothing.
     const trustMs = fault === 'locked' ? 2 * this.#options.maxMs : 0

@@ -126,7 +126,8 @@ export class SimulatedServer {
   work(forMs: number, usesCpu: boolean): boolean {
     const nowMs = this.#options.time.now()
     // Before the opening exchange nobody is let in.
-    if (!this.#process?.isOpen || this.fault() || this.#workingForMs() > 0) return false
+    const isReached = this.#options.plan.kind === 'url' || this.#process?.isOpen === true
+    if (!isReached || this.fault() || this.#workingForMs() > 0) return false
     this.#works.push({ fromMs: nowMs, untilMs: nowMs + forMs, usesCpu })
     return true
   }

@@ -69,8 +69,8 @@ export class SessionBeats {
   #timer: Timer | undefined
   #isStopped = false
   #isAsking = false
-  /** Keys of the sessions that hang, as last told. */
-  #hung = ''
+  /** Whether some session hung when it was last told. */
+  #isHung = false
 
   constructor(options: SessionBeatsOptions) {
     this.#options = options
@@ -100,7 +100,7 @@ export class SessionBeats {
 
   /** A session ended, and with it what was known of it. */
   sessionEnded(): void {
-    if (this.#hung !== '') this.#tellHung()
+    if (this.#isHung) this.#tellHung()
   }
 
   #nextDue(): Due | undefined {
@@ -177,12 +177,12 @@ export class SessionBeats {
     return this.#options.lastHeardMs() < (silentSinceMs ?? this.#options.clock.now() - durationMs)
   }
 
+  /** Told after each heartbeat while some hang: an outage of the whole server makes its verdict forget them. */
   #tellHung(): void {
     const asked = [...this.#options.sessions()].filter(({ serverPeer }) => serverPeer !== undefined)
     const hung = asked.filter(({ health }) => stateOf(health.session) === 'hung')
-    const keys = hung.map(({ key }) => key).join(' ')
-    if (keys === this.#hung) return
-    this.#hung = keys
+    if (hung.length === 0 && !this.#isHung) return
+    this.#isHung = hung.length > 0
     this.#options.onHung(hung, asked.length - hung.length)
   }
 }

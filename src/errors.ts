@@ -29,6 +29,7 @@ export const errorCodes = [
   'upstream_reset',
   'upstream_closed',
   'upstream_exited',
+  'upstream_restarting',
   'upstream_http_error',
   'upstream_invalid',
   'upstream_unauthorized',

@@ -74,6 +74,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   upstream_invalid: 'invalid',
   upstream_unauthorized: 'unauthorized',
   upstream_session_gone: 'session_gone',
+  upstream_restarting: 'inconclusive',
   invalid_message: 'invalid',
   usage: 'inconclusive',
   config_invalid: 'inconclusive',

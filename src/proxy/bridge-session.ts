@@ -73,6 +73,7 @@ const undelivered: ReadonlySet<ErrorCode> = new Set([
   'shutting_down',
   'upstream_refused',
   'upstream_exited',
+  'upstream_restarting',
   'upstream_unauthorized',
   'upstream_session_gone',
 ])

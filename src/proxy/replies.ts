@@ -37,6 +37,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   upstream_reset: { status: 502, rpcCode: -32000 },
   upstream_closed: { status: 502, rpcCode: -32000 },
   upstream_exited: { status: 502, rpcCode: -32000 },
+  upstream_restarting: { status: 503, rpcCode: -32000 },
   upstream_http_error: { status: 502, rpcCode: -32000 },
   upstream_invalid: { status: 502, rpcCode: -32000 },
   upstream_unauthorized: { status: 502, rpcCode: -32000 },

@@ -86,7 +86,9 @@ function addOperations(reading: Mutable<UpstreamReading>, attributes: Attributes
 /** Whether an `error.type` blames the way to the server, or the server's HTTP front, rather than the request. */
 export function isInfrastructureFailure(errorType: unknown): boolean {
   if (typeof errorType !== 'string') return false
-  if (errorType === 'upstream_unauthorized' || errorType === 'upstream_session_gone') return false
+  // The last of these the server never saw: nothing of it runs.
+  const others = ['upstream_unauthorized', 'upstream_session_gone', 'upstream_restarting']
+  if (others.includes(errorType)) return false
   return errorType.startsWith('upstream_') || /^5\d\d$/.test(errorType)
 }
 

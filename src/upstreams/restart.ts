@@ -42,6 +42,15 @@ export function afterReady(state: RestartState, nowMs: number): RestartState {
   return { ...state, failedStarts: 0, readyAtMs: nowMs }
 }
 
+/** It was stopped on request: that says nothing about it, and only time that it stayed ready forgets the past. */
+export function afterStopped(state: RestartState, nowMs: number, law: RestartLaw = defaults.supervision): RestartState {
+  return wasStable(state, nowMs, law) ? freshRestartState : { ...state, readyAtMs: undefined }
+}
+
+function wasStable({ readyAtMs }: RestartState, nowMs: number, law: RestartLaw): boolean {
+  return readyAtMs !== undefined && nowMs - readyAtMs >= law.resetAfterReadyMs
+}
+
 /** Full delay before the n-th restart in a row, before jitter: none for the first, then doubling up to the maximum. */
 export function backoffMs(restarts: number, law: RestartLaw = defaults.supervision): number {
   return restarts === 0 ? 0 : Math.min(law.maxBackoffMs, law.firstBackoffMs * 2 ** (restarts - 1))
@@ -121,8 +130,7 @@ export function afterGone(
     return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${last} (restart: ${policy})` } }
   }
   const wasReady = state.readyAtMs !== undefined
-  const wasStable = state.readyAtMs !== undefined && nowMs - state.readyAtMs >= law.resetAfterReadyMs
-  const restarts = wasStable ? 0 : state.restarts
+  const restarts = wasStable(state, nowMs, law) ? 0 : state.restarts
   const failedStarts = wasReady ? 0 : state.failedStarts + 1
   const next = { restarts: restarts + 1, failedStarts, readyAtMs: undefined }
   const giveUp = (why: string) =>

@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import { KnownError, RetryLater } from '../errors.ts'
 import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
@@ -31,7 +31,9 @@ export interface Line {
   initializeAnswer: Buffer | undefined
   /** The revisions that the server named in answer to our own `server/discover`, if we asked. */
   supportedVersions: readonly string[] | undefined
-  /** Monotonic time of the last message from the server, ours included. */
+  /** Monotonic time of the first message from the server; undefined before. */
+  firstHeardMs: number | undefined
+  /** The same of the last, ours included; before the first, of the start. */
   lastHeardMs: number
   /** How many lines it wrote that are no JSON-RPC, and monotonic time of the last that was dropped. */
   noise: number
@@ -236,10 +238,13 @@ export class StdioUpstream {
 
   /**
    * A process of its own for one client session: a spare one, or a new one. Rejects with `upstream_exited` when it
-   * cannot be started, with `shutting_down` after `stop()`, and with `cancelled` when `signal` aborts before its start.
+   * cannot be started, with `upstream_restarting` while the restart law lets nothing be started, with `shutting_down`
+   * after `stop()`, and with `cancelled` when `signal` aborts before its start.
    */
   async openSession(session: string, listener: LineListener, signal?: AbortSignal): Promise<Line> {
     const { target } = this.#options
+    const refusal = this.#heldBack()
+    if (refusal) throw refusal
     this.#opening += 1
     try {
       const isLeaving = target.resident === 'when_idle' && this.#residentUsers === 0
@@ -266,8 +271,12 @@ export class StdioUpstream {
     const process = startProcess('session')
     if (process.pid === undefined) {
       release()
-      const why = `the process ${describeExit(await process.exited)}`
-      if (this.#others() === 0) this.#options.events.onStartFailed(why)
+      const exit = await process.exited
+      const why = `the process ${describeExit(exit)}`
+      if (this.#others() === 0) {
+        this.#options.events.onStartFailed(why)
+        this.#supervisor.failedBeside(exit)
+      }
       throw new KnownError('upstream_exited', why)
     }
     const firstWord = new AbortController()
@@ -289,6 +298,7 @@ export class StdioUpstream {
   async closeSession(line: Line): Promise<void> {
     this.#sessions.delete(line)
     this.#closing.add(line)
+    this.#noteWork(line)
     await endLine(line)
     this.#closing.delete(line)
     this.#wakeResident()
@@ -305,10 +315,11 @@ export class StdioUpstream {
     if (line?.isLeaving) return Promise.reject(beingReplaced())
     if (line?.opened) return Promise.resolve(line)
     if (!this.#running) return Promise.reject(shuttingDown())
+    const refusal = this.#heldBack()
+    if (refusal) return Promise.reject(refusal)
     const state = this.#supervisor.state()
-    if (state === 'crash_loop' || state === 'waiting') {
-      const why = 'the server process is not running: it waits for its next restart'
-      return Promise.reject(new KnownError('upstream_exited', why))
+    if (state === 'waiting') {
+      return Promise.reject(restarting('the server process is being ended, and started again after that', 1))
     }
     if (state === 'left_down') {
       const why = 'the server process is not running, and is not started again (restart: never)'
@@ -374,6 +385,7 @@ export class StdioUpstream {
       opened: false,
       initializeAnswer: undefined,
       supportedVersions: undefined,
+      firstHeardMs: undefined,
       lastHeardMs: startedMs,
       noise: 0,
       lastNoiseMs: startedMs,
@@ -386,6 +398,7 @@ export class StdioUpstream {
 
   #hear(line: Line, message: Buffer, envelope: Envelope): void {
     line.lastHeardMs = this.#options.clock.now()
+    line.firstHeardMs ??= line.lastHeardMs
     if (envelope.kind === 'batch' && line.role === 'resident') return this.#hearBatch(line, message)
     if (line.peer.takeAnswer(message, envelope)) return
     if (line.role === 'resident') this.#options.events.onResidentMessage(line, message, envelope)
@@ -405,10 +418,26 @@ export class StdioUpstream {
     const { target, events } = this.#options
     const others = this.#others()
     if (!line.ended) events.onCrash(line, exit, others)
-    // Nobody restarts a session; when it was the last, the resident process takes its place.
-    const reason = line.ended ?? (exit.kind === 'signal' ? 'signal' : 'exit')
-    if (others === 0 && target.resident !== 'never') events.onRestart(reason)
+    this.#noteWork(line)
+    if (others === 0) {
+      // Nobody restarts a session; when it was the last, the resident process takes its place.
+      const reason = line.ended ?? (exit.kind === 'signal' ? 'signal' : 'exit')
+      if (!line.ended && line.firstHeardMs === undefined) this.#supervisor.failedBeside(exit)
+      else if (target.resident !== 'never') events.onRestart(reason)
+    }
     this.#wakeResident()
+  }
+
+  #noteWork({ firstHeardMs }: Line): void {
+    if (firstHeardMs !== undefined) this.#supervisor.workedBeside(this.#options.clock.now() - firstHeardMs)
+  }
+
+  /** Why nothing is started for anybody now: its starts fail, and the next one has its time. */
+  #heldBack(): KnownError | undefined {
+    const held = this.#supervisor.heldBack()
+    if (!held) return undefined
+    const seconds = Math.ceil(held.leftMs / 1000)
+    return restarting(`the server process ${held.why}; the next start comes in ${seconds} s`, seconds)
   }
 
   #others(): number {
@@ -450,6 +479,10 @@ async function endLine({ peer, process }: Line, graces: StopGraces = {}): Promis
 /** The server gets nothing new from a line on which this is said. */
 export function beingReplaced(): KnownError {
   return new KnownError('shutting_down', 'the server process is being replaced, because it uses too much memory')
+}
+
+function restarting(why: string, seconds: number): KnownError {
+  return new RetryLater('upstream_restarting', why, seconds)
 }
 
 function shuttingDown(): KnownError {

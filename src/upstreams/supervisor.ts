@@ -5,6 +5,7 @@ import type { ExitReason, ServerProcess } from './process.ts'
 import {
   afterGone,
   afterReady,
+  afterStopped,
   delayOf,
   freshRestartState,
   isExpected,
@@ -76,6 +77,13 @@ interface Attempt {
   settle(): void
 }
 
+/** What a supervisor waits for before its next start; a stop interrupts that and does not end it. */
+interface Wait {
+  readonly decision: RestartDecision
+  /** Monotonic; `Infinity` where it lasts until somebody asks. */
+  readonly untilMs: number
+}
+
 /** Lets only so many processes start at the same time, in the order they asked. */
 export class StartGate {
   readonly #waiting = new Set<() => void>()
@@ -137,8 +145,8 @@ export class Supervisor {
   #attempt: Attempt | undefined
   /** Ends the pause before the next start. */
   #pause: AbortController | undefined
-  /** When the next start comes by itself, monotonic; undefined while something runs, or nothing should. */
-  #nextStartMs: number | undefined
+  /** Kept from `stop()` to `start()`, like the law: whoever has the process stopped and started cannot hurry it. */
+  #wait: Wait | undefined
   /** From `start()` to `stop()`. */
   #life: AbortController | undefined
   #finished: Promise<void> = Promise.resolve()
@@ -184,8 +192,35 @@ export class Supervisor {
 
   /** How long until the next start, which comes by itself; undefined while something runs, or nothing should. */
   nextStartInMs(): number | undefined {
-    const { clock } = this.#options
-    return this.#nextStartMs === undefined ? undefined : Math.max(0, this.#nextStartMs - clock.now())
+    return this.#life && this.#wait?.decision.kind !== 'rest' ? this.#leftMs() : undefined
+  }
+
+  /** How long the restart law still lets nothing be started, stopped or not, and why; undefined where it would. */
+  heldBack(): { readonly leftMs: number; readonly why: string } | undefined {
+    const leftMs = this.#leftMs()
+    if (!this.#wait || this.#wait.decision.kind === 'rest' || !leftMs) return undefined
+    return { leftMs, why: this.#wait.decision.why }
+  }
+
+  #leftMs(): number | undefined {
+    return this.#wait && Math.max(0, this.#wait.untilMs - this.#options.clock.now())
+  }
+
+  /**
+   * A process that somebody started in place of the stopped one ended before it said a word: that is a start like any
+   * other of the same command, and the next one waits accordingly.
+   */
+  failedBeside(exit: ExitReason): void {
+    if (this.#life) return
+    const wait = this.#decide({ kind: 'exited', exit })
+    this.#wait = wait.decision.kind === 'rest' ? undefined : wait
+  }
+
+  /** A process in place of the stopped one worked for so long that the past is forgotten. */
+  workedBeside(readyMs: number): void {
+    if (this.#life || readyMs < defaults.supervision.resetAfterReadyMs) return
+    this.#law = freshRestartState
+    this.#wait = undefined
   }
 
   /**
@@ -198,6 +233,7 @@ export class Supervisor {
     else if (this.#pause && (reason === 'manual' || reason === 'config')) {
       this.#law = freshRestartState
       this.#because &&= reason
+      this.#wait = undefined
       this.#pause.abort()
     }
   }
@@ -206,6 +242,7 @@ export class Supervisor {
   wake(): void {
     if (this.#state !== 'resting' && this.#state !== 'left_down') return
     this.#because = undefined
+    this.#wait = undefined
     this.#pause?.abort()
   }
 
@@ -215,7 +252,10 @@ export class Supervisor {
     this.#pause?.abort()
   }
 
-  /** Stops the process for good, until `start()` is called again. Resolves when it has gone. */
+  /**
+   * Stops the process for good, until `start()` is called again, which waits for as long as was left to wait. Resolves
+   * when it has gone.
+   */
   async stop(): Promise<void> {
     this.#life?.abort()
     this.#life = undefined
@@ -224,13 +264,18 @@ export class Supervisor {
   }
 
   async #run(life: AbortSignal): Promise<void> {
-    this.#law = freshRestartState
-    this.#because = undefined
+    if (!this.#wait) this.#because = undefined
+    if (this.#leftMs() === 0) this.#wait = undefined
     while (!life.aborted && this.#mayStart) {
-      this.#state = 'starting'
-      const gone = await this.#runOnce(life)
-      if (gone && !life.aborted && this.#mayStart) await this.#waitFor(this.#decide(gone))
+      if (this.#wait) await this.#sitOut(this.#wait, life)
+      else {
+        this.#state = 'starting'
+        const gone = await this.#runOnce(life)
+        if (gone && !life.aborted && this.#mayStart) this.#wait = this.#decide(gone)
+      }
     }
+    this.#law = afterStopped(this.#law, this.#options.clock.now())
+    if (this.#wait?.decision.kind === 'rest') this.#wait = undefined
     this.#state = 'stopped'
   }
 
@@ -290,31 +335,36 @@ export class Supervisor {
     await attempt.process.stop()
   }
 
-  #decide(gone: Gone): RestartDecision {
+  #decide(gone: Gone): Wait {
     const { clock, random, policy } = this.#options
-    const next = afterGone(this.#law, { gone, nowMs: clock.now(), random: random(), policy: policy() })
-    this.#law = next.state
+    const { state, decision } = afterGone(this.#law, {
+      gone,
+      nowMs: clock.now(),
+      random: random(),
+      policy: policy(),
+    })
+    this.#law = state
     const neverRan = gone.kind === 'exited' && gone.exit.kind === 'spawn_failed'
     if (!neverRan) this.#because = restartReason(gone)
-    return next.decision
+    return { decision, untilMs: clock.now() + delayOf(decision) }
   }
 
-  async #waitFor(decision: RestartDecision): Promise<void> {
+  async #sitOut(wait: Wait, life: AbortSignal): Promise<void> {
     const { clock, events } = this.#options
+    const { decision, untilMs } = wait
     const pause = new AbortController()
     this.#pause = pause
-    const delayMs = delayOf(decision)
-    if (decision.kind !== 'rest') this.#nextStartMs = clock.now() + delayMs
+    const leftMs = Math.max(0, untilMs - clock.now())
     switch (decision.kind) {
       case 'give_up':
         this.#state = 'crash_loop'
-        events.onCrashLoop(decision.why, delayMs)
-        await sleep(clock, delayMs, pause.signal)
+        events.onCrashLoop(decision.why, leftMs)
+        await sleep(clock, leftMs, pause.signal)
         break
       case 'restart':
         this.#state = 'waiting'
-        events.onWaiting(delayMs, decision.why)
-        await sleep(clock, delayMs, pause.signal)
+        events.onWaiting(leftMs, decision.why)
+        await sleep(clock, leftMs, pause.signal)
         break
       case 'rest':
         this.#state = decision.isFailure ? 'left_down' : 'resting'
@@ -322,6 +372,6 @@ export class Supervisor {
         if (!pause.signal.aborted) await once(pause.signal, 'abort')
     }
     this.#pause = undefined
-    this.#nextStartMs = undefined
+    if (this.#wait === wait && !life.aborted) this.#wait = undefined
   }
 }

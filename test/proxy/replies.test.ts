@@ -30,6 +30,7 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   upstream_reset: [502, -32000],
   upstream_closed: [502, -32000],
   upstream_exited: [502, -32000],
+  upstream_restarting: [503, -32000],
   upstream_http_error: [502, -32000],
   upstream_invalid: [502, -32000],
   upstream_unauthorized: [502, -32000],

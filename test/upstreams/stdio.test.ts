@@ -259,14 +259,80 @@ describe('borrowing the resident process for modern requests', () => {
     await settle()
     expect(waiting.value()).toBe('upstream_exited')
     expect(outcomeOf(upstream.borrowResident()).value()).toBe('pending')
-    await expect(upstream.borrowResident()).rejects.toThrow('waits for its next restart')
+    const refusal = { code: 'upstream_restarting', retryAfterSeconds: 1 }
+    await expect(upstream.borrowResident()).rejects.toMatchObject(refusal)
     for (let start = 3; start <= 10; start++) {
       await clock.advance(60_000)
       at(start).end(crash)
       await settle()
     }
     expect(news()).toContain('crash loop')
-    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'upstream_exited' })
+    const message = expect.stringMatching(
+      /^the server process exited with code 1; 10 starts .*; the next start comes in/,
+    )
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'upstream_restarting', message })
+  })
+})
+
+describe('the restart law (restart.ts) holds for clients, too', () => {
+  it('a back-off lets no session start anything, and the next start comes when it would have come', async () => {
+    const { upstream, at, clock, news, settle } = upstreamOf()
+    upstream.start()
+    await clock.advance(0)
+    at(1).end({ kind: 'exit', code: 0 }) // It was ready: started again at once, and then after a second.
+    await settle()
+    at(2).end(crash)
+    await clock.advance(300)
+    const refusal = { code: 'upstream_restarting', retryAfterSeconds: 1 }
+    for (let client = 0; client < 8; client++)
+      await expect(upstream.openSession('a', nobody)).rejects.toMatchObject(refusal)
+    expect(news().filter((entry) => entry.startsWith('start'))).toEqual(['start 1', 'start 2'])
+    await clock.advance(699)
+    expect(news()).toEqual([])
+    await clock.advance(1)
+    expect(news()).toEqual(['start 3', 'restart: exit', 'resident 3'])
+    await expect(upstream.openSession('a', nobody)).resolves.toMatchObject({ role: 'session' })
+  })
+
+  it('a session’s process that ends before its first word is a start that failed', async () => {
+    const { upstream, at, clock, news, processes, settle } = await started()
+    for (const [start, waitMs] of [0, 1000, 2000, 4000].entries()) {
+      await upstream.openSession('a', nobody)
+      news()
+      at(processes.length).end(crash)
+      await settle()
+      expect(upstream.nextStartInMs(), `after ${start} that failed`).toBe(waitMs === 0 ? undefined : waitMs)
+      await clock.advance(waitMs)
+      expect(news()).toContain('restart: exit')
+    }
+  })
+
+  it('one that cannot ever run is a crash loop at once, and under `never` clients alone try again', async () => {
+    const { upstream, at, clock, processes } = await started({ resident: 'never' })
+    await upstream.openSession('a', nobody)
+    at(1).end({ kind: 'exit', code: 127 })
+    await clock.advance(1000)
+    const refusal = { code: 'upstream_restarting', retryAfterSeconds: 599 }
+    await expect(upstream.openSession('a', nobody)).rejects.toMatchObject(refusal)
+    expect(upstream.nextStartInMs()).toBeUndefined()
+    await clock.advance(600_000)
+    expect(processes.length).toBe(1)
+    await expect(upstream.openSession('a', nobody)).resolves.toMatchObject({ role: 'session' })
+  })
+
+  it('one that served for two minutes clears the record', async () => {
+    const { upstream, at, clock, settle } = await started()
+    await upstream.openSession('a', nobody)
+    at(2).end(crash)
+    await settle()
+    const line = await upstream.openSession('a', nobody)
+    at(4).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await clock.advance(120_000)
+    await upstream.closeSession(line)
+    await settle()
+    at(5).end(crash) // Another one would wait for a second.
+    await settle()
+    expect(upstream.residentLine()?.process.pid).toBe(6)
   })
 })
 
@@ -296,7 +362,7 @@ describe('a crash', () => {
     news()
     at(2).end({ kind: 'signal', signal: 'SIGSEGV' })
     await settle()
-    expect(news()).toEqual(['end 2', 'crash 2 (0 others)', 'restart: signal', 'start 3', 'resident 3'])
+    expect(news()).toEqual(['end 2', 'crash 2 (0 others)', 'start 3', 'restart: signal', 'resident 3'])
   })
 
   it('of the last session under `never` leaves nothing to restart', async () => {
@@ -388,12 +454,13 @@ describe('a start for a session', () => {
   })
 
   it('that cannot be made gives its place back', async () => {
-    const { upstream } = await started({
+    const { upstream, clock } = await started({
       resident: 'never',
       starts: new StartGate(1),
       process: (pid) => (pid === 1 ? 'unstartable' : {}),
     })
     await expect(upstream.openSession('a', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
+    await clock.advance(600_000) // What cannot be started is not tried again before.
     await expect(upstream.openSession('b', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
   })
 })

@@ -329,6 +329,60 @@ describe('restart', () => {
 })
 
 describe('stop', () => {
+  it('keeps the law and what is left of a wait for the next start', async () => {
+    const { clock, supervisor, last, news } = supervised()
+    supervisor.start()
+    for (let start = 1; start <= 3; start++) {
+      await clock.advance(start === 3 ? 1000 : 0)
+      last().end(crash)
+    }
+    await clock.advance(0)
+    expect(news().at(-1)).toBe('1 s: waits 2 s: exited with code 1')
+    await supervisor.stop()
+    expect([supervisor.state(), supervisor.nextStartInMs()]).toEqual(['stopped', undefined])
+    expect(supervisor.heldBack()).toEqual({ leftMs: 2000, why: 'exited with code 1' })
+    await clock.advance(500)
+    supervisor.start()
+    await clock.advance(1500)
+    expect(news()).toEqual(['1.5 s: waits 1.5 s: exited with code 1', '3 s: started 4 (exit)'])
+    last().end(crash)
+    await clock.advance(0)
+    await supervisor.stop()
+    expect(news().at(-1)).toBe('3 s: waits 4 s: exited with code 1')
+    await clock.advance(60_000)
+    expect(supervisor.heldBack()).toBeUndefined()
+    supervisor.start()
+    await clock.advance(0)
+    expect(news()).toEqual(['63 s: started 5 (exit)'])
+    await supervisor.stop()
+    expect(clock.pending()).toBe(0)
+  })
+
+  it('after 120 s ready forgets the crashes; a crash loop goes on where it was', async () => {
+    const { clock, supervisor, last, news } = supervised()
+    supervisor.start()
+    for (let start = 1; start <= 2; start++) {
+      await clock.advance(1000)
+      supervisor.ready()
+      await clock.advance(start === 1 ? 0 : 120_000)
+      if (start === 1) last().end(crash)
+    }
+    await supervisor.stop()
+    supervisor.start()
+    await clock.advance(0)
+    last().end({ kind: 'exit', code: 127 })
+    await clock.advance(100_000)
+    await supervisor.stop()
+    news()
+    supervisor.start()
+    await clock.advance(0)
+    expect(supervisor.state()).toBe('crash_loop')
+    expect(news()).toEqual([
+      '222 s: gives up for 500 s: exited with code 127 (its command or interpreter was not found)',
+    ])
+    await supervisor.stop()
+  })
+
   it('is no restart, leaves no timer, and start begins afresh', async () => {
     const { clock, supervisor, news } = supervised()
     supervisor.start()

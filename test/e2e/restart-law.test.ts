@@ -1,0 +1,86 @@
+/** Clients of a server that crashes cannot make it start more often (README, "Starts that fail"). */
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { becomesState, debugUpstream, metricValue } from '../support/admin.ts'
+import { eventually } from '../support/eventually.ts'
+import { initializeMessage, modernPost, post } from '../support/rpc.ts'
+import { type RunningVitals, startVitals } from '../support/vitals.ts'
+
+let directory: string
+let vitals: RunningVitals
+const startsOf = async (name: string) => (await readFile(join(directory, name), 'utf8')).length
+/** A server that notes its start and ends before it says a word. */
+const crasher = (name: string, code: number) => ({
+  command: 'sh',
+  args: ['-c', `printf x >> ${join(directory, name)}; exit ${code}`],
+})
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-starts-'))
+  for (const name of ['loop', 'backoff', 'never']) await appendFile(join(directory, name), '')
+  vitals = await startVitals({
+    config: {
+      mcpServers: {
+        loop: crasher('loop', 127),
+        backoff: crasher('backoff', 1),
+        never: { ...crasher('never', 127), resident: 'never' },
+      },
+    },
+  })
+})
+
+afterAll(async () => {
+  await vitals.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+const urlOf = (name: string) => `${vitals.dataUrl}/${name}/mcp`
+
+async function refusal(name: string) {
+  const { status, headers, messages } = await post(urlOf(name), initializeMessage)
+  expect([status, messages[0]]).toMatchObject([503, { error: { data: { reason: 'upstream_restarting' } } }])
+  return Number(headers['retry-after'])
+}
+
+describe('clients that come again and again', () => {
+  it('start nothing in a crash loop, and its next try stays where it was', async () => {
+    await becomesState(vitals, 'loop', 'crash_loop', 20_000)
+    expect(await startsOf('loop')).toBe(1)
+    let before = (await debugUpstream(vitals, 'loop')).process?.next_start_in_seconds ?? 0
+    for (let client = 0; client < 8; client++) {
+      const retryAfter = await refusal('loop')
+      const left = (await debugUpstream(vitals, 'loop')).process?.next_start_in_seconds ?? 0
+      expect(left).toBeLessThanOrEqual(before)
+      expect(left).toBeGreaterThan(0)
+      expect(retryAfter).toBeGreaterThanOrEqual(Math.floor(left))
+      before = left
+    }
+    const modern = await modernPost(urlOf('loop'), { id: 1, method: 'tools/list' }).done
+    expect(modern.status).toBe(503)
+    expect(await startsOf('loop')).toBe(1)
+    expect(await metricValue(vitals, 'mcp_upstream_restarts_total', { upstream: 'loop', reason: 'exit' })).toBe(0)
+    expect((await debugUpstream(vitals, 'loop')).state).toBe('crash_loop')
+  })
+
+  it('do not shorten a back-off: each start that they cause, too, makes the next wait longer', async () => {
+    const waits = new Set<number>()
+    await eventually(
+      async () => {
+        const { status, headers } = await post(urlOf('backoff'), initializeMessage)
+        if (status === 503) waits.add(Number(headers['retry-after']))
+        return [...waits].some((wait) => wait > 4)
+      },
+      { timeoutMs: 60_000, what: 'a back-off of more than 4 s' },
+    )
+    // Five starts come before that; each may have made way for a session's, whose failure is the one that counts.
+    expect(await startsOf('backoff')).toBeLessThanOrEqual(10)
+  })
+
+  it('are all that starts it under `resident: never`, and are refused likewise', async () => {
+    expect((await post(urlOf('never'), initializeMessage)).status).toBe(502)
+    expect(await refusal('never')).toBeGreaterThan(590)
+    expect(await startsOf('never')).toBe(1)
+  })
+})

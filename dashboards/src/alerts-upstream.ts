@@ -1,7 +1,7 @@
 /** Alerts on what servers do as a whole: whether they answer, how fast, and with what. */
 import { defaults } from '../../src/defaults.ts'
 import { label, metrics } from '../../src/telemetry/names.ts'
-import { grouped, is, onInstance, onServer, select } from './promql.ts'
+import { grouped, is, onServer, select } from './promql.ts'
 import { recorded } from './recording-rules.ts'
 import { type Alert, debugPage, reasonPage, theServer, wholeValue } from './rule.ts'
 import { unavailableRatio } from './slo.ts'
@@ -23,7 +23,7 @@ const isDown = `${grouped(`time() - ${select(metrics.heartbeatLastSuccess)}\nor 
 and ${onServer} ${isNotUp}
 unless ${onServer} ${needsAuth}
 unless ${onServer} ${recorded.crashLooping}
-unless ${onInstance} ${select(metrics.correlatedFailure)} == 1`
+unless ${onServer} ${select(metrics.upstreamSilentTogether)} == 1`
 
 const clientsRefused = `${recorded.clientsRefused} > 0`
 
@@ -54,7 +54,7 @@ export const upstreamAlerts: readonly Alert[] = [
     summary: 'Most MCP servers fell silent at the same time.',
     description:
       'More than half of the servers behind {{ $labels.instance }} fell silent within seconds of each other: suspect ' +
-      'the network, the machine or mcp-vitals, and not the servers. McpUpstreamDown is held back meanwhile. Which ones: ' +
+      'the network, the machine or mcp-vitals, and not the servers. McpUpstreamDown is held back for them. Which ones: ' +
       "curl 'http://{{ $labels.instance }}/debug/heartbeat' (silent_together)",
     dashboard: 'sidecar',
   },

@@ -20,8 +20,8 @@ export interface ExamineDeps {
 export interface OwnProcessDeps extends ExamineDeps {
   readonly log: Logger
   readonly directory: SessionDirectory
-  /** Whether so many servers fell silent together that the fault is not theirs. */
-  readonly isFailureCorrelated: () => boolean
+  /** Whether it fell silent with so many others, and so lately, that the fault is hardly its own. */
+  readonly isExcused: (upstream: string) => boolean
   readonly requestsInFlight: (upstream: string) => number
 }
 
@@ -166,14 +166,14 @@ function vitalsOf(
   }
 }
 
-/** When the network fails, or we do, a restart helps nobody. */
+/** When the network fails, or we do, a restart helps nobody: whoever is silent because of that gets some time. */
 function guarded(
-  { log, isFailureCorrelated }: OwnProcessDeps,
+  { log, isExcused }: OwnProcessDeps,
   upstream: string,
   act: (session: string | undefined) => string,
 ): OwnProcesses['onHung'] {
   return (session, reason) => {
-    const action = isFailureCorrelated() ? 'it is left alone, since other servers fell silent with it' : act(session)
+    const action = isExcused(upstream) ? 'it is left alone, since other servers fell silent with it' : act(session)
     log.error({ upstream, session: session ?? null, reason, action }, 'a server process hangs')
     return action
   }

@@ -231,7 +231,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     standstills: parts.standstills,
     hangLaw: options.hangLaw ?? defaults.hang,
     memoryLookMs: options.memoryLookMs ?? defaults.supervision.memoryLookMs,
-    isFailureCorrelated: parts.isFailureCorrelated,
+    isExcused: parts.isExcused,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
   const fleet = new Fleet(

@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts'
 import { secretValues } from '../config/secret-values.ts'
 import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
-import { SilenceWatch } from '../heartbeat/correlation.ts'
+import { SilenceWatch, isExcused } from '../heartbeat/correlation.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf, silenceOf } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
@@ -74,9 +74,10 @@ export interface VitalsParts {
   readonly standstills: () => number
   /** Hears that some upstream's verdict changed. */
   readonly onVerdict: () => void
-  /** The upstreams that fell silent together, more than half of all; and whether there are any. */
+  /** The upstreams that fell silent together, more than half of all. */
   readonly silentTogether: () => readonly string[]
-  readonly isFailureCorrelated: () => boolean
+  /** Whether this one did, and so lately that it is left alone. */
+  readonly isExcused: (upstream: string) => boolean
   /** The admin listener's application. */
   readonly admin: (options: Pick<AdminOptions, 'isReady' | 'alerts'>) => RequestListener
 }
@@ -113,16 +114,15 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   const standstills = new Standstills(clock)
   stop.add('stop looking for standstills', () => standstills.stop())
 
+  const silences = () => upstreams().map(silenceOf)
   const silence = new SilenceWatch({
-    silences: () => upstreams().map(silenceOf),
+    silences,
     onChange: (together) => {
       const what = `${together.length} of ${upstreams().length} servers fell silent together`
       if (together.length === 0) log.warn('servers are silent together no more')
       else log.error({ upstreams: together }, `${what}: the fault is ours or the network's`)
     },
   })
-
-  const isFailureCorrelated = () => silence.look().length > 0
   const processTable = new ProcessTable({ clock })
   const usageOf = usages(processTable)
   const loadedAtMs = clock.wallTime()
@@ -152,7 +152,14 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     maxLabelsPerUpstream: defaults.maxLabelsPerUpstream,
     sources: {
       states,
-      upstreams: () => upstreams().map((upstream) => ({ ...upstreamGauges(upstream), usage: usageOf(upstream) })),
+      upstreams: () => {
+        const together = new Set(silence.look())
+        return upstreams().map((upstream) => ({
+          ...upstreamGauges(upstream),
+          isSilentTogether: together.has(upstream.name),
+          usage: usageOf(upstream),
+        }))
+      },
       sessions: () => {
         const all = [...sessions()]
         const hasIssues = issuesOf(upstreams())
@@ -167,7 +174,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
         }
         return { successful, lastSuccessTimestampSeconds: lastSuccessWallMs / 1000 }
       },
-      isFailureCorrelated,
+      isFailureCorrelated: () => silence.look().length > 0,
       loadRatio: () => ownLoad(readLoad()),
     },
   })
@@ -225,7 +232,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     standstills: () => standstills.count(),
     onVerdict,
     silentTogether: () => silence.look(),
-    isFailureCorrelated,
+    isExcused: (upstream) => isExcused(upstream, silences(), clock.now()),
     admin,
   }
 }
@@ -289,7 +296,7 @@ function usages(table: ProcessTable): (upstream: Monitored) => UpstreamUsage | u
   }
 }
 
-function upstreamGauges(upstream: Monitored): UpstreamGauges {
+function upstreamGauges(upstream: Monitored): Omit<UpstreamGauges, 'isSilentTogether'> {
   const status = upstream.heartbeat.status()
   const { verdict, interval, timeoutMs, lastSuccessWallMs, inventory, unavailableSeconds, flapPenalty } = status
   const up = isUp(verdict.state)

@@ -10,6 +10,8 @@ export interface Silence {
 /** With fewer upstreams than this, half of them is no crowd. */
 const fewestUpstreams = 5
 const windowMs = 10_000
+/** A network recovers within this, or it is not why a process is silent. */
+const excusedMs = 120_000
 
 /**
  * The upstreams that fell silent together, or none: when more than half of at least five do so within ten seconds (or
@@ -28,6 +30,16 @@ export function silentTogether(upstreams: readonly Silence[]): readonly string[]
   )
   const largest = crowds.reduce((most, crowd) => (crowd.length > most.length ? crowd : most), [])
   return largest.length * 2 > upstreams.length ? largest.map(({ upstream }) => upstream) : []
+}
+
+/**
+ * Whether the silence of this one is put down to what it has in common with others, so that starting it again would help
+ * nobody: it fell silent together with them, and less than two minutes ago. Pure.
+ */
+export function isExcused(upstream: string, upstreams: readonly Silence[], nowMs: number): boolean {
+  if (!silentTogether(upstreams).includes(upstream)) return false
+  const own = upstreams.find((one) => one.upstream === upstream)
+  return nowMs - (own?.silentSinceMs ?? Number.NEGATIVE_INFINITY) < excusedMs
 }
 
 export interface SilenceWatchOptions {

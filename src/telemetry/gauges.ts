@@ -23,6 +23,8 @@ export interface UpstreamGauges {
   readonly usage?: UpstreamUsage | undefined
   readonly connections?: { readonly active: number; readonly idle: number; readonly pending: number } | undefined
   readonly requestsInFlight: number
+  /** Whether it is one of those that fell silent at the same time. */
+  readonly isSilentTogether: boolean
   /** Absent where nothing queues. */
   readonly queueLength?: number | undefined
   /** The state of the circuit breaker; absent where there is none. */
@@ -129,6 +131,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     connections: gauge(meter, metrics.upstreamConnections),
     requestsInFlight: gauge(meter, metrics.upstreamRequestsInFlight),
     queueLength: gauge(meter, metrics.upstreamQueueLength),
+    silentTogether: gauge(meter, metrics.upstreamSilentTogether),
     tools: gauge(meter, metrics.upstreamTools),
     circuit: gauge(meter, metrics.upstreamCircuit),
     residentMemory: gauge(meter, metrics.processResidentMemory),
@@ -145,6 +148,7 @@ function upstreamGauges(meter: Meter, sources: GaugeSources, sets: AttributeSets
     const { key: named, attributes: name } = sets.of(upstream, () => ({ [label.upstream]: upstream }))
     const { key: withTransport, attributes: nameAndTransport } = ofUpstream(sets, upstream, transport)
     observeKnown(result, on.up, reading.up, withTransport)
+    result.observe(on.silentTogether, reading.isSilentTogether ? 1 : 0, withTransport)
     observeKnown(result, on.interval, reading.intervalSeconds, withTransport)
     observeKnown(result, on.timeout, reading.timeoutSeconds, withTransport)
     observeKnown(result, on.lastSuccess, reading.lastSuccessTimestampSeconds, withTransport)

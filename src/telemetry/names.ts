@@ -175,6 +175,15 @@ export const metrics = {
     live: true,
     help: '1 if the server answers, 0 if not; absent while idle, paused or disabled.',
   },
+  upstreamSilentTogether: {
+    instrument: 'mcp.upstream.silent_together',
+    family: 'mcp_upstream_silent_together',
+    kind: 'gauge',
+    unit: '',
+    labels: ofUpstream,
+    live: true,
+    help: '1 while the server is one of those that fell silent together (`mcp_vitals_correlated_failure`), else 0.',
+  },
   upstreamState: {
     instrument: 'mcp.upstream.state',
     family: 'mcp_upstream_state',

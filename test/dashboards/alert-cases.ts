@@ -283,8 +283,27 @@ export const alertCases: readonly AlertCase[] = [
     alert: 'McpUpstreamDown',
     kind: 'another alert tells',
     what: 'it fell silent with most others',
-    series: [up([0, 9]), series(metrics.correlatedFailure, steps([1, 9]))],
+    series: [up([0, 9]), series(metrics.upstreamSilentTogether, steps([1, 9]))],
     silentAt: [2, 5, 8],
+  },
+  {
+    alert: 'McpUpstreamDown',
+    kind: 'fires and resolves',
+    what: 'most others fell silent together, and it is down by itself',
+    series: [
+      up([1, 2], [0, 3], [1, 2]),
+      series(metrics.correlatedFailure, steps([1, 7])),
+      series(metrics.upstreamSilentTogether, steps([0, 7])),
+      series(metrics.upstreamSilentTogether, steps([1, 7]), { upstream: 'other' }),
+    ],
+    silentAt: [2, 3.75, 5, 6],
+    firesAt: [
+      {
+        at: 4.5,
+        labels: stdio,
+        description: `files behind vitals:9464 (stdio) is down: it never answered since mcp-vitals started. Its clients get errors. Why: ${ready}`,
+      },
+    ],
   },
   {
     alert: 'McpUpstreamsSilentTogether',
@@ -298,7 +317,7 @@ export const alertCases: readonly AlertCase[] = [
         labels: target,
         description:
           'More than half of the servers behind vitals:9464 fell silent within seconds of each other: suspect the network, ' +
-          'the machine or mcp-vitals, and not the servers. McpUpstreamDown is held back meanwhile. Which ones: ' +
+          'the machine or mcp-vitals, and not the servers. McpUpstreamDown is held back for them. Which ones: ' +
           "curl 'http://vitals:9464/debug/heartbeat' (silent_together)",
       },
     ],
@@ -739,6 +758,7 @@ export const alertCases: readonly AlertCase[] = [
     series: [
       up([1, 10], [0, 20], [1, 20]),
       series(metrics.correlatedFailure, steps([0, 10], [1, 20], [0, 20])),
+      series(metrics.upstreamSilentTogether, steps([0, 10], [1, 20], [0, 20])),
       series(metrics.upstreamUnavailable, line([{ minutes: 10 }, { minutes: 20, perMinute: 60 }, { minutes: 20 }])),
     ],
     silentAt: [15, 20, 29, 31, 33, 36],

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type Silence, SilenceWatch, silentTogether } from '../../src/heartbeat/correlation.ts'
+import { type Silence, SilenceWatch, isExcused, silentTogether } from '../../src/heartbeat/correlation.ts'
 
 /** Upstreams a, b, c …, each silent since that second or answering. */
 const fleet = (...since: readonly (number | undefined)[]): Silence[] =>
@@ -45,6 +45,26 @@ describe('upstreams that fall silent together (control-law.md, "Verdict")', () =
         for (const name of together) expect(upstreams[Number(name)]?.silentSinceMs).toBeDefined()
       }),
     )
+  })
+})
+
+describe('who is left alone, because others fell silent with it', () => {
+  it.each([
+    ['one of them, at once', fleet(1, 2, 3, answers, answers), 'c', 3, true],
+    ['for nearly two minutes', fleet(1, 2, 3, answers, answers), 'c', 122, true],
+    [
+      'not for longer: they are still silent, and that it hangs explains itself',
+      fleet(1, 2, 3, answers, answers),
+      'c',
+      123,
+      false,
+    ],
+    ['not one that fell silent later', fleet(1, 2, 3, 51, answers), 'd', 60, false],
+    ['not one that answers, of which a session hangs', fleet(1, 2, 3, answers, answers), 'd', 3, false],
+    ['not one of a minority', fleet(1, 2, answers, answers, answers), 'a', 3, false],
+    ['not one that is unknown', fleet(1, 2, 3, answers, answers), 'z', 3, false],
+  ])('%s', (_what, silences, upstream, seconds, excused) => {
+    expect(isExcused(upstream, silences, seconds * 1000)).toBe(excused)
   })
 })
 

@@ -60,6 +60,8 @@ const troubledBoundMs = 100_000
 const aftermathMs = 120_000
 /** What a probe that was under way may lag behind the end of a fault: the longest time-out. */
 const stragglerMs = 10_000
+/** A process that fell silent together with others is left alone for so long at most. */
+const excusedMs = 120_000
 /** A probe that opens a process may take that long, and another may have to wait for it. */
 const longestSilenceMs = 150_000
 const starvingMs = 1500
@@ -721,7 +723,7 @@ export class Referee {
   /** What a process that hangs may be left alone for longer, for reasons of ours or of clients. */
   #patienceMs(upstream: string, fromMs: number, untilMs: number): number {
     const { busy, lastServedMs } = this.#of(upstream)
-    const togetherMs = overlapMs(this.#togethers, fromMs, untilMs)
+    const togetherMs = Math.min(excusedMs, overlapMs(this.#togethers, fromMs, untilMs))
     const silentMs = Math.max(0, lastServedMs - fromMs)
     const troubledMs = this.#isTroubledSince(fromMs, untilMs) ? troubledBoundMs - detectionBoundMs : 0
     const ownMs = this.#troubleMs(fromMs, untilMs) + troubledMs

@@ -5,7 +5,7 @@ import { type MonitorDeps, monitor } from '../../src/cli/monitor.ts'
 import type { HeartbeatConfig, UpstreamConfig } from '../../src/config/config.ts'
 import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { defaults } from '../../src/defaults.ts'
-import { SilenceWatch } from '../../src/heartbeat/correlation.ts'
+import { type Silence, SilenceWatch, isExcused } from '../../src/heartbeat/correlation.ts'
 import { overload } from '../../src/heartbeat/load.ts'
 import { limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
@@ -123,7 +123,8 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     referee,
     ledger,
     ownLoad,
-    together: () => silence.look(),
+    silences: () => upstreams.map(silenceOf),
+    onVerdict: () => void silence.look(),
     requestsInFlight: (name) => inFlight.get(name) ?? 0,
   })
   const shedder = new Shedder({
@@ -214,8 +215,8 @@ interface SimulatedParts {
   readonly referee: Referee
   readonly ledger: Ledger
   readonly ownLoad: { readonly loopDelayP99Ms: number; readonly loopUtilisation: number }
-  /** Who fell silent together. */
-  readonly together: () => readonly string[]
+  readonly silences: () => readonly Silence[]
+  readonly onVerdict: MonitorDeps['onVerdict']
   readonly requestsInFlight: MonitorDeps['requestsInFlight']
 }
 
@@ -227,7 +228,8 @@ function simulatedDeps({
   referee,
   ledger,
   ownLoad,
-  together,
+  silences,
+  onVerdict,
   requestsInFlight,
 }: SimulatedParts): Omit<MonitorDeps, 'startProcess' | 'processTable' | 'openPool'> {
   const scheduler = new WatchedScheduler(time, referee)
@@ -252,8 +254,8 @@ function simulatedDeps({
       countDropped: () => undefined,
       labels: { admit: () => undefined },
     },
-    onVerdict: () => void together(),
-    isFailureCorrelated: () => together().length > 0,
+    onVerdict,
+    isExcused: (upstream) => isExcused(upstream, silences(), time.now()),
     log: pino({ enabled: false }),
     tracing: { heartbeat: () => place, exemplarOf: () => undefined },
     directory,

@@ -17,6 +17,7 @@ export function upstreamGauges(changes: Partial<UpstreamGauges> = {}): UpstreamG
     unavailableSeconds: 0,
     flapPenalty: 0,
     requestsInFlight: 0,
+    isSilentTogether: false,
     ...changes,
   }
 }

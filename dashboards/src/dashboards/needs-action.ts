@@ -60,9 +60,10 @@ const clientsRefused = sumBy(
 const crashesIn = (window: string) =>
   sumBy(server, increase(upstreams.series(metrics.upstreamRestarts, { [label.reason]: oneOf(crashReasons) }), window))
 const isCrashLooping = `(${crashesIn('15m')} >= ${alerts.crashes} and ${crashesIn('5m')} > 0 or ${onServer} (${crashesIn('15m')} and ${onServer} ${inState('crash_loop')}))`
-const isSilentTogether = `(${sidecars.series(metrics.correlatedFailure)} == 1)`
+const areSilentTogether = `(${sidecars.series(metrics.correlatedFailure)} == 1)`
+const isSilentTogether = `(${upstreams.series(metrics.upstreamSilentTogether)} == 1)`
 /** These have alerts of their own. */
-const unlessTold = `unless ${onServer} ${inState('needs_auth')} unless ${onServer} ${isCrashLooping} unless ${onInstance} ${isSilentTogether}`
+const unlessTold = `unless ${onServer} ${inState('needs_auth')} unless ${onServer} ${isCrashLooping} unless ${onServer} ${isSilentTogether}`
 /** The windows of others still hold what a crash loop or another outage left there. */
 const hadCrashLoop = `(max_over_time((${crashesIn('15m')})[10m:15s]) >= ${alerts.crashes})`
 const hadOutage = `(${sumBy(server, increase(upstreams.series(metrics.upstreamUnavailable), '10m'))} > ${alerts.outageShare * 600} or ${hadCrashLoop})`
@@ -95,7 +96,7 @@ const problems: readonly Problem[] = [
   {
     alert: 'McpUpstreamsSilentTogether',
     severity: 'critical',
-    expr: isSilentTogether,
+    expr: areSilentTogether,
     evidence: 'more than half of the servers fell silent together',
     labels: sidecar,
   },

@@ -573,8 +573,9 @@ export function tunableHeartbeat(
   return { heartbeat, configure, probeMethod: () => config.probeMethod, sessionBeats }
 }
 
-function heartbeatSettings({ probe, intervalMs, adaptive, performanceMonitoring }: HeartbeatConfig): HeartbeatSettings {
-  const { minTimeoutMs, maxTimeoutMs, lateAnswerMs, missesToDown, goodsToHealthy } = defaults.heartbeat
+function heartbeatSettings(config: HeartbeatConfig): HeartbeatSettings {
+  const { probe, intervalMs, missesToDown, minTimeoutMs, maxTimeoutMs, adaptive, performanceMonitoring } = config
+  const { lateAnswerMs, goodsToHealthy } = defaults.heartbeat
   return {
     probe,
     adaptive: adaptive.enabled,

@@ -1,6 +1,5 @@
 import type { Clock } from '../clock.ts'
 import type { HeartbeatConfig } from '../config/config.ts'
-import { defaults } from '../defaults.ts'
 import { wasAsked } from '../heartbeat/classify.ts'
 import type { Heartbeat, HeartbeatReport } from '../heartbeat/loop.ts'
 import type { ProbeResult, Prober } from '../heartbeat/probe.ts'
@@ -38,7 +37,10 @@ export function sessionHeartbeats(options: SessionHeartbeatsOptions): SessionBea
     serverMethod: () => (prober.describe().probe === 'tools/list' ? 'tools/list' : 'ping'),
     lastHeardMs: () => heartbeat.lastAnswerMs(),
     usualMs: (leg) => (leg === 'session' ? heartbeat.usualMs() : undefined),
-    timeoutMs: defaults.heartbeat.maxTimeoutMs,
+    // Looked up at each: a reload may change it.
+    get timeoutMs() {
+      return config().maxTimeoutMs
+    },
     onBeat: ({ session, result, startedAtWallMs, timeoutMs, intervalMs, nextInMs }) => {
       const report = { result, startedAtWallMs, timeoutMs, pace: { intervalMs, nextInMs } }
       if (result.leg === 'session') heartbeat.heardInSession(report)

@@ -8,6 +8,10 @@ export interface HeartbeatConfig {
   readonly probe: ProbeMode
   readonly probeMethod: ProbeMethod
   readonly intervalMs: number
+  readonly missesToDown: number
+  /** Between which the time-out of a heartbeat follows the server's round trips. */
+  readonly minTimeoutMs: number
+  readonly maxTimeoutMs: number
   /** How long a session is idle before its server is asked inside it, or its client; `Infinity` asks nobody. */
   readonly sessionPingMs: number
   readonly clientPingMs: number

@@ -14,7 +14,20 @@ export function mergeHeartbeat(layers: readonly HeartbeatBlock[]): FullBlock {
     min_interval_seconds: Math.min(preset.min_interval_seconds, interval, given.max_interval_seconds ?? interval),
     max_interval_seconds: Math.max(preset.max_interval_seconds, interval, given.min_interval_seconds ?? interval),
   }
-  return { ...merged, adaptive_heartbeat: { ...merged.adaptive_heartbeat, ...bounds, ...given } }
+  const adaptive_heartbeat = { ...merged.adaptive_heartbeat, ...bounds, ...given }
+  return { ...merged, ...timeoutBounds(layers), adaptive_heartbeat }
+}
+
+function timeoutBounds(layers: readonly HeartbeatBlock[]) {
+  const { min_timeout_seconds: min, max_timeout_seconds: max } = layers.reduce<HeartbeatBlock>(
+    (all, layer) => ({ ...all, ...layer }),
+    {},
+  )
+  const preset = heartbeatDefaults
+  return {
+    min_timeout_seconds: min ?? Math.min(preset.min_timeout_seconds, max ?? Infinity),
+    max_timeout_seconds: max ?? Math.max(preset.max_timeout_seconds, min ?? 0),
+  }
 }
 
 function overlay(below: FullBlock, above: HeartbeatBlock): FullBlock {
@@ -35,6 +48,9 @@ export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig 
     probe: block.probe,
     probeMethod: block.probe_method,
     intervalMs: milliseconds(block.heartbeat_interval_seconds),
+    missesToDown: block.misses_to_down,
+    minTimeoutMs: milliseconds(block.min_timeout_seconds),
+    maxTimeoutMs: milliseconds(block.max_timeout_seconds),
     sessionPingMs: orNever(block.session_ping_seconds),
     clientPingMs: orNever(block.client_ping_seconds),
     pingForwardedSessions: block.ping_forwarded_sessions,

@@ -27,7 +27,7 @@ export function findings(file: FileConfig): readonly Finding[] {
     ...listenerFindings(file),
     ...receiverFindings(file.alerts ?? {}),
     ...receiveFindings(file.alerts ?? {}),
-    ...intervalFindings(file.heartbeat ?? {}, ['heartbeat'], [['heartbeat']]),
+    ...heartbeatFindings(file.heartbeat ?? {}, ['heartbeat'], [['heartbeat']]),
     ...Object.entries(file.mcpServers ?? {}).flatMap(([name, entry]) => upstreamFindings(name, entry, file)),
   ]
 }
@@ -163,11 +163,32 @@ function listenerFindings(file: FileConfig): readonly Finding[] {
 }
 
 /** Only bounds that were written can contradict: the others give way (see `mergeHeartbeat`). */
-function intervalFindings(
+function heartbeatFindings(
   block: HeartbeatBlock,
   path: Path,
   reads: readonly Path[],
   below: HeartbeatBlock = {},
+): readonly Finding[] {
+  return [...timeoutFindings(block, path, reads, below), ...intervalFindings(block, path, reads, below)]
+}
+
+function timeoutFindings(
+  block: HeartbeatBlock,
+  path: Path,
+  reads: readonly Path[],
+  below: HeartbeatBlock,
+): readonly Finding[] {
+  const { min_timeout_seconds: min, max_timeout_seconds: max } = mergeHeartbeat([below, block])
+  if (min <= max) return []
+  const key = block.min_timeout_seconds === undefined ? 'max_timeout_seconds' : 'min_timeout_seconds'
+  return [{ path: [...path, key], message: `min_timeout_seconds ${min} is above max_timeout_seconds ${max}`, reads }]
+}
+
+function intervalFindings(
+  block: HeartbeatBlock,
+  path: Path,
+  reads: readonly Path[],
+  below: HeartbeatBlock,
 ): readonly Finding[] {
   const { heartbeat_interval_seconds: interval, adaptive_heartbeat: adaptive } = mergeHeartbeat([below, block])
   if (!adaptive.enabled) return []
@@ -200,7 +221,7 @@ function upstreamFindings(name: string, entry: UpstreamEntry, file: FileConfig):
   }))
   if (!entry.heartbeat) return found
   const both = [path, ['heartbeat']]
-  return [...found, ...intervalFindings(entry.heartbeat, [...path, 'heartbeat'], both, file.heartbeat)]
+  return [...found, ...heartbeatFindings(entry.heartbeat, [...path, 'heartbeat'], both, file.heartbeat)]
 }
 
 type Fault = readonly [key: keyof UpstreamEntry | '', message: string]

@@ -11,6 +11,9 @@ export const heartbeatDefaults = {
   probe: 'active',
   probe_method: 'auto',
   heartbeat_interval_seconds: defaults.heartbeat.intervalSeconds,
+  misses_to_down: defaults.heartbeat.missesToDown,
+  min_timeout_seconds: defaults.heartbeat.minTimeoutMs / 1000,
+  max_timeout_seconds: defaults.heartbeat.maxTimeoutMs / 1000,
   session_ping_seconds: defaults.heartbeat.sessionPingSeconds,
   ping_forwarded_sessions: false,
   client_ping_seconds: 0,
@@ -206,6 +209,21 @@ const heartbeatShape = {
     seconds(day),
     'Seconds from the start of one probe to the start of the next; where the adaptive interval begins.',
     heartbeatDefaults.heartbeat_interval_seconds,
+  ),
+  misses_to_down: setting(
+    z.int().min(1).max(100),
+    'A server is down after so many missed heartbeats in a row.',
+    heartbeatDefaults.misses_to_down,
+  ),
+  min_timeout_seconds: setting(
+    seconds(300),
+    'The shortest time-out of a heartbeat, however fast the server answers. Unless given it is at most max_timeout_seconds.',
+    heartbeatDefaults.min_timeout_seconds,
+  ),
+  max_timeout_seconds: setting(
+    seconds(300),
+    'The longest, doubled while the server is down. Unless given it is at least min_timeout_seconds.',
+    heartbeatDefaults.max_timeout_seconds,
   ),
   session_ping_seconds: setting(
     coarseSeconds(day),

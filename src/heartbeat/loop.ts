@@ -715,8 +715,9 @@ export class Heartbeat {
   }
 
   #timeoutMs(): number {
-    const { minTimeoutMs: minMs, maxTimeoutMs: maxMs } = this.#settings
-    return probeTimeoutMs(this.#rtt, { misses: this.#verdict.misses, localHealth: this.#localHealth, minMs, maxMs })
+    const { minTimeoutMs: minMs, maxTimeoutMs: maxMs, missesToDown } = this.#settings
+    const isDown = this.#verdict.misses >= missesToDown
+    return probeTimeoutMs(this.#rtt, { isDown, localHealth: this.#localHealth, minMs, maxMs })
   }
 }
 

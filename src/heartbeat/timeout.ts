@@ -24,8 +24,8 @@ export function observeRtt(estimate: RttEstimate | undefined, rttMs: number): Rt
 }
 
 export interface TimeoutInput {
-  /** Consecutive misses so far. */
-  readonly misses: number
+  /** Whether so many heartbeats in a row were missed that the upstream is down. */
+  readonly isDown: boolean
   /** Our local health score, 0 (well) … 7. */
   readonly localHealth: number
   readonly minMs: number
@@ -36,16 +36,16 @@ export interface TimeoutInput {
  * How long to wait for the next answer: SRTT + 4·RTTVAR (RFC 6298 §2.3) within the bounds; the upper bound as long as
  * nothing was measured.
  *
- * It doubles, once, after the third miss: the upstream is down by then, so patience no longer delays the verdict
+ * It doubles, once, after the miss that leads down: patience no longer delays the verdict then
  * (≤ 42 s from calm at 2 s, ≤ 45 s at 5 s). The local health score stretches it because a slow answer may be our own
  * fault (Lifeguard, §III-B). `maxMs` bounds the estimate, not these two, or they could do nothing for a slow upstream;
  * together they end at 2·`maxMs`: with the defaults the 10 s after which an answer is not even `late`.
  */
 export function probeTimeoutMs(estimate: RttEstimate | undefined, input: TimeoutInput): number {
-  const { misses, localHealth, minMs, maxMs } = input
+  const { isDown, localHealth, minMs, maxMs } = input
   const rttMs = estimate ? estimate.smoothedMs + 4 * estimate.variationMs : maxMs
   const boundedMs = Number.isNaN(rttMs) ? maxMs : Math.min(maxMs, Math.max(minMs, rttMs))
-  const doubled = misses >= 3 ? 2 : 1
+  const doubled = isDown ? 2 : 1
   return Math.min(2 * maxMs, boundedMs * doubled * (1 + boundedHealth(localHealth)))
 }
 

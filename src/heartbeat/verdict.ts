@@ -328,7 +328,10 @@ function miss(
   // Nothing runs that could have answered: a straggler.
   if (current.state === 'idle' || current.state === 'crash_loop') return current
   if (current.state === 'down') return change(current, facts, nowMs)
-  if (misses >= limits.missesToDown) return fall(current, facts, `${misses} misses in a row: ${reason}`, context)
+  if (misses >= limits.missesToDown) {
+    const row = misses === 1 ? '1 miss' : `${misses} misses in a row`
+    return fall(current, facts, `${row}: ${reason}`, context)
+  }
   if (current.state === 'needs_auth') return change(current, facts, nowMs)
   if (current.state === 'starting' || current.state === 'recovering') {
     return change(current, { ...facts, reason: missText(misses, limits, reason) }, nowMs)

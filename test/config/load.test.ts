@@ -179,6 +179,25 @@ describe('heartbeat bounds', () => {
     expect(config(text).heartbeat.adaptive).toMatchObject({ minIntervalMs, maxIntervalMs })
   })
 
+  it.each([
+    ['{}', 2000, 5000],
+    ['min_timeout_seconds: 8', 8000, 8000],
+    ['max_timeout_seconds: 1', 1000, 1000],
+    ['{min_timeout_seconds: 1, max_timeout_seconds: 20}', 1000, 20_000],
+  ])('of time-outs make room as well: %s', (text, minTimeoutMs, maxTimeoutMs) => {
+    expect(config(text).heartbeat).toMatchObject({ minTimeoutMs, maxTimeoutMs })
+  })
+
+  it('and misses to down can be those of one upstream', () => {
+    const { upstreams } = config(`
+heartbeat: {misses_to_down: 4, max_timeout_seconds: 6}
+mcpServers: {one: {command: x, heartbeat: {misses_to_down: 1, min_timeout_seconds: 6}}, other: {command: x}}`)
+    expect(upstreams.map(({ heartbeat }) => heartbeat)).toMatchObject([
+      { missesToDown: 1, minTimeoutMs: 6000, maxTimeoutMs: 6000 },
+      { missesToDown: 4, minTimeoutMs: 2000, maxTimeoutMs: 6000 },
+    ])
+  })
+
   it('do not matter unless the interval adapts', () => {
     const text = 'heartbeat_interval_seconds: 60\nadaptive_heartbeat: {enabled: false, max_interval_seconds: 30}'
     expect(config(text).heartbeat).toMatchObject({ intervalMs: 60_000, adaptive: { enabled: false } })

@@ -239,6 +239,20 @@ describe('other settings while it runs', () => {
   })
 })
 
+it('the time-out keeps to bounds that changed, and doubles with the miss that leads down, whichever that is', async () => {
+  const { prober, heartbeat, advance, state } = await settled({ settings: fixed })
+  const timeoutMs = () => heartbeat.status().timeoutMs
+  expect(timeoutMs()).toBe(2000)
+  heartbeat.configure({ ...settings, ...fixed, missesToDown: 2, minTimeoutMs: 3000, maxTimeoutMs: 3000 })
+  expect(timeoutMs()).toBe(3000)
+  prober.play({ outcome: 'silence' })
+  await advance(13_000)
+  expect([state(), timeoutMs()]).toEqual(['suspect', 3000])
+  prober.play({ outcome: 'silence' })
+  await advance(13_000)
+  expect([state(), timeoutMs()]).toEqual(['down', 6000])
+})
+
 describe('the rung in use', () => {
   it('is traffic while what clients are answered stands in for probes, and what is asked as soon as it is', async () => {
     const { heartbeat, advance, probesAt, t0 } = await settled({ settings: fixed })

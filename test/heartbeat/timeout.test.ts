@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { RttEstimate } from '../../src/heartbeat/timeout.ts'
 import { observeHealth, observeRtt, probeTimeoutMs } from '../../src/heartbeat/timeout.ts'
 
-const calm = { misses: 0, localHealth: 0, minMs: 2000, maxMs: 5000 }
+const calm = { isDown: false, localHealth: 0, minMs: 2000, maxMs: 5000 }
 const estimateOf = (rtts: readonly number[]) =>
   rtts.reduce<RttEstimate | undefined>((estimate, rttMs) => observeRtt(estimate, rttMs), undefined)
 
@@ -31,27 +31,25 @@ describe('probeTimeoutMs', () => {
     ['fast: the lower bound', fast, calm, 2000],
     ['SRTT + 4·RTTVAR in between', slow, calm, 3000],
     ['very slow: the upper bound', { smoothedMs: 9000, variationMs: 1 }, calm, 5000],
-    ['the second and third probe of an outage wait no longer', fast, { ...calm, misses: 2 }, 2000],
-    ['doubled from the third miss on', fast, { ...calm, misses: 3 }, 4000],
-    ['doubled once, however many misses', fast, { ...calm, misses: 99 }, 4000],
-    ['the upper bound may be doubled', { smoothedMs: 9000, variationMs: 1 }, { ...calm, misses: 3 }, 10_000],
+    ['doubled while it is down', fast, { ...calm, isDown: true }, 4000],
+    ['the upper bound may be doubled', { smoothedMs: 9000, variationMs: 1 }, { ...calm, isDown: true }, 10_000],
     ['stretched by the local health score', fast, { ...calm, localHealth: 1 }, 4000],
-    ['… and doubled', fast, { ...calm, localHealth: 1, misses: 3 }, 8000],
-    ['never above twice the upper bound', fast, { ...calm, localHealth: 7, misses: 3 }, 10_000],
+    ['… and doubled', fast, { ...calm, localHealth: 1, isDown: true }, 8000],
+    ['never above twice the upper bound', fast, { ...calm, localHealth: 7, isDown: true }, 10_000],
     ['not a number: the upper bound', { smoothedMs: NaN, variationMs: NaN }, calm, 5000],
     ['a broken score counts as well', fast, { ...calm, localHealth: NaN }, 2000],
   ])('%s', (_, estimate, input, expected) => {
     expect(probeTimeoutMs(estimate, input)).toBe(expected)
   })
 
-  it('stays within [min, 2·max] and grows with misses and bad health', () => {
+  it('stays within [min, 2·max] and grows with an outage and bad health', () => {
     const anything = fc.option(fc.record({ smoothedMs: fc.double(), variationMs: fc.double() }), { nil: undefined })
     fc.assert(
-      fc.property(anything, fc.nat(10), fc.double(), (estimate, misses, localHealth) => {
-        const timeoutMs = probeTimeoutMs(estimate, { ...calm, misses, localHealth })
+      fc.property(anything, fc.boolean(), fc.double(), (estimate, isDown, localHealth) => {
+        const timeoutMs = probeTimeoutMs(estimate, { ...calm, isDown, localHealth })
         expect(timeoutMs).toBeGreaterThanOrEqual(2000)
         expect(timeoutMs).toBeLessThanOrEqual(10_000)
-        const worse = probeTimeoutMs(estimate, { ...calm, misses: misses + 1, localHealth: localHealth + 1 })
+        const worse = probeTimeoutMs(estimate, { ...calm, isDown: true, localHealth: localHealth + 1 })
         expect(worse).toBeGreaterThanOrEqual(timeoutMs)
       }),
     )

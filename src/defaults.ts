@@ -70,6 +70,17 @@ export const defaults = {
     newNormalMs: 20 * 60_000,
     flapHalfLifeMs: 300_000,
   },
+  /** How the adaptive interval moves towards its target (src/heartbeat/interval.ts). */
+  adaptation: {
+    /** Decisions in a row without suspicion before it lengthens. */
+    goodsToLengthen: 3,
+    /** Recovery takes so many steps from the shortest interval to the longest: 2.5 s each with the defaults. */
+    recoverySteps: 10,
+    /** A target that is nearer than this part of the interval is not worth a step on soft signs. */
+    deadBandRatio: 0.1,
+    /** Each delay is drawn from the interval ± this part of it. */
+    jitterRatio: 0.1,
+  },
   /** What counts as our own overload, as [nothing up to, everything from]. */
   load: {
     loopDelayMs: [50, 250],

@@ -72,11 +72,7 @@ export interface IntervalDecision {
 }
 
 const law = defaults.suspicion
-const goodsToLengthen = 3
-/** Recovery takes ten steps from the shortest interval to the longest: 2.5 s each with the defaults. */
-const recoverySteps = 10
-const deadBand = 0.1
-const jitter = 0.1
+const { goodsToLengthen, recoverySteps, deadBandRatio, jitterRatio } = defaults.adaptation
 
 /** The state before the first heartbeat. */
 export function newInterval(settings: IntervalSettings): IntervalState {
@@ -161,7 +157,7 @@ export interface Draw {
 export function nextDelayMs({ intervalMs, isConfirming, random }: Draw, settings: IntervalSettings): number {
   const bounds = boundsOf(settings)
   const share = isConfirming || Number.isNaN(random) ? 0.5 : Math.min(1, Math.max(0, random))
-  const drawnMs = clamp(intervalMs, bounds) * (1 + jitter * (2 * share - 1))
+  const drawnMs = clamp(intervalMs, bounds) * (1 + jitterRatio * (2 * share - 1))
   return clamp(reflected(drawnMs, bounds), bounds)
 }
 
@@ -219,7 +215,7 @@ interface Step {
 function step(fromMs: number, { targetMs, S, failed, goods, recoveryMs }: Step): number {
   if (failed) return targetMs
   if (S >= law.suspect) {
-    return targetMs < (1 - deadBand) * fromMs ? Math.max(targetMs, fromMs / 2) : fromMs
+    return targetMs < (1 - deadBandRatio) * fromMs ? Math.max(targetMs, fromMs / 2) : fromMs
   }
   // Upwards only: else a calm history would shorten an interval that a restless one leaves alone.
   return goods >= goodsToLengthen ? Math.max(fromMs, Math.min(targetMs, fromMs + recoveryMs)) : fromMs

@@ -252,7 +252,8 @@ describe('the way up', () => {
       newVerdict('starting', 'x', 0),
     )
     expect(path.state).toBe('healthy')
-    expect(judge(path, missed, 2, quick).state).toBe('down')
+    const down = judge(path, missed, 2, quick)
+    expect([down.state, down.reason.split(':')[0]]).toEqual(['down', '1 miss'])
   })
 })
 

@@ -98,6 +98,8 @@ export const defaults = {
     startsBeforeCrashLoop: 10,
     crashLoopRetryMs: 600_000,
     concurrentStarts: 4,
+    /** As many of them may be of one server. */
+    concurrentStartsOfOne: 2,
     /** A start that nobody knows to be over holds its place among those for this long at most. */
     startHoldMs: 2000,
     discoverPatienceMs: 20_000,

@@ -38,7 +38,8 @@ import { proxyFor } from '../upstreams/proxy-env.ts'
 import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
-import { type StartGate, Supervisor, restartRefusal } from '../upstreams/supervisor.ts'
+import type { StartGate } from '../upstreams/start-gate.ts'
+import { Supervisor, restartRefusal } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import {
@@ -113,13 +114,13 @@ export function monitor(deps: MonitorDeps, config: UpstreamConfig): LiveUpstream
 
 function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTarget): LiveUpstream {
   const { name } = config
-  const { clock, random, starts, bridge, instruments, log } = deps
+  const { clock, random, bridge, instruments, log } = deps
   const settings: Supervised = { supervision: config.supervision }
   const upstream: StdioUpstream = new StdioUpstream({
     target,
     clock,
     random,
-    starts,
+    starts: deps.starts.lane(),
     startProcess: (role) => {
       // A client waits while the resident process makes way, and it holds nobody's state: it gets less time to leave.
       const graces = role === 'resident' ? { stdinGraceMs: defaults.supervision.residentStdinGraceMs } : {}
@@ -361,14 +362,14 @@ function launch(
   { name, launch: command, limits, supervision }: LaunchedTarget,
   heartbeat: () => Heartbeat,
 ) {
-  const { clock, random, starts, instruments, log } = deps
+  const { clock, random, instruments, log } = deps
   let isStopping = false
   let isBeingReplaced = false
   let lastOutputMs = clock.now()
   const supervisor = new Supervisor({
     clock,
     random,
-    starts,
+    starts: deps.starts.lane(),
     start: () => deps.startProcess(command, { stderrTailBytes: defaults.stderrTailBytes, stdinGraceMs: 0 }),
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     policy: () => supervision().restart,

@@ -28,7 +28,7 @@ import { heapRatio } from '../telemetry/own-load.ts'
 import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
-import { StartGate } from '../upstreams/supervisor.ts'
+import { StartGate } from '../upstreams/start-gate.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
 import { trafficEvents } from './evidence.ts'
@@ -219,7 +219,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     redact: parts.redact,
     scheduler,
     startProcess: processStarter({ clock, setprivPath: findSetpriv(), watchdog, redact: parts.redact }),
-    starts: new StartGate(defaults.supervision.concurrentStarts),
+    starts: new StartGate(defaults.supervision.concurrentStarts, defaults.supervision.concurrentStartsOfOne),
     instruments: instrumented,
     tracing,
     directory,

@@ -2,7 +2,7 @@ import { type Clock, sleep } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import type { ExitReason, ServerProcess } from './process.ts'
 import { afterGone, afterReady, delayOf, freshRestartState, type RestartDecision, restartReason } from './restart.ts'
-import type { StartGate } from './supervisor.ts'
+import type { StartLane } from './start-gate.ts'
 import type { RestartReason } from './upstream.ts'
 
 export interface SpareEvents {
@@ -17,8 +17,7 @@ export interface SparePoolOptions {
   /** In [0, 1), for the jitter of the back-off. */
   readonly random: () => number
   readonly start: () => ServerProcess
-  /** Shared by all upstreams. */
-  readonly starts: StartGate
+  readonly starts: StartLane
   /** How many to keep; 0 is none. */
   readonly count: number
   readonly events: SpareEvents

@@ -6,7 +6,8 @@ import { Peer } from './peer.ts'
 import { type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
-import { type StartGate, Supervisor, restartRefusal } from './supervisor.ts'
+import type { StartLane } from './start-gate.ts'
+import { Supervisor, restartRefusal } from './supervisor.ts'
 import type { RestartPolicy, RestartReason, StdioTarget } from './upstream.ts'
 
 /** What a line carries besides our own heartbeats. */
@@ -72,7 +73,7 @@ export interface StdioUpstreamOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly startProcess: (role: Line['role']) => ServerProcess
-  readonly starts: StartGate
+  readonly starts: StartLane
   readonly startDeadlineMs: number
   readonly maxLineBytes: number
   readonly policy: () => RestartPolicy

@@ -13,6 +13,7 @@ import {
   type Gone,
   type RestartDecision,
 } from './restart.ts'
+import type { StartLane } from './start-gate.ts'
 import type { RestartPolicy, RestartReason } from './upstream.ts'
 
 /** It is `waiting` for its next start from the moment that the process ended, or that we began to end it. */
@@ -59,8 +60,8 @@ export interface SupervisorOptions {
   /** In [0, 1), for the jitter of the back-off. */
   readonly random: () => number
   readonly start: () => ServerProcess
-  /** Shared by all upstreams. A start holds its place until it is ready or over, or `startHoldMs` at most. */
-  readonly starts: StartGate
+  /** A start holds its place until it is ready or over, or `startHoldMs` at most. */
+  readonly starts: StartLane
   readonly startDeadlineMs: number
   /** Looked up whenever a process has gone. */
   readonly policy: () => RestartPolicy
@@ -82,56 +83,6 @@ interface Wait {
   readonly decision: RestartDecision
   /** Monotonic; `Infinity` where it lasts until somebody asks. */
   readonly untilMs: number
-}
-
-/** Lets only so many processes start at the same time, in the order they asked. */
-export class StartGate {
-  readonly #waiting = new Set<() => void>()
-  #free: number
-
-  constructor(concurrentStarts: number) {
-    this.#free = concurrentStarts
-  }
-
-  /**
-   * Resolves with the function that gives the place back (calling it twice is harmless). When `signal` aborts first,
-   * the caller leaves the queue and gets a function that does nothing.
-   */
-  acquire(signal?: AbortSignal): Promise<() => void> {
-    return new Promise((resolve) => {
-      if (signal?.aborted) return resolve(() => {})
-      const leave = () => {
-        this.#waiting.delete(enter)
-        resolve(() => {})
-      }
-      const enter = () => {
-        signal?.removeEventListener('abort', leave)
-        resolve(this.#place())
-      }
-      signal?.addEventListener('abort', leave, { once: true })
-      this.#waiting.add(enter)
-      this.#admit()
-    })
-  }
-
-  #place(): () => void {
-    let held = true
-    return () => {
-      if (!held) return
-      held = false
-      this.#free++
-      this.#admit()
-    }
-  }
-
-  #admit(): void {
-    for (const enter of this.#waiting) {
-      if (this.#free === 0) return
-      this.#free--
-      this.#waiting.delete(enter)
-      enter()
-    }
-  }
 }
 
 /** Keeps one long-running process running, by the restart law (restart.ts), until it is told to stop. */

@@ -1,11 +1,13 @@
 /** One bad upstream never slows another (README, "Time-outs and limits"): each has limits, a queue and a circuit of its own. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { defaults } from '../../src/defaults.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { debugUpstream, metricValue } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
-import { type OpenPost, openPost, openSession, post } from '../support/rpc.ts'
+import { type OpenPost, initializeMessage, openPost, openSession, post } from '../support/rpc.ts'
 import { type ScriptedServer, scriptedServer, sendJson } from '../support/scripted-server.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
@@ -14,11 +16,15 @@ const scripted = { command: process.execPath, args: [join(repoRoot, 'test/peers/
 /** What it has got stays where it is for the whole test. */
 const patience = { queue_timeout_seconds: 300, stall_timeout_seconds: 300, heartbeat: { probe: 'passive' } }
 
+let directory: string
 let server: ScriptedServer
 let vitals: RunningVitals
 const open: OpenPost[] = []
 
 beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-bulkhead-'))
+  const starts = join(directory, 'starts')
+  await writeFile(starts, '')
   server = await scriptedServer(({ id, method }, response) => {
     if (id === undefined) response.writeHead(202).end()
     else if (method !== 'silent') sendJson(response, 200, { jsonrpc: '2.0', id, result: {} })
@@ -29,6 +35,8 @@ beforeAll(async () => {
       mcpServers: {
         'bad-stdio': { ...scripted, ...patience },
         'bad-http': { url, ...patience },
+        // Each of its starts holds a place for two seconds.
+        mute: { command: 'sh', args: ['-c', `printf x >> ${starts}; exec sleep 600`], heartbeat: { probe: 'off' } },
         stdio: scripted,
         // The very address that the bad one has.
         http: { url },
@@ -41,6 +49,7 @@ afterAll(async () => {
   for (const { disconnect } of open) disconnect()
   await server.stop()
   await vitals.stop()
+  await rm(directory, { recursive: true, force: true })
 })
 
 const urlOf = (name: string) => `${vitals.dataUrl}/${name}/mcp`
@@ -74,5 +83,18 @@ describe.each(['bad-stdio', 'bad-http'])('%s, full to its last place', (bad) => 
     }
     expect(over, 'requests of the bad server that have ended meanwhile').toBe(0)
     expect(await isFull()).toBe(true)
+  })
+})
+
+describe('mute, whose every start hangs', () => {
+  it('another server starts before those who wait for it', async () => {
+    const clients = 30
+    const startsOf = async () => (await readFile(join(directory, 'starts'), 'utf8')).length
+    const before = await startsOf()
+    const waiting = Array.from({ length: clients }, () => openPost(urlOf('mute'), initializeMessage))
+    open.push(...waiting)
+    await eventually(async () => (await startsOf()) > before, { what: 'the first of them starts' })
+    await sessionAt('stdio')
+    expect((await startsOf()) - before).toBeLessThan(clients)
   })
 })

@@ -19,7 +19,7 @@ import { parseArgs } from 'node:util'
 import type { DebugUpstream } from '../../src/admin/debug.ts'
 import { defaults } from '../../src/defaults.ts'
 import { errorMessage } from '../../src/errors.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate, type StartLane } from '../../src/upstreams/start-gate.ts'
 import { mediansOfWindows } from '../bench/load.ts'
 import { processUsage } from '../bench/proc.ts'
 import { endWithSignals } from '../peers/spawn.ts'
@@ -196,13 +196,13 @@ interface Stage extends FaultSoakOptions {
 
 interface Gates {
   /** Most servers are well at any time: were most of them silent together, the fault would be ours. */
-  readonly ill: StartGate
+  readonly ill: StartLane
   /** Whether a fault is under way that costs a core or much memory. */
   isHeavyTaken: boolean
 }
 
 function gatesFor(servers: readonly Server[]): Gates {
-  return { ill: new StartGate(Math.max(1, Math.floor(servers.length / 3))), isHeavyTaken: false }
+  return { ill: new StartGate(Math.max(1, Math.floor(servers.length / 3))).lane(), isHeavyTaken: false }
 }
 
 function countsOf({ seriesOf }: Seen, upstream: string): Counts {

@@ -4,7 +4,7 @@ import type { CheckOptions, ProbeMethod, ProbeResult } from '../../src/heartbeat
 import { StdioProber } from '../../src/heartbeat/stdio-prober.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate } from '../../src/upstreams/start-gate.ts'
 import type { Waiting } from '../../src/sessions/session.ts'
 import type { ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { repoRoot } from '../peers/spawn.ts'
@@ -37,7 +37,7 @@ async function proberOf({
     target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident },
     clock,
     random: () => 1,
-    starts: new StartGate(4),
+    starts: new StartGate(4).lane(),
     startDeadlineMs: 60_000,
     policy: () => 'always',
     maxLineBytes: 100_000,
@@ -529,7 +529,7 @@ describe('real servers', () => {
       target: { transport: 'stdio', launch: { command: process.execPath, args, env: {} }, resident: 'when_idle' },
       clock: systemClock,
       random: () => 1,
-      starts: new StartGate(4),
+      starts: new StartGate(4).lane(),
       startDeadlineMs: 60_000,
       maxLineBytes: 1_000_000,
       policy: () => 'always',

@@ -24,7 +24,7 @@ import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { processStarter } from '../../src/upstreams/process.ts'
 import { limited } from '../../src/upstreams/queue.ts'
 import { type Line, StdioUpstream } from '../../src/upstreams/stdio.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate } from '../../src/upstreams/start-gate.ts'
 import type { HostPolicy, ProcessPolicy, RequestLimits, ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { Changes } from '../support/raw-http.ts'
 
@@ -262,7 +262,7 @@ function stdioAccess(
     target: { transport: 'stdio', launch, resident, process: policy, spareProcesses },
     clock,
     random: () => 0.5,
-    starts: new StartGate(4),
+    starts: new StartGate(4).lane(),
     startProcess: () => start(launch, { stderrTailBytes: 4096 }),
     startDeadlineMs: 10_000,
     maxLineBytes: 16 * 1024 * 1024,

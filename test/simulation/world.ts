@@ -13,7 +13,7 @@ import type { AdmissionDeps } from '../../src/proxy/admission.ts'
 import { Shedder } from '../../src/proxy/shed.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate } from '../../src/upstreams/start-gate.ts'
 import type { Command, Target } from '../../src/upstreams/upstream.ts'
 import { SimulatedClients } from './clients.ts'
 import { type Plan, type ServerPlan, befall } from './faults.ts'
@@ -240,7 +240,7 @@ function simulatedDeps({
     instance: 'simulated',
     env: {},
     scheduler,
-    starts: new StartGate(defaults.supervision.concurrentStarts),
+    starts: new StartGate(defaults.supervision.concurrentStarts, defaults.supervision.concurrentStartsOfOne),
     standstills: () => 0,
     readings: ledger.current,
     ownLoad: () => ({ ...ownLoad, probeBacklog: scheduler.backlog() }),

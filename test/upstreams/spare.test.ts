@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { SparePool } from '../../src/upstreams/spare.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate, type StartLane } from '../../src/upstreams/start-gate.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { type FakeProcess, fakeProcess, unstartable } from '../support/fake-process.ts'
 
@@ -8,12 +8,12 @@ const crash = { kind: 'exit', code: 1 } as const
 
 interface Options {
   readonly count?: number
-  readonly gate?: StartGate
+  readonly gate?: StartLane
   readonly isStartable?: (start: number) => boolean
 }
 
 /** A pool in virtual time with jitter at its upper end (whole delays). */
-async function started({ count = 1, gate = new StartGate(4), isStartable = () => true }: Options = {}) {
+async function started({ count = 1, gate = new StartGate(4).lane(), isStartable = () => true }: Options = {}) {
   const clock = fakeClock()
   const log: string[] = []
   const processes: FakeProcess[] = []
@@ -148,7 +148,7 @@ describe('spare processes', () => {
   })
 
   it('wait for a place among the starts, and hold it for two seconds or until they end', async () => {
-    const gate = new StartGate(1)
+    const gate = new StartGate(1).lane()
     const release = await gate.acquire()
     const { clock, starts, at } = await started({ gate })
     await clock.advance(60_000)
@@ -186,7 +186,7 @@ describe('spare processes', () => {
   })
 
   it('none starts when the pool ends while it waits for a place', async () => {
-    const gate = new StartGate(1)
+    const gate = new StartGate(1).lane()
     const release = await gate.acquire()
     const { clock, pool, starts } = await started({ gate })
     await pool.stop()

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { errorCode } from '../../src/errors.ts'
 import { stdioLink } from '../../src/upstreams/link.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
-import { StartGate } from '../../src/upstreams/supervisor.ts'
+import { StartGate, type StartLane } from '../../src/upstreams/start-gate.ts'
 import type { ResidentPolicy, RestartPolicy } from '../../src/upstreams/upstream.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
@@ -14,14 +14,14 @@ const nobody: LineListener = { onMessage: () => {}, onClose: () => {} }
 interface Options {
   readonly resident?: ResidentPolicy
   readonly spareProcesses?: number
-  readonly starts?: StartGate
+  readonly starts?: StartLane
   readonly policy?: RestartPolicy
   readonly process?: (pid: number) => FakeProcessOptions | 'unstartable'
 }
 
 /** A stdio upstream in virtual time whose resident processes are ready at once unless `handshake` is off. */
 function upstreamOf(options: Options = {}) {
-  const { resident = 'when_idle', spareProcesses = 0, starts = new StartGate(4), process = () => ({}) } = options
+  const { resident = 'when_idle', spareProcesses = 0, starts = new StartGate(4).lane(), process = () => ({}) } = options
   const clock = fakeClock()
   const processes: FakeProcess[] = []
   const log: string[] = []
@@ -410,7 +410,7 @@ describe('a start for a session', () => {
   it('holds its place until the server has said its first word', async () => {
     const { upstream, at, settle } = await started({
       resident: 'never',
-      starts: new StartGate(1),
+      starts: new StartGate(1).lane(),
       process: () => mute,
     })
     await upstream.openSession('a', nobody)
@@ -428,7 +428,7 @@ describe('a start for a session', () => {
   ])('holds its place %s', async (_title, end) => {
     const { upstream, clock, at, settle } = await started({
       resident: 'never',
-      starts: new StartGate(1),
+      starts: new StartGate(1).lane(),
       process: () => mute,
     })
     await upstream.openSession('a', nobody)
@@ -441,7 +441,7 @@ describe('a start for a session', () => {
   })
 
   it('is not made for a client that left while it waited for its place', async () => {
-    const gate = new StartGate(1)
+    const gate = new StartGate(1).lane()
     const { upstream, processes, settle } = await started({ resident: 'never', starts: gate })
     const release = await gate.acquire()
     const leaving = new AbortController()
@@ -456,7 +456,7 @@ describe('a start for a session', () => {
   it('that cannot be made gives its place back', async () => {
     const { upstream, clock } = await started({
       resident: 'never',
-      starts: new StartGate(1),
+      starts: new StartGate(1).lane(),
       process: (pid) => (pid === 1 ? 'unstartable' : {}),
     })
     await expect(upstream.openSession('a', nobody)).rejects.toMatchObject({ code: 'upstream_exited' })
@@ -480,7 +480,7 @@ describe('a spare process (spare.ts)', () => {
   })
 
   it('needs no place among the starts, and nobody to leave first', async () => {
-    const gate = new StartGate(1)
+    const gate = new StartGate(1).lane()
     const { upstream, clock, news, running } = await started({
       spareProcesses: 1,
       starts: gate,

@@ -80,6 +80,8 @@ export interface HeartbeatDeps {
   readonly directory: SessionDirectory
   readonly readings: () => Promise<ReadonlyMap<string, UpstreamReading>>
   readonly ownLoad: () => OwnLoad
+  /** After how long the tools of a server that is not ours are read again; `defaults.heartbeat` unless given. */
+  readonly inventoryAgeMs?: number | undefined
   /** Some verdict changed: what is concluded from several may change with it. */
   readonly onVerdict: () => void
 }
@@ -483,6 +485,7 @@ export function tunableHeartbeat(
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, directory, redact } = deps
   const { transport } = target
   let config = initial
+  const settingsOf = (of: HeartbeatConfig) => heartbeatSettings(of, deps.inventoryAgeMs)
   const report = reporter(deps, { name, transport, config: () => config }, prober, () => heartbeat)
   /** Measures one heartbeat; its transport is that of the end that was asked. */
   const measure = ({ result, startedAtWallMs }: HeartbeatReport, transport: Transport) => {
@@ -547,7 +550,7 @@ export function tunableHeartbeat(
     scheduler,
     clock,
     random,
-    settings: heartbeatSettings(config),
+    settings: settingsOf(config),
     readings: differences(deps, name),
     ownLoad,
     own,
@@ -568,13 +571,16 @@ export function tunableHeartbeat(
   })
   const configure = (next: HeartbeatConfig) => {
     config = next
-    heartbeat.configure(heartbeatSettings(next))
+    heartbeat.configure(settingsOf(next))
     sessionBeats.start()
   }
   return { heartbeat, configure, probeMethod: () => config.probeMethod, sessionBeats }
 }
 
-function heartbeatSettings(config: HeartbeatConfig): HeartbeatSettings {
+function heartbeatSettings(
+  config: HeartbeatConfig,
+  inventoryAgeMs: number = defaults.heartbeat.inventoryAgeMs,
+): HeartbeatSettings {
   const { probe, intervalMs, missesToDown, minTimeoutMs, maxTimeoutMs, adaptive, performanceMonitoring } = config
   const { lateAnswerMs, goodsToHealthy } = defaults.heartbeat
   return {
@@ -593,6 +599,7 @@ function heartbeatSettings(config: HeartbeatConfig): HeartbeatSettings {
     lateAnswerMs,
     missesToDown,
     goodsToHealthy,
+    inventoryAgeMs,
     recentKept: defaults.heartbeat.recentKept,
     failuresKept: defaults.heartbeat.failuresKept,
   }

@@ -53,6 +53,7 @@ export interface ServeOptions {
   /** Those of `defaults.ts` unless given. */
   readonly hangLaw?: HangLaw
   readonly memoryLookMs?: number
+  readonly inventoryAgeMs?: number
   /** How loaded we are, from 0 to 1, for shedding; by the event loop and the probes unless given. */
   readonly overload?: () => number
 }
@@ -232,6 +233,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     hangLaw: options.hangLaw ?? defaults.hang,
     memoryLookMs: options.memoryLookMs ?? defaults.supervision.memoryLookMs,
     isExcused: parts.isExcused,
+    inventoryAgeMs: options.inventoryAgeMs,
     requestsInFlight: (name: string) => inFlight.get(name) ?? 0,
   }
   const fleet = new Fleet(

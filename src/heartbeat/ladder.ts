@@ -24,7 +24,10 @@ export interface Climbed extends Asked {
   readonly trial?: Promise<Asked> | undefined
 }
 
-/** How long a server may leave a `ping` unanswered that never answered one. Half the shortest time-out of a probe. */
+/**
+ * How long a server may leave a `ping` unanswered that never answered one, before it is asked something else besides. Half
+ * the shortest time-out of a probe.
+ */
 const pingPatienceMs = 1000
 /** And `tools/list` after that: some time of the probe has to be left to look whether it lives at all. */
 const listPatienceMs = 500
@@ -34,7 +37,7 @@ const listPatienceMs = 500
  * answers, is no failure: it is asked for its tools instead, and where it has none and ignores that too, only whether
  * its transport or process lives. That holds for servers that never answered a heartbeat; once one did, its silence is
  * news. On the lowest rung it is asked all the same, and is back on its feet with the first answer: it may only have been
- * slow to begin.
+ * slow to begin. Nor does it leave `ping` for good because it answered one late.
  */
 export class Ladder {
   readonly #lowest: LowestRung
@@ -71,19 +74,21 @@ export class Ladder {
     const { deadlineMs, clock, liveness } = options
     const startedMs = clock.now()
     const leftMs = () => Math.max(1, deadlineMs - (clock.now() - startedMs))
-    const ping = await ask({ ...options, method: 'ping', deadlineMs: Math.min(pingPatienceMs, deadlineMs) })
-    if (ping.result.outcome !== 'timeout' || deadlineMs <= pingPatienceMs) return this.#learn(ping)
-    const listing = ask({ ...options, method: 'tools/list', deadlineMs: leftMs() }).then((list) => this.#learn(list))
+    const ping = ask({ ...options, method: 'ping' }).then((asked) => this.#learn(asked))
+    const soon = await this.#within(pingPatienceMs, ping, options)
+    if (soon || deadlineMs <= pingPatienceMs) return soon ?? ping
+    const list = ask({ ...options, method: 'tools/list', deadlineMs: leftMs() }).then((asked) => this.#learn(asked))
+    const either = firstAnswered(ping, list)
     if (liveness && !this.#hasAnswered) {
-      const soon = await this.#within(listPatienceMs, listing, options)
-      if (soon && soon.result.outcome !== 'timeout') return soon
+      const asked = await this.#within(listPatienceMs, either, options)
+      if (asked && asked.result.outcome !== 'timeout') return asked
       const result = await liveness(leftMs())
       if (isAnswered(result.outcome) && !this.#hasAnswered) this.#rung = this.#lowest
       return { result }
     }
-    const list = await listing
-    if (isAnswered(list.result.outcome)) return list
-    return { result: { ...list.result, method: 'ping', durationMs: clock.now() - startedMs } }
+    const asked = await either
+    if (isAnswered(asked.result.outcome)) return asked
+    return { result: { ...asked.result, method: 'ping', durationMs: clock.now() - startedMs } }
   }
 
   /** Undefined when it takes longer. */
@@ -106,8 +111,18 @@ export class Ladder {
     const { method, outcome } = asked.result
     if (!isAnswered(outcome)) return asked
     this.#hasAnswered = true
-    this.#rung = method === 'ping' && outcome !== 'unsupported' ? 'ping' : 'tools/list'
+    if (method === 'ping' && outcome === 'unsupported') this.#isPingProven = false
     if (method === 'ping' && outcome === 'ok' && asked.errorCode === undefined) this.#isPingProven = true
+    // A list that comes after the answer to a slow ping says nothing against it.
+    this.#rung = this.#isPingProven || (method === 'ping' && outcome !== 'unsupported') ? 'ping' : 'tools/list'
     return asked
   }
+}
+
+/** The first answer of the two, or else the first failure that is more than silence. */
+async function firstAnswered(ping: Promise<Asked>, list: Promise<Asked>): Promise<Asked> {
+  const first = await Promise.race([ping, list])
+  if (first.result.outcome !== 'timeout') return first
+  const [pinged, listed] = await Promise.all([ping, list])
+  return pinged.result.outcome === 'timeout' ? listed : pinged
 }

@@ -54,6 +54,8 @@ export interface HeartbeatSettings extends IntervalSettings {
   readonly lateAnswerMs: number
   readonly missesToDown: number
   readonly goodsToHealthy: number
+  /** After so long the tools of a server that is not ours are read again: another one may stand there unseen. */
+  readonly inventoryAgeMs: number
   readonly recentKept: number
   readonly failuresKept: number
 }
@@ -181,6 +183,7 @@ export class Heartbeat {
   /** What the server should offer, and what it was last seen to offer. */
   #accepted: Inventory | undefined
   #offered: Inventory | undefined
+  #lastInventoryMs = Number.NEGATIVE_INFINITY
   #lastSuccessWallMs: number | undefined
   /** When anybody was last answered, when a client was, and when a client was by what we would have probed. */
   #lastHeardMs = Number.NEGATIVE_INFINITY
@@ -449,7 +452,11 @@ export class Heartbeat {
     // What is not open yet is opened whatever the traffic says: a request may wait for that very process.
     const isOpen = this.#options.prober.openingDeadlineMs() === undefined
     const isFresh =
-      asking.length === 0 && isOpen && this.#verdict.state === 'healthy' && this.#lastTrafficMs > this.#lastBeatMs
+      asking.length === 0 &&
+      isOpen &&
+      !this.#isInventoryOld() &&
+      this.#verdict.state === 'healthy' &&
+      this.#lastTrafficMs > this.#lastBeatMs
     let countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
     this.#lastBeatMs = startedMs
     this.#untold = []
@@ -539,7 +546,7 @@ export class Heartbeat {
     // Whoever has not answered when the time is up is looked at, before the prober gives up in its turn.
     const deadlineMs = isStart ? openingMs : Math.max(settings.lateAnswerMs, timeoutMs + deadlineGraceMs)
     const { inventoryDue, different } = this.#verdict
-    const wantsInventory = !this.#accepted || inventoryDue || different !== undefined
+    const wantsInventory = !this.#accepted || inventoryDue || different !== undefined || this.#isInventoryOld()
     const { runs, alive, aliveSinceMs } = prober.start({ deadlineMs, wantsInventory })
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
@@ -668,6 +675,12 @@ export class Heartbeat {
     this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway }), traceId)
   }
 
+  /** The end of a process of ours is seen, and its tools are compared after it. */
+  #isInventoryOld(): boolean {
+    const { own, clock } = this.#options
+    return !own && this.#accepted !== undefined && clock.now() - this.#lastInventoryMs >= this.#settings.inventoryAgeMs
+  }
+
   async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {
     const tools = await inventory
     if (tools && !this.#life.signal.aborted) this.#compare(tools, announced)
@@ -678,6 +691,7 @@ export class Heartbeat {
     const { events } = this.#options
     const before = this.#offered
     this.#offered = offered
+    this.#lastInventoryMs = this.#options.clock.now()
     if (!before) events.onInventory(offered, false)
     else if (!sameInventory(before, offered)) events.onInventory(offered, true)
     const loss = announced || !this.#accepted ? undefined : inventoryLoss(this.#accepted, offered)

@@ -23,6 +23,7 @@ import { type Ailment, type Patient, patientServer } from '../support/patient.ts
 import { freePort } from '../../deploy/stack/ports.ts'
 import { groupMembers } from '../support/processes.ts'
 import { startVitals } from '../support/vitals.ts'
+import { quickInventoryAgeMs } from '../peers/quick-law.ts'
 import { type BlockingCall, blockingCall } from './fault-call.ts'
 import { type Era, type Place, launched, ourProcesses, pathOf, stdio, url, urls } from './fault-places.ts'
 import { type Change, type Seen, changeOf, watch } from './fault-watch.ts'
@@ -267,10 +268,10 @@ const law = {
 
 /**
  * How long a verdict may take on a machine that others keep busy: after one stall of our own, time-outs are twice as
- * long, and programs get the processor some seconds later than they should.
+ * long, and programs get the processor some seconds later than they should. What needs no heartbeat needs no time-out.
  */
 export function boundSeconds({ lawSeconds }: Pick<Row, 'lawSeconds'>): number {
-  return 2 * lawSeconds + 10
+  return lawSeconds === law.atOnce ? 3 : 2 * lawSeconds + 10
 }
 
 const hung = { verdict: 'down', finally: 'healthy', action: 'hung', outcome: 'timeout', by: 'quick' } as const
@@ -342,7 +343,9 @@ const faults: readonly Fault[] = [
         inject: async (pid = 0) => {
           group = pid
           await eventually(() => groupMembers(group).length === 2, { what: 'there is a grandchild' })
+          const killedMs = Date.now()
           process.kill(pid, 'SIGKILL')
+          return killedMs
         },
         aftermath: () => eventually(() => groupMembers(group).length === 0, { what: 'the grandchild has gone too' }),
       }
@@ -374,6 +377,27 @@ const faults: readonly Fault[] = [
     lawSeconds: law.restart,
     outcome: 'exited',
     action: 'signal',
+  },
+  {
+    fault: 'a tool is gone, and nobody saw a restart',
+    by: 'quick',
+    places: urls,
+    subject: async ({ transport, era }, kit) => {
+      const tools = ['read', 'write']
+      const { origin, stop } = await patientServer({ ...healthy(era), tools: () => tools })
+      kit.stops.push(stop)
+      return { entry: { url: origin + pathOf(transport) }, inject: () => void tools.pop() }
+    },
+    verdict: 'degraded',
+    finally: 'degraded',
+    never: ['down'],
+    reasons: {
+      verdict: /^it serves other tools than before: 2 then, 1 now, 1 gone \(write\)$/,
+      beats: /^(initialize|ping|server\/discover) answered/,
+    },
+    lawSeconds: quickInventoryAgeMs / 1000 + nextBeatSeconds,
+    outcome: 'ok',
+    action: 'none',
   },
   {
     ...down,

@@ -7,7 +7,7 @@ import type { ProbeResult } from '../../src/heartbeat/probe.ts'
 import type { Answer } from '../../src/upstreams/peer.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-type Reply = 'ok' | 'unsupported' | 'silence'
+type Reply = 'ok' | 'slow' | 'unsupported' | 'silence'
 
 /** How a server is during one heartbeat. */
 interface Mood {
@@ -17,6 +17,9 @@ interface Mood {
   readonly lives: boolean
   readonly hasTools: boolean
 }
+
+/** Slower than a server may be at first, before it is asked something else. */
+const slowMs = 1300
 
 const mute: Mood = { ping: 'silence', list: 'silence', lives: true, hasTools: false }
 
@@ -29,6 +32,8 @@ function climbing() {
     const message = Buffer.from('{}')
     const one = method === 'ping' ? mood.ping : mood.list
     if (one === 'ok') return Promise.resolve({ message })
+    if (one === 'slow' && timeoutMs > slowMs)
+      return new Promise((resolve) => clock.after(slowMs, () => resolve({ message })))
     if (one === 'unsupported') return Promise.resolve({ message, error: { code: -32_601, message: 'no' } })
     return new Promise((_resolve, reject) =>
       clock.after(timeoutMs, () => reject(new KnownError('upstream_timeout', 'no answer'))),
@@ -66,7 +71,7 @@ function climbing() {
   return { ladder, asked, beat }
 }
 
-const replies = fc.constantFrom<Reply>('ok', 'unsupported', 'silence')
+const replies = fc.constantFrom<Reply>('ok', 'slow', 'unsupported', 'silence')
 const moods = fc.record({ ping: replies, list: replies, lives: fc.boolean(), hasTools: fc.boolean() })
 /** Before some heartbeats the connection is opened anew. */
 const lives = fc.array(fc.record({ mood: moods, isReopened: fc.boolean() }), { minLength: 1, maxLength: 12 })
@@ -76,6 +81,9 @@ describe('the ladder of a legacy server', () => {
     ['answers ping', { ping: 'ok' }, 'ping ok', 'ping'],
     ['knows no ping', { ping: 'unsupported', list: 'ok' }, 'ping unsupported', 'tools/list'],
     ['ignores ping', { list: 'ok' }, 'tools/list ok', 'tools/list'],
+    ['is slow to answer ping', { ping: 'slow', list: 'ok' }, 'tools/list ok', 'ping'],
+    ['is slow to answer ping, and to list its tools', { ping: 'slow', list: 'slow' }, 'ping ok', 'ping'],
+    ['is slow to answer ping, and has no tools', { ping: 'slow' }, 'ping ok', 'ping'],
     ['ignores ping and knows no tools', { list: 'unsupported' }, 'tools/list unsupported', 'tools/list'],
     ['ignores both', {}, 'process ok', 'process'],
     ['ignores both and has tools', { hasTools: true }, 'ping timeout', 'ping'],

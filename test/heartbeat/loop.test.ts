@@ -653,6 +653,15 @@ describe('the verdict (control-law.md, "Verdict")', () => {
     expect(changes).toEqual([`${t0 + suspectMs} suspect`, `${t0 + downMs} down`])
   })
 
+  it('is healthy though it always takes 4 s, once its time-out has followed: only a threshold objects', async () => {
+    const { prober, advance, state, beats } = await settled({ settings: fixed })
+    prober.play({ afterMs: 4000 })
+    await advance(60_000)
+    expect(state()).toBe('healthy')
+    expect(beats.at(0)).toMatch(/ ping late$/)
+    expect(beats.at(-1)).toMatch(/ ping ok$/)
+  })
+
   it('takes an answer after its time-out as late: it resets the misses, and is counted once', async () => {
     const { t0, prober, advance, changes, beats, reason } = await settled({ settings: fixed })
     prober.play({ afterMs: 4000 })
@@ -1080,6 +1089,47 @@ describe('the inventory of tools', () => {
     expect(test.inventories).toEqual(['2 tools', '1 tools, changed'])
     // And that is then what it should offer.
     expect(test.prober.starts.at(-1)?.options.wantsInventory).toBe(false)
+  })
+
+  describe('of a server that is not ours', () => {
+    async function replacedUnseen(options: Options = {}) {
+      const test = watched({ settings: fixed, script: opening('read', 'write'), ...options })
+      test.heartbeat.start()
+      await test.advance(0)
+      test.prober.play({})
+      await test.advance(defaults.heartbeat.inventoryAgeMs - 20_000)
+      return { ...test, wanted: () => test.prober.starts.filter(({ options: { wantsInventory } }) => wantsInventory) }
+    }
+
+    it('is read again every five minutes, since another one may stand there unseen', async () => {
+      const { advance, prober, wanted, state, reason } = await replacedUnseen()
+      expect(wanted()).toHaveLength(1)
+      prober.play({ tools: ['read'] })
+      await advance(40_000)
+      expect(wanted().length).toBeGreaterThan(1)
+      expect([state(), reason()]).toEqual([
+        'degraded',
+        'it serves other tools than before: 2 then, 1 now, 1 gone (write)',
+      ])
+    })
+
+    it('is read again however much clients ask meanwhile', async () => {
+      const { advance, clock, heartbeat, prober, state } = await replacedUnseen()
+      prober.play({ tools: ['read'] })
+      for (let left = 40; left > 0; left--) {
+        heartbeat.trafficAnswered(true)
+        await advance(1000)
+      }
+      expect(state()).toBe('degraded')
+      expect(clock.now()).toBeLessThan(defaults.heartbeat.inventoryAgeMs + 21_000)
+    })
+
+    it('is not read again where a restart would be seen', async () => {
+      const running = { pid: 7, cpu: undefined, isStopped: false, lastHeardMs: 0, inFlight: 0 }
+      const { advance, wanted } = await replacedUnseen({ vitals: () => running })
+      await advance(defaults.heartbeat.inventoryAgeMs)
+      expect(wanted()).toHaveLength(1)
+    })
   })
 
   it('does not hold up the verdict: an answer is an answer, however long the list takes', async () => {

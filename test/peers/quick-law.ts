@@ -6,3 +6,6 @@ export const quickHangLaw: HangLaw = { ...defaults.hang, silentMs: 4000, spinnin
 
 /** How often memory is looked at then. */
 export const quickMemoryLookMs = 1000
+
+/** After how long the tools of a server that is not ours are read again then. */
+export const quickInventoryAgeMs = 4000

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/log.ts'
-import { quickHangLaw, quickMemoryLookMs } from './quick-law.ts'
+import { quickHangLaw, quickInventoryAgeMs, quickMemoryLookMs } from './quick-law.ts'
 
 const files = process.argv.slice(4)
 const { env } = process
@@ -16,6 +16,7 @@ const running = await serve({
   env,
   hangLaw: quickHangLaw,
   memoryLookMs: quickMemoryLookMs,
+  inventoryAgeMs: quickInventoryAgeMs,
   log: createLogger({ level: 'info', format: 'json', isTerminal: false, write }),
 })
 process.once('SIGTERM', () => void running.stop())

@@ -25,6 +25,7 @@ export const heartbeatSettings: HeartbeatSettings = {
   lateAnswerMs: defaults.heartbeat.lateAnswerMs,
   missesToDown: 3,
   goodsToHealthy: 2,
+  inventoryAgeMs: defaults.heartbeat.inventoryAgeMs,
   recentKept: 20,
   failuresKept: 20,
 }

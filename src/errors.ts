@@ -78,6 +78,17 @@ export class RetryLater extends KnownError {
   }
 }
 
+/** A server that is there and wants to be asked less often (HTTP 429). */
+export class TooManyRequests extends KnownError {
+  /** Its `Retry-After`, where that is a number of seconds. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(retryAfterMs: number | undefined) {
+    super('upstream_http_error', 'HTTP 429: the server wants fewer requests')
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
 /** A revision of the protocol that the server does not serve. */
 export class UnsupportedVersion extends KnownError {
   /** What a client needs to choose another one (MCP 2026-07-28, UnsupportedProtocolVersionError). */

@@ -1,4 +1,4 @@
-import { type KnownError, Unanswered, Unreachable } from '../errors.ts'
+import { type KnownError, TooManyRequests, Unanswered, Unreachable } from '../errors.ts'
 import type { Heartbeat } from '../heartbeat/loop.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
 import type { Breaker } from '../upstreams/breaker.ts'
@@ -35,6 +35,7 @@ export function trafficEvents(listenersOf: (upstream: string) => Listeners | und
 export function trafficEvidence(error: KnownError): 'silent' | 'missed' | 'gone' | undefined {
   const { code } = error
   if (error instanceof Unreachable) return 'silent'
+  if (error instanceof TooManyRequests) return undefined
   if (code === 'upstream_refused') return 'gone'
   if (code === 'upstream_timeout') return 'silent'
   const missed = ['upstream_reset', 'upstream_closed', 'upstream_http_error', 'upstream_invalid']

@@ -1,4 +1,4 @@
-import { type ErrorCode, Unreachable, errorCode } from '../errors.ts'
+import { type ErrorCode, TooManyRequests, Unreachable, errorCode } from '../errors.ts'
 
 /** Which way a heartbeat looks: our own probe, inside a client's session towards the server, or towards the client. */
 export const legs = ['upstream', 'session', 'client'] as const
@@ -129,9 +129,11 @@ export function isFailure(outcome: Outcome): boolean {
 
 /**
  * The outcome of a heartbeat that ended with this error. Whoever does not even take the connection in time is silent: it
- * has refused nothing, and packets may be lost on the way.
+ * has refused nothing, and packets may be lost on the way. Whoever wants to be asked less often is there, and says nothing
+ * of how it serves others.
  */
 export function outcomeOf(error: unknown): Outcome {
+  if (error instanceof TooManyRequests) return 'inconclusive'
   return error instanceof Unreachable ? 'timeout' : outcomeOfCode(errorCode(error))
 }
 

@@ -19,6 +19,7 @@ import {
   type Prober,
   ask,
   fixedRung,
+  waitOf,
 } from './probe.ts'
 import { touch } from './touch.ts'
 
@@ -199,7 +200,8 @@ export class HttpProber implements Prober {
       const outcome = outcomeOf(error)
       const durationMs = this.#options.clock.now() - startedMs
       const reason = errorMessage(error)
-      return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }
+      const { probe: method } = this.describe()
+      return { leg: 'upstream', method, outcome, reason, durationMs, opening: true, ...waitOf(error) }
     } finally {
       this.#isOpening = false
     }

@@ -200,6 +200,8 @@ export class Heartbeat {
   #isFirst = true
   /** When its last process ended that nobody ended. */
   #endedMs = Number.NEGATIVE_INFINITY
+  /** Until when the server wants to be left alone. */
+  #waitUntilMs = Number.NEGATIVE_INFINITY
   /** Reports of the heartbeat under way, told when it is known when the next one comes. */
   #untold: (() => void)[] | undefined
   /** Maintenance: until when, as wall time, and what ends it. */
@@ -510,8 +512,9 @@ export class Heartbeat {
     const { scheduler, upstream } = this.#options
     const askedForMs = scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY
     const isOver = this.#pause !== undefined || this.#settings.probe === 'off'
-    const notBeforeMs = countsFromMs + shortestMs(this.#settings)
-    if (!isOver) this.#schedule(Math.min(askedForMs, countsFromMs + this.#delayMs()), notBeforeMs)
+    const notBeforeMs = Math.max(countsFromMs + shortestMs(this.#settings), this.#waitUntilMs)
+    const dueMs = Math.max(countsFromMs + this.#delayMs(), this.#waitUntilMs)
+    if (!isOver) this.#schedule(Math.min(askedForMs, dueMs), notBeforeMs)
     const untold = this.#untold ?? []
     this.#untold = undefined
     for (const tell of untold) tell()
@@ -644,6 +647,9 @@ export class Heartbeat {
       if (!result.opening && wasAsked(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()
+    // No longer than calm servers wait: what it is worth is to be found out now and then.
+    if (result.retryAfterMs !== undefined)
+      this.#waitUntilMs = clock.now() + Math.min(result.retryAfterMs, this.#settings.maxMs)
     return this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
   }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { errorMessage } from '../errors.ts'
+import { TooManyRequests, errorMessage } from '../errors.ts'
 import type { Era } from '../wire/era.ts'
 import { type Leg, type Outcome, outcomeOf } from './classify.ts'
 import { type Inventory, type Talker, paramsFor } from './conversation.ts'
@@ -19,6 +19,8 @@ export interface ProbeResult {
   readonly opening?: boolean | undefined
   /** It answers our opening exchange with a JSON-RPC error, which the reason tells: somebody is there who lets nobody in. */
   readonly turnedAway?: boolean | undefined
+  /** The server wants to be left alone for so long (HTTP 429). */
+  readonly retryAfterMs?: number | undefined
   /** The tools, as soon as they are read, which no verdict waits for; undefined when they were not told. Never rejects. */
   readonly inventory?: Promise<Inventory | undefined> | undefined
   /** The server itself announced that its inventory changed, so another one is no loss. */
@@ -120,8 +122,13 @@ export async function ask(options: AskOptions): Promise<Asked> {
     const outcome = isUnsupported(error.code) ? 'unsupported' : 'ok'
     return { result: result(outcome, `${method} answered with JSON-RPC error ${error.code}`), errorCode: error.code }
   } catch (error) {
-    return { result: result(outcomeOf(error), errorMessage(error)) }
+    return { result: { ...result(outcomeOf(error), errorMessage(error)), ...waitOf(error) } }
   }
+}
+
+/** What an error says of the time until the next heartbeat. */
+export function waitOf(error: unknown): Pick<ProbeResult, 'retryAfterMs'> {
+  return error instanceof TooManyRequests ? { retryAfterMs: error.retryAfterMs } : {}
 }
 
 function isUnsupported(code: number): boolean {

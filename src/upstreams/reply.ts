@@ -1,4 +1,4 @@
-import { KnownError } from '../errors.ts'
+import { KnownError, TooManyRequests } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
@@ -23,6 +23,7 @@ export class Reply {
   #status = 0
   #isSessionGone = false
   #challenge: string | undefined
+  #retryAfter: string | undefined
   #lastEventId: string | undefined
   #wasAnswered = false
   #stream: SseMessageReader | undefined
@@ -37,6 +38,7 @@ export class Reply {
     this.#status = status
     this.#isSessionGone = isSessionGone
     this.#challenge = headerValue(rawHeaders, 'www-authenticate')
+    this.#retryAfter = headerValue(rawHeaders, 'retry-after')
     if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
       maxBytes: this.#options.maxBodyBytes,
@@ -69,6 +71,7 @@ export class Reply {
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
     if (!this.#stream && this.#chunks.length > 0) this.#hear(Buffer.concat(this.#chunks))
     if (this.#wasAnswered) return undefined
+    if (this.#status === 429) return new TooManyRequests(secondsAsMs(this.#retryAfter))
     if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)
     if (this.#options.asked?.kind !== 'request') return undefined
     if (this.#stream) return new KnownError('upstream_closed', 'the event stream ended without an answer')
@@ -106,6 +109,11 @@ function isJsonRpc(message: Buffer): boolean {
   } catch {
     return false // Half a message.
   }
+}
+
+/** A date (RFC 9110 §10.2.3) is not read: whoever limits rates counts seconds. */
+function secondsAsMs(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) * 1000 : undefined
 }
 
 function refusalOf(status: number, isSessionGone: boolean, challenge: string | undefined): KnownError | undefined {

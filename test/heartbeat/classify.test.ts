@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { errorCodes } from '../../src/errors.ts'
+import { TooManyRequests, errorCodes } from '../../src/errors.ts'
 import {
   isAnswered,
   isFailure,
@@ -49,6 +49,8 @@ describe('outcomeOf', () => {
     expect(outcomeOf(transportError(timeout, 'http://127.0.0.1'))).toBe('timeout')
     expect(outcomeOf(transportError(refusal, 'http://127.0.0.1'))).toBe('refused')
     expect(outcomeOf(new Error('bug'))).toBe('inconclusive')
+    // RFC 6585 §4: it is there, and says nothing of how it serves others.
+    expect(outcomeOf(new TooManyRequests(undefined))).toBe('inconclusive')
   })
 })
 

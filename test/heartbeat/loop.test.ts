@@ -184,6 +184,20 @@ describe('when probes come (control-law.md, "Adaptive interval")', () => {
     expect(probesAt()).toEqual([0, afterMs, 2 * afterMs])
   })
 
+  it.each([
+    ['not before the moment that it names', 25_000, 25_000],
+    ['at its usual time where it names an earlier one', 1000, 10_000],
+    ['after the longest interval at most', 600_000, 30_000],
+  ])('a server that wants fewer requests is asked again %s, and stays what it was', async (_what, retryAfterMs, ms) => {
+    const { prober, probesAt, advance, state, t0 } = await settled({ settings: fixed })
+    prober.play({ outcome: 'inconclusive', retryAfterMs })
+    await advance(10_000)
+    prober.play({})
+    await advance(40_000)
+    expect(probesAt().slice(0, 2)).toEqual([t0 + 10_000, t0 + 10_000 + ms])
+    expect(state()).toBe('healthy')
+  })
+
   it('an opening exchange that waits gives its place to others, and goes on', async () => {
     const { heartbeat, prober, scheduler, clock, advance, probesAt } = watched()
     prober.play({ checks: [{ outcome: 'silence', opening: true }], openingDeadlineMs: 10_000 })

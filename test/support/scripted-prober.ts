@@ -14,6 +14,7 @@ export interface Check {
   readonly session?: string
   readonly opening?: boolean
   readonly turnedAway?: boolean
+  readonly retryAfterMs?: number
   readonly tools?: readonly string[] | Promise<readonly string[]>
   readonly announced?: boolean
   /** Keeps no deadline, as a prober with a bug would. */
@@ -93,7 +94,17 @@ export class ScriptedProber implements Prober {
   }
 
   #done(check: Check, deadlineMs: number): Promise<ProbeResult> {
-    const { leg = 'upstream', method = 'ping', session, outcome = 'ok', opening, turnedAway, tools, announced } = check
+    const {
+      leg = 'upstream',
+      method = 'ping',
+      session,
+      outcome = 'ok',
+      opening,
+      turnedAway,
+      tools,
+      announced,
+      retryAfterMs,
+    } = check
     const afterMs = outcome === 'silence' ? deadlineMs : (check.afterMs ?? 0)
     const known = outcome === 'silence' ? 'timeout' : outcome
     const reason = check.reason ?? `${method}: ${known}`
@@ -109,6 +120,7 @@ export class ScriptedProber implements Prober {
       turnedAway,
       inventory,
       announced,
+      retryAfterMs,
     }
     return new Promise((resolve, reject) => {
       const { neverSettles, rejects } = check

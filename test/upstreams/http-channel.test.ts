@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
+import { TooManyRequests } from '../../src/errors.ts'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { HttpChannel } from '../../src/upstreams/http-channel.ts'
 import { eventually } from '../support/eventually.ts'
@@ -102,6 +103,22 @@ describe('a session of our own (MCP 2025-11-25, Session Management)', () => {
     const { mcp, send } = await channelTo()
     mcp.reactions.set('*', (_message, response) => void response.writeHead(404).end())
     await expect(send('initialize')).rejects.toMatchObject({ code: 'upstream_http_error' })
+  })
+})
+
+describe('a server that wants fewer requests (429)', () => {
+  it.each([
+    ['7', 7000],
+    [undefined, undefined],
+    ['Wed, 21 Oct 2026 07:28:00 GMT', undefined],
+    ['-1', undefined],
+  ])('says Retry-After: %s', async (retryAfter, retryAfterMs) => {
+    const { mcp, send } = await channelTo()
+    const headers = retryAfter === undefined ? {} : { 'retry-after': retryAfter }
+    mcp.reactions.set('*', (_message, response) => void response.writeHead(429, headers).end('slow down'))
+    const refused = send('initialize')
+    await expect(refused).rejects.toBeInstanceOf(TooManyRequests)
+    await expect(refused).rejects.toMatchObject({ code: 'upstream_http_error', retryAfterMs })
   })
 })
 

@@ -2,7 +2,7 @@ import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { z } from 'zod'
 import { legs, outcomes } from '../heartbeat/classify.ts'
 import type { HistoryEntry } from '../heartbeat/history.ts'
-import { type Monitored, limitedOf } from '../heartbeat/monitored.ts'
+import { type EndedView, type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { probeModes } from '../heartbeat/probe.ts'
 import { isUnavailable, states } from '../heartbeat/verdict.ts'
 import { type LegHealth, sessionStates, stateOf, worstOf } from '../sessions/health.ts'
@@ -87,6 +87,15 @@ const upstreamSchema = z.strictObject({
       next_start_in_seconds: seconds.nullable().describe('null while it runs, or nothing will start it'),
       started: z.iso.datetime().nullable(),
       stderr_tail: z.string(),
+      last_ended: z
+        .strictObject({
+          pid: z.int().nullable().describe('null when it could not be started'),
+          at: z.iso.datetime(),
+          how: z.string(),
+          stderr_tail: z.string().describe('the end of what it wrote to stderr'),
+        })
+        .nullable()
+        .describe('the last process that crashed, hung or could not be started; null while none did'),
       all: z.array(
         z.strictObject({
           pid: z.int(),
@@ -288,6 +297,7 @@ function debugProcess(upstream: Monitored, table: DebugInput['processTable']): D
     next_start_in_seconds: nextStartInMs === undefined ? null : rounded(nextStartInMs / 1000),
     started: first ? isoTime(first.startedAtWallMs) : null,
     stderr_tail: first?.stderrTail ?? '',
+    last_ended: debugEnded(upstream.lastEnded()),
     all: processes.map(({ pid, role, session, startedAtWallMs, stderrTail }) => ({
       pid,
       role,
@@ -297,6 +307,12 @@ function debugProcess(upstream: Monitored, table: DebugInput['processTable']): D
       usage: debugUsage(pid, table),
     })),
   }
+}
+
+function debugEnded(ended: EndedView | undefined): NonNullable<DebugUpstream['process']>['last_ended'] {
+  if (!ended) return null
+  const { pid, endedAtWallMs, how, stderrTail } = ended
+  return { pid: pid ?? null, at: isoTime(endedAtWallMs), how, stderr_tail: stderrTail }
 }
 
 function debugUsage(pid: number, table: DebugInput['processTable']): z.output<typeof usageSchema> | null {

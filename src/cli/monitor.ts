@@ -14,7 +14,7 @@ import {
   type OwnProcesses,
   type WorkSigns,
 } from '../heartbeat/loop.ts'
-import type { ProcessView } from '../heartbeat/monitored.ts'
+import type { EndedView, ProcessView } from '../heartbeat/monitored.ts'
 import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
 import type { SessionBeats } from '../heartbeat/session-beats.ts'
@@ -35,7 +35,7 @@ import type { MemoryWatch } from '../upstreams/memory-watch.ts'
 import { limited } from '../upstreams/queue.ts'
 import { patient } from '../upstreams/patient.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
-import { type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
+import { type EndedProcess, type ServerProcess, type StartProcess, describeExit } from '../upstreams/process.ts'
 import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import type { StartGate } from '../upstreams/start-gate.ts'
@@ -203,6 +203,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
         ...upstream.spareProcesses().flatMap((process) => processView(process, 'spare', undefined)),
       ]
     },
+    lastEnded: () => endedView(upstream.lastEnded()),
     restarts: () => restarts,
     nextStartInMs: () => upstream.nextStartInMs(),
     connections: () => undefined,
@@ -283,6 +284,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       const process = launched?.supervisor.current()
       return process ? processView(process, 'server', undefined) : []
     },
+    lastEnded: () => endedView(launched?.supervisor.lastEnded()),
     restarts: () => launched?.supervisor.restarts(),
     nextStartInMs: () => launched?.supervisor.nextStartInMs(),
     connections: () => pool.stats(),
@@ -673,6 +675,12 @@ function reporter(
 function processView(process: ServerProcess, role: ProcessView['role'], session: string | undefined): ProcessView[] {
   const { pid, startedAtWallMs } = process
   return pid === undefined ? [] : [{ pid, role, session, startedAtWallMs, stderrTail: process.stderrTail() }]
+}
+
+function endedView(ended: EndedProcess | undefined): EndedView | undefined {
+  if (!ended) return undefined
+  const { process, exit, atWallMs } = ended
+  return { pid: process.pid, endedAtWallMs: atWallMs, how: describeExit(exit), stderrTail: process.stderrTail() }
 }
 
 const restartedForAlert = 'it is restarted: an alert asks for it'

@@ -122,6 +122,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     heartbeat,
     prober,
     processes: () => [],
+    lastEnded: () => undefined,
     restarts: () => undefined,
     nextStartInMs: () => undefined,
     connections: () => pool.stats(),

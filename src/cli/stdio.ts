@@ -168,6 +168,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     prober,
     processes: () =>
       server.exit() ? [] : [{ pid, role: 'session', session: session.key, startedAtWallMs, stderrTail: '' }],
+    lastEnded: () => undefined,
     restarts: () => 0,
     nextStartInMs: () => undefined,
     connections: () => undefined,

@@ -18,6 +18,17 @@ export interface ProcessView {
   readonly stderrTail: string
 }
 
+/** A process that ended other than to make way: what it left tells why. */
+export interface EndedView {
+  /** Undefined when it could not be started. */
+  readonly pid: number | undefined
+  readonly endedAtWallMs: number
+  /** In words, to follow its name. */
+  readonly how: string
+  /** The end of what it wrote to stderr. */
+  readonly stderrTail: string
+}
+
 /** How clients' requests reach an upstream. */
 export type Access =
   | { readonly kind: 'endpoint'; readonly endpoint: UpstreamEndpoint; readonly transport: 'http' | 'sse' }
@@ -43,6 +54,8 @@ export interface Monitored {
   readonly heartbeat: Heartbeat
   readonly prober: Prober
   processes(): readonly ProcessView[]
+  /** The last of its processes that ended other than to make way, if any did. */
+  lastEnded(): EndedView | undefined
   /** Undefined where no process is ours. */
   restarts(): number | undefined
   /** How long until its process is started again; undefined while it runs, or nothing will start it. */

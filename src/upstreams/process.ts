@@ -17,6 +17,14 @@ export type ExitReason =
   | { readonly kind: 'signal'; readonly signal: string }
   | { readonly kind: 'spawn_failed'; readonly code: string; readonly message: string }
 
+/** A process that has ended. */
+export interface EndedProcess {
+  /** Its stderr may still come in for a moment. */
+  readonly process: ServerProcess
+  readonly exit: ExitReason
+  readonly atWallMs: number
+}
+
 /** How long each step of the stop sequence waits. */
 export interface StopGraces {
   readonly stdinGraceMs?: number

@@ -3,7 +3,7 @@ import { KnownError, RetryLater } from '../errors.ts'
 import { batchItems } from '../wire/batch.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
-import { type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
+import { type EndedProcess, type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
 import type { StartLane } from './start-gate.ts'
@@ -97,6 +97,7 @@ export class StdioUpstream {
   readonly #closing = new Set<Line>()
   #opening = 0
   #resident: Line | undefined
+  #lastSessionEnded: EndedProcess | undefined
   #residentUsers = 0
   #linger: Timer | undefined
   #waiters: { resolve: (line: Line) => void; reject: (error: KnownError) => void }[] = []
@@ -187,6 +188,13 @@ export class StdioUpstream {
 
   residentLine(): Line | undefined {
     return this.#resident
+  }
+
+  /** The last process, the resident one or a session's, that ended without making way for another or for nobody. */
+  lastEnded(): EndedProcess | undefined {
+    const resident = this.#supervisor.lastEnded()
+    const session = this.#lastSessionEnded
+    return (session?.atWallMs ?? -Infinity) > (resident?.atWallMs ?? -Infinity) ? session : resident
   }
 
   /** How long until the resident process is started again, if it will be by itself. */
@@ -416,7 +424,8 @@ export class StdioUpstream {
 
   #sessionExited(line: Line, exit: ExitReason): void {
     if (!this.#sessions.delete(line)) return
-    const { target, events } = this.#options
+    const { target, events, clock } = this.#options
+    this.#lastSessionEnded = { process: line.process, exit, atWallMs: clock.wallTime() }
     const others = this.#others()
     if (!line.ended) events.onCrash(line, exit, others)
     this.#noteWork(line)

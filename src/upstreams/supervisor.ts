@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { sleep, type Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
-import type { ExitReason, ServerProcess } from './process.ts'
+import type { EndedProcess, ExitReason, ServerProcess } from './process.ts'
 import {
   afterGone,
   afterReady,
@@ -94,6 +94,7 @@ export class Supervisor {
   /** The reason to give for the next start, if it is a restart. */
   #because: RestartReason | undefined
   #attempt: Attempt | undefined
+  #lastEnded: EndedProcess | undefined
   /** Ends the pause before the next start. */
   #pause: AbortController | undefined
   /** Kept from `stop()` to `start()`, like the law: whoever has the process stopped and started cannot hurry it. */
@@ -130,6 +131,11 @@ export class Supervisor {
   current(): ServerProcess | undefined {
     const process = this.#attempt?.process
     return process?.exit() ? undefined : process
+  }
+
+  /** The last process that ended, or could not be started, before it was told to stop. */
+  lastEnded(): EndedProcess | undefined {
+    return this.#lastEnded
   }
 
   /** How often it was started again. */
@@ -249,6 +255,7 @@ export class Supervisor {
     life.removeEventListener('abort', stop)
     attempt.settle()
     this.#state = life.aborted ? 'stopped' : 'waiting'
+    if (!life.aborted) this.#lastEnded = { process, exit, atWallMs: this.#options.clock.wallTime() }
     const gone: Gone = { kind: 'exited', exit }
     const isCrash = !attempt.ended && !isExpected(gone, this.#options.policy())
     this.#options.events.onExited(exit, process, isCrash)

@@ -144,7 +144,13 @@ describe('/debug/heartbeat (design.md)', () => {
       {},
       { processes: () => [view(41, 'resident'), view(42, 'session', 'a1b2c3d4')], restarts: () => 3 },
     )
-    test.add('gone', {}, { processes: () => [], restarts: () => 7, nextStartInMs: () => 29_500 })
+    const lastEnded = () => ({
+      pid: 40,
+      endedAtWallMs: Date.UTC(2026, 0, 1, 0, 0, 1),
+      how: 'exited with code 1',
+      stderrTail: 'no such database',
+    })
+    test.add('gone', {}, { processes: () => [], lastEnded, restarts: () => 7, nextStartInMs: () => 29_500 })
     await test.clock.advance(0)
     const { upstreams } = await reportOf(test)
     const started = '2026-01-01T00:00:00.000Z'
@@ -154,6 +160,7 @@ describe('/debug/heartbeat (design.md)', () => {
       next_start_in_seconds: null,
       started,
       stderr_tail: 'says 41',
+      last_ended: null,
       all: [
         { pid: 41, role: 'resident', session: null, started, stderr_tail: 'says 41', usage: null },
         {
@@ -179,6 +186,12 @@ describe('/debug/heartbeat (design.md)', () => {
       next_start_in_seconds: 29.5,
       started: null,
       stderr_tail: '',
+      last_ended: {
+        pid: 40,
+        at: '2026-01-01T00:00:01.000Z',
+        how: 'exited with code 1',
+        stderr_tail: 'no such database',
+      },
       all: [],
     })
   })

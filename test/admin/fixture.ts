@@ -46,6 +46,7 @@ export function monitoring() {
       heartbeat,
       prober,
       processes: () => [],
+      lastEnded: () => undefined,
       restarts: () => undefined,
       nextStartInMs: () => undefined,
       connections: () => undefined,

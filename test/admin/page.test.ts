@@ -29,7 +29,15 @@ const beat = {
 
 describe('the index page', () => {
   it('shows every upstream at a glance', async () => {
-    const process = { pid: 4711, restarts: 2, next_start_in_seconds: null, started: null, stderr_tail: '', all: [] }
+    const process = {
+      pid: 4711,
+      restarts: 2,
+      next_start_in_seconds: null,
+      started: null,
+      stderr_tail: '',
+      last_ended: null,
+      all: [],
+    }
     const text = textOf(await page({ files: shownUpstream({ process }) }))
     for (const part of [
       'files is well',
@@ -49,7 +57,15 @@ describe('the index page', () => {
   })
 
   it('says when a process that ended is started again', async () => {
-    const process = { pid: null, restarts: 2, next_start_in_seconds: 29.5, started: null, stderr_tail: '', all: [] }
+    const process = {
+      pid: null,
+      restarts: 2,
+      next_start_in_seconds: 29.5,
+      started: null,
+      stderr_tail: '',
+      last_ended: null,
+      all: [],
+    }
     expect(textOf(await page({ files: shownUpstream({ process }) }))).toContain('none 2 restarts starts in 29.5 s')
   })
 

@@ -25,6 +25,7 @@ beforeAll(async () => {
       mcpServers: {
         loop: crasher('loop', 127),
         backoff: crasher('backoff', 1),
+        telling: { command: 'sh', args: ['-c', 'echo "no such database" >&2; exit 3'] },
         never: { ...crasher('never', 127), resident: 'never' },
       },
     },
@@ -44,7 +45,7 @@ async function refusal(name: string) {
   return Number(headers['retry-after'])
 }
 
-describe('clients that come again and again', () => {
+describe('clients that come again and again', { timeout: 90_000 }, () => {
   it('start nothing in a crash loop, and its next try stays where it was', async () => {
     await becomesState(vitals, 'loop', 'crash_loop', 20_000)
     expect(await startsOf('loop')).toBe(1)
@@ -83,4 +84,16 @@ describe('clients that come again and again', () => {
     expect(await refusal('never')).toBeGreaterThan(590)
     expect(await startsOf('never')).toBe(1)
   })
+})
+
+it('what the last process wrote to stderr stays, with its end, when none runs', async () => {
+  const { process } = await eventually(
+    async () => {
+      const upstream = await debugUpstream(vitals, 'telling')
+      return upstream.process?.pid === null && (upstream.process.last_ended?.stderr_tail ?? '') !== '' && upstream
+    },
+    { timeoutMs: 20_000, what: 'it waits for its next start' },
+  )
+  expect(process?.last_ended).toMatchObject({ how: 'exited with code 3', stderr_tail: 'no such database\n' })
+  expect(process?.last_ended?.pid).toBeGreaterThan(0)
 })

@@ -83,6 +83,15 @@ export const defaults = {
     /** Each delay is drawn from the interval ± this part of it. */
     jitterRatio: 0.1,
   },
+  /** When upstreams count as silent together (src/heartbeat/correlation.ts). */
+  correlation: {
+    /** With fewer upstreams than this, half of them is no crowd. */
+    fewestUpstreams: 5,
+    /** So far apart at most, or one interval if that is longer. */
+    windowMs: 10_000,
+    /** A network recovers within this, or it is not why a process is silent. */
+    excusedMs: 120_000,
+  },
   /** What counts as our own overload, as [nothing up to, everything from]. */
   load: {
     loopDelayMs: [50, 250],

@@ -1,3 +1,5 @@
+import { defaults } from '../defaults.ts'
+
 /** What tells whether one upstream fell silent together with others. */
 export interface Silence {
   readonly upstream: string
@@ -7,11 +9,7 @@ export interface Silence {
   readonly intervalMs: number
 }
 
-/** With fewer upstreams than this, half of them is no crowd. */
-const fewestUpstreams = 5
-const windowMs = 10_000
-/** A network recovers within this, or it is not why a process is silent. */
-const excusedMs = 120_000
+const { fewestUpstreams, windowMs, excusedMs } = defaults.correlation
 
 /**
  * The upstreams that fell silent together, or none: when more than half of at least five do so within ten seconds (or

@@ -247,12 +247,13 @@ export class StdioUpstream {
 
   /**
    * A process of its own for one client session: a spare one, or a new one. Rejects with `upstream_exited` when it
-   * cannot be started, with `upstream_restarting` while the restart law lets nothing be started, with `shutting_down`
-   * after `stop()`, and with `cancelled` when `signal` aborts before its start.
+   * cannot be started, with `upstream_restarting` while starts fail and the next one has its time, with `shutting_down`
+   * after `stop()`, and with `cancelled` when `signal` aborts before its start. That a process crashed which had worked
+   * is no reason to refuse one.
    */
   async openSession(session: string, listener: LineListener, signal?: AbortSignal): Promise<Line> {
     const { target } = this.#options
-    const refusal = this.#heldBack()
+    const refusal = this.#supervisor.isFailing() ? this.#heldBack() : undefined
     if (refusal) throw refusal
     this.#opening += 1
     try {
@@ -442,7 +443,7 @@ export class StdioUpstream {
     if (firstHeardMs !== undefined) this.#supervisor.workedBeside(this.#options.clock.now() - firstHeardMs)
   }
 
-  /** Why nothing is started for anybody now: its starts fail, and the next one has its time. */
+  /** Why no resident process is started now: the last one ended, and the next one has its time. */
   #heldBack(): KnownError | undefined {
     const held = this.#supervisor.heldBack()
     if (!held) return undefined

@@ -152,6 +152,11 @@ export class Supervisor {
     return this.#life && this.#wait?.decision.kind !== 'rest' ? this.#leftMs() : undefined
   }
 
+  /** The last start never became ready, so another one hardly will. */
+  isFailing(): boolean {
+    return this.#law.failedStarts > 0
+  }
+
   /** How long the restart law still lets nothing be started, stopped or not, and why; undefined where it would. */
   heldBack(): { readonly leftMs: number; readonly why: string } | undefined {
     const leftMs = this.#leftMs()
@@ -159,8 +164,9 @@ export class Supervisor {
     return { leftMs, why: this.#wait.decision.why }
   }
 
+  /** In whole milliseconds, since timers cut off what is less: a start must not come before its time. */
   #leftMs(): number | undefined {
-    return this.#wait && Math.max(0, this.#wait.untilMs - this.#options.clock.now())
+    return this.#wait && Math.ceil(Math.max(0, this.#wait.untilMs - this.#options.clock.now()))
   }
 
   /**
@@ -309,10 +315,10 @@ export class Supervisor {
 
   async #sitOut(wait: Wait, life: AbortSignal): Promise<void> {
     const { clock, events } = this.#options
-    const { decision, untilMs } = wait
+    const { decision } = wait
     const pause = new AbortController()
     this.#pause = pause
-    const leftMs = Math.max(0, untilMs - clock.now())
+    const leftMs = this.#leftMs() ?? 0
     switch (decision.kind) {
       case 'give_up':
         this.#state = 'crash_loop'

@@ -262,8 +262,8 @@ describe('when one side goes', () => {
     await die()
     const response = await post(proxy, say('1', [ok]))
     expect([statusOf(response), JSON.parse(textOf(response))]).toMatchObject([
-      502,
-      { id: 1, error: { data: { delivered: false } } },
+      503,
+      { id: 1, error: { data: { reason: 'upstream_restarting', delivered: false } } },
     ])
     expect(proxy.inFlight('p')).toBe(0)
   })

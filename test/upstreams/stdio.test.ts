@@ -276,10 +276,11 @@ describe('borrowing the resident process for modern requests', () => {
 
 describe('the restart law (restart.ts) holds for clients, too', () => {
   it('a back-off lets no session start anything, and the next start comes when it would have come', async () => {
-    const { upstream, at, clock, news, settle } = upstreamOf()
+    const { upstream, test, at, clock, news, settle } = upstreamOf()
+    test.handshake = false
     upstream.start()
     await clock.advance(0)
-    at(1).end({ kind: 'exit', code: 0 }) // It was ready: started again at once, and then after a second.
+    at(1).end(crash) // Restarted at once, and then after a second.
     await settle()
     at(2).end(crash)
     await clock.advance(300)
@@ -292,6 +293,25 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
     await clock.advance(1)
     expect(news()).toEqual(['start 3', 'restart: exit', 'resident 3'])
     await expect(upstream.openSession('a', nobody)).resolves.toMatchObject({ role: 'session' })
+  })
+
+  it('a back-off after the crash of what had worked refuses no session: to start one is to use the server', async () => {
+    const { upstream, at, clock, news, settle } = await started()
+    at(1).end(crash)
+    await settle()
+    at(2).end(crash)
+    await clock.advance(300)
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'upstream_restarting', retryAfterSeconds: 1 })
+    expect(upstream.nextStartInMs()).toBe(700)
+    news()
+    const line = await upstream.openSession('a', nobody)
+    await upstream.closeSession(line)
+    await settle()
+    expect(upstream.nextStartInMs()).toBe(700)
+    await clock.advance(699)
+    expect(news().filter((entry) => entry.startsWith('start'))).toEqual(['start 3'])
+    await clock.advance(1)
+    expect(news()).toContain('start 4')
   })
 
   it('a session’s process that ends before its first word is a start that failed', async () => {

@@ -129,14 +129,18 @@ export function adminApp(options: AdminOptions): Hono<Env> {
     return c.json({ ...report, upstreams: { [name]: upstream }, sessions: sessionsOf(report, name) })
   })
   app.post('/debug/heartbeat/:upstream', (c) =>
-    withUpstream(c, async ({ name, heartbeat }) => {
+    withUpstream(c, async (upstream) => {
+      const { name, heartbeat } = upstream
       const { pausedUntilWallMs } = heartbeat.status()
       if (pausedUntilWallMs !== undefined) {
         const until = new Date(pausedUntilWallMs).toISOString()
         return c.json({ error: `"${name}" is paused until ${until}; resume it first` }, 409)
       }
       const patience = new AbortController()
-      const over = heartbeat.probeOnce().then(() => true)
+      const over = upstream
+        .tryAgain()
+        .then(() => heartbeat.probeOnce())
+        .then(() => true)
       const isOver = await Promise.race([over, sleep(clock, probePatienceMs, patience.signal).then(() => false)])
       patience.abort()
       return shown(c, name, isOver ? 200 : 202)

@@ -206,6 +206,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     lastEnded: () => endedView(upstream.lastEnded()),
     restarts: () => restarts,
     nextStartInMs: () => upstream.nextStartInMs(),
+    tryAgain: () => upstream.tryAgain('manual'),
     connections: () => undefined,
     requestsInFlight: () => deps.requestsInFlight(name),
     ...steering(settings, {
@@ -213,6 +214,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       memory,
       begin: () => upstream.start(),
       wake: () => upstream.wakeResident(),
+      retry: () => void upstream.tryAgain('config'),
       end: () => upstream.stop(),
     }),
     isBeingReplaced: () => upstream.isShared() && (upstream.residentLine()?.isLeaving ?? false),
@@ -287,6 +289,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     lastEnded: () => endedView(launched?.supervisor.lastEnded()),
     restarts: () => launched?.supervisor.restarts(),
     nextStartInMs: () => launched?.supervisor.nextStartInMs(),
+    tryAgain: async () => launched?.supervisor.tryAgain('manual'),
     connections: () => pool.stats(),
     requestsInFlight: inFlight,
     ...steering(settings, {
@@ -294,6 +297,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
       memory: launched?.memory,
       begin: () => (launched ? launched.supervisor.start() : heartbeat.start()),
       wake: () => launched?.supervisor.wake(),
+      retry: () => void launched?.supervisor.tryAgain('config'),
       end: () => Promise.all([launched?.stop(), pool.close()]),
     }),
     isBeingReplaced: () => launched?.isBeingReplaced() ?? false,
@@ -313,13 +317,15 @@ interface Steered extends TunableHeartbeat {
   readonly begin: () => void
   /** What was left to rest may be wanted again. */
   readonly wake: () => void
+  /** What waits for its next start waits no more. */
+  readonly retry: () => void
   readonly end: () => Promise<unknown>
 }
 
 /** How an upstream of any kind is started, follows a reload and is stopped: who watches it stops before it does. */
 function steering(
   settings: Supervised,
-  { heartbeat, configure, sessionBeats, memory, begin, wake, end }: Steered,
+  { heartbeat, configure, sessionBeats, memory, begin, wake, retry, end }: Steered,
 ): Pick<LiveUpstream, 'start' | 'configure' | 'sessionEnded' | 'stop'> {
   return {
     start: () => {
@@ -332,6 +338,7 @@ function steering(
       const before = settings.supervision
       settings.supervision = next.supervision
       if (next.supervision.restart !== before.restart) wake()
+      retry()
       memory?.follow()
     },
     sessionEnded: () => sessionBeats.sessionEnded(),

@@ -125,6 +125,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     lastEnded: () => undefined,
     restarts: () => undefined,
     nextStartInMs: () => undefined,
+    tryAgain: () => Promise.resolve(),
     connections: () => pool.stats(),
     requestsInFlight: () => inFlight,
     stop: () => heartbeat.stop(),

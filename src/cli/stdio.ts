@@ -171,6 +171,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     lastEnded: () => undefined,
     restarts: () => 0,
     nextStartInMs: () => undefined,
+    tryAgain: () => Promise.resolve(),
     connections: () => undefined,
     requestsInFlight: () => session.requestsInFlight(),
     stop: () => heartbeat.stop(),

@@ -60,6 +60,11 @@ export interface Monitored {
   restarts(): number | undefined
   /** How long until its process is started again; undefined while it runs, or nothing will start it. */
   nextStartInMs(): number | undefined
+  /**
+   * An operator wants a process of ours that does not run to be tried again now, whatever the restart law says. Resolves
+   * when its start was begun, at once where none is wanted.
+   */
+  tryAgain(): Promise<void>
   connections(): PoolStats | undefined
   requestsInFlight(): number
   stop(): Promise<void>

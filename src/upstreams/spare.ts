@@ -53,6 +53,8 @@ export class SparePool {
   #life: AbortController | undefined
   /** Ends the wait for one to be missing. */
   #wake: () => void = () => {}
+  /** Ends the wait for the next start. */
+  #pause: AbortController | undefined
 
   constructor(options: SparePoolOptions) {
     this.#options = options
@@ -79,10 +81,18 @@ export class SparePool {
     return process
   }
 
+  /** The next start waits no more, and the past is forgotten. */
+  tryAgain(): void {
+    this.#law = freshRestartState
+    this.#notBeforeMs = 0
+    this.#pause?.abort()
+  }
+
   /** Resolves when the last one has gone. */
   async stop(): Promise<void> {
     this.#life?.abort()
     this.#life = undefined
+    this.#pause?.abort()
     this.#wake()
     const spares = [...this.#spares]
     this.#spares.clear()
@@ -93,7 +103,8 @@ export class SparePool {
     const { clock, count } = this.#options
     while (!life.aborted) {
       if (this.#spares.size < count) {
-        await sleep(clock, this.#notBeforeMs - clock.now(), life)
+        this.#pause = new AbortController()
+        await sleep(clock, this.#notBeforeMs - clock.now(), this.#pause.signal)
         await this.#startOne(life)
       } else await new Promise<void>((resolve) => (this.#wake = resolve))
     }

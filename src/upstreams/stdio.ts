@@ -226,9 +226,15 @@ export class StdioUpstream {
     return undefined
   }
 
-  /** Another policy holds: what it left alone is tried again. */
+  /** Another policy holds: what it let rest is started again. */
   wakeResident(): void {
     this.#supervisor.wake()
+  }
+
+  /** See `Supervisor.tryAgain`; spare processes wait no more for their next start either. */
+  tryAgain(reason: 'manual' | 'config'): Promise<void> {
+    this.#spares.tryAgain()
+    return this.#supervisor.tryAgain(reason)
   }
 
   /** Ends the process of a session that goes on: its requests fail, and its client has to open another. */

@@ -103,6 +103,8 @@ export class Supervisor {
   #life: AbortController | undefined
   #finished: Promise<void> = Promise.resolve()
   #mayStart = true
+  /** Who asked for a start and waits until it was begun. */
+  #asking: (() => void)[] = []
 
   constructor(options: SupervisorOptions) {
     this.#options = options
@@ -188,22 +190,34 @@ export class Supervisor {
 
   /**
    * Stops the process gracefully; the next start follows by the law, counted with this reason. Resolves when the old
-   * process has gone. While nothing runs, `manual` and `config` end the wait for the next start and forget the past.
+   * process has gone. Does nothing while none runs.
    */
   async restart(reason: RestartReason): Promise<void> {
     if (this.#attempt?.ended) await this.#attempt.process.stop()
     else if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason })
-    else if (this.#pause && (reason === 'manual' || reason === 'config')) {
+  }
+
+  /**
+   * Somebody who may wants another try now: where no process runs, or the last one is being ended, the next start
+   * waits no more and the past is forgotten. What rests is left alone. Resolves when that start was begun, at once if
+   * none is wanted now.
+   */
+  async tryAgain(reason: 'manual' | 'config'): Promise<void> {
+    const attempt = this.#attempt
+    if (this.#state === 'resting' || (attempt && !attempt.ended && !attempt.process.exit())) return
+    if (attempt) attempt.ended = { kind: 'replaced', reason }
+    else {
       this.#law = freshRestartState
-      this.#because &&= reason
+      if (this.#wait) this.#because &&= reason
       this.#wait = undefined
-      this.#pause.abort()
+      this.#pause?.abort()
     }
+    if (this.#life && this.#mayStart) await new Promise<void>((resolve) => this.#asking.push(resolve))
   }
 
   /** Somebody wants what rests: it is started, which then is no restart. */
   wake(): void {
-    if (this.#state !== 'resting' && this.#state !== 'left_down') return
+    if (this.#state !== 'resting') return
     this.#because = undefined
     this.#wait = undefined
     this.#pause?.abort()
@@ -240,6 +254,11 @@ export class Supervisor {
     this.#law = afterStopped(this.#law, this.#options.clock.now())
     if (this.#wait?.decision.kind === 'rest') this.#wait = undefined
     this.#state = 'stopped'
+    this.#tellAsking()
+  }
+
+  #tellAsking(): void {
+    for (const tell of this.#asking.splice(0)) tell()
   }
 
   /** Undefined when it was stopped before its turn to start came. */
@@ -251,6 +270,7 @@ export class Supervisor {
     }
     const process = this.#options.start()
     const attempt = this.#begin(process, release)
+    this.#tellAsking()
     const stop = () => {
       attempt.settle()
       void process.stop()

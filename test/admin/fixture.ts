@@ -49,6 +49,7 @@ export function monitoring() {
       lastEnded: () => undefined,
       restarts: () => undefined,
       nextStartInMs: () => undefined,
+      tryAgain: () => Promise.resolve(),
       connections: () => undefined,
       requestsInFlight: () => 0,
       stop: () => heartbeat.stop(),

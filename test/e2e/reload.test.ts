@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { everythingStdio } from '../peers/everything.ts'
-import { debugReport, debugUpstream, metricValue } from '../support/admin.ts'
+import { becomesState, debugReport, debugUpstream, metricValue } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { isRunning } from '../support/processes.ts'
 import { openSession, post } from '../support/rpc.ts'
@@ -145,6 +145,40 @@ describe('a reload', () => {
     await healthy('stays')
     expect((await list('stays', await openSession(`${vitals.dataUrl}/stays/mcp`))).status).toBe(200)
   })
+
+  it(
+    'that changes anything of a server in a crash loop, or left down, has it tried again, and no other',
+    { timeout: 60_000 },
+    async () => {
+      const [found, down] = [join(directory, 'found'), join(directory, 'down')]
+      const started = (marker: string) => `test -f ${marker} && exec ${everythingStdio.command} ${args}`
+      const args = everythingStdio.args.join(' ')
+      const servers = (seconds: number) => {
+        const heartbeat = { heartbeat_interval_seconds: seconds }
+        return {
+          absent: { command: 'sh', args: ['-c', `${started(found)}; exit 127`], heartbeat },
+          ended: { command: 'sh', args: ['-c', `${started(down)}; exit 1`], restart: 'never', heartbeat },
+          other: { command: 'sh', args: ['-c', 'exit 127'] },
+        }
+      }
+      await write(servers(10))
+      await reload()
+      await becomesState(vitals, 'absent', 'crash_loop', 20_000)
+      await becomesState(vitals, 'other', 'crash_loop', 20_000)
+      await becomesState(vitals, 'ended', 'down', 20_000)
+
+      await Promise.all([writeFile(found, ''), writeFile(down, '')])
+      await write(servers(11))
+      expect(JSON.parse((await reload()).body)).toMatchObject({ replaced: [], retuned: ['absent', 'ended'] })
+      const answers = async (name: string) =>
+        ['recovering', 'healthy'].includes((await debugUpstream(vitals, name)).state) || undefined
+      for (const name of ['absent', 'ended']) await eventually(() => answers(name), { what: `${name} answers again` })
+      const restarts = (upstream: string) =>
+        metricValue(vitals, 'mcp_upstream_restarts_total', { upstream, reason: 'config' })
+      expect(await Promise.all(['absent', 'ended', 'other'].map(restarts))).toEqual([1, 1, 0])
+      expect((await debugUpstream(vitals, 'other')).state).toBe('crash_loop')
+    },
+  )
 
   it('is nothing that a web page or a GET can ask for', async () => {
     expect((await reload({ origin: 'https://evil.example' })).status).toBe(403)

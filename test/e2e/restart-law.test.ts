@@ -3,6 +3,7 @@ import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { repoRoot } from '../peers/spawn.ts'
 import { becomesState, debugUpstream, metricValue } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { initializeMessage, modernPost, post } from '../support/rpc.ts'
@@ -19,7 +20,15 @@ const crasher = (name: string, code: number) => ({
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-starts-'))
-  for (const name of ['loop', 'backoff', 'never']) await appendFile(join(directory, name), '')
+  const server = join(repoRoot, 'test/peers/children/scripted-stdio.mjs')
+  const isThere = `test -f ${join(directory, 'installed')}`
+  const run = `exec ${process.execPath} ${server}`
+  // It notes its start, and is not found before somebody installs it.
+  const absent = {
+    command: 'sh',
+    args: ['-c', `printf x >> ${join(directory, 'absent')}; ${isThere} && ${run}; exit 127`],
+  }
+  for (const name of ['loop', 'backoff', 'never', 'absent', 'launched']) await appendFile(join(directory, name), '')
   vitals = await startVitals({
     config: {
       mcpServers: {
@@ -27,6 +36,8 @@ beforeAll(async () => {
         backoff: crasher('backoff', 1),
         telling: { command: 'sh', args: ['-c', 'echo "no such database" >&2; exit 3'] },
         never: { ...crasher('never', 127), resident: 'never' },
+        absent,
+        launched: { url: 'http://127.0.0.1:1/mcp', launch: crasher('launched', 127) },
       },
     },
   })
@@ -85,6 +96,48 @@ describe('clients that come again and again', { timeout: 90_000 }, () => {
     const starts = await startsOf('never')
     for (let client = 0; client < 8; client++) expect(await refusal('never')).toBeGreaterThan(500)
     expect(await startsOf('never')).toBe(starts)
+  })
+})
+
+describe('an operator who asks for a heartbeat now', { timeout: 60_000 }, () => {
+  const ask = async (name: string) => {
+    const response = await fetch(`${vitals.adminUrl}/debug/heartbeat/${name}`, { method: 'POST' })
+    expect(response.status).toBe(200)
+    return (await response.json()) as { state: string }
+  }
+  const restartsOf = (upstream: string) =>
+    metricValue(vitals, 'mcp_upstream_restarts_total', { upstream, reason: 'manual' })
+
+  it.each(['absent', 'launched'])(
+    'has a crash loop tried once more (%s), which goes on if that fails',
+    async (name) => {
+      await becomesState(vitals, name, 'crash_loop', 20_000)
+      for (let asked = 1; asked <= 2; asked++) {
+        const before = await startsOf(name)
+        await ask(name)
+        const { process } = await becomesState(vitals, name, 'crash_loop', 20_000)
+        expect(process?.next_start_in_seconds).toBeGreaterThan(500)
+        expect([(await startsOf(name)) - before, await restartsOf(name)]).toEqual([1, asked])
+      }
+    },
+  )
+
+  it('finds the server recovering that could not be started before, and its clients are served', async () => {
+    await refusal('absent')
+    await appendFile(join(directory, 'installed'), '')
+    expect(await ask('absent')).toMatchObject({ state: 'recovering' })
+    expect((await post(urlOf('absent'), initializeMessage)).status).toBe(200)
+  })
+
+  it('lets the next client try under `resident: never`, and starts nothing by himself', async () => {
+    await eventually(async () => (await post(urlOf('never'), initializeMessage)).status === 503, { what: 'a refusal' })
+    const starts = await startsOf('never')
+    await ask('never')
+    expect(await startsOf('never')).toBe(starts)
+    expect((await post(urlOf('never'), initializeMessage)).messages[0]).not.toMatchObject({
+      error: { data: { reason: 'upstream_restarting' } },
+    })
+    expect(await startsOf('never')).toBe(starts + 1)
   })
 })
 

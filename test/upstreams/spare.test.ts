@@ -57,6 +57,18 @@ describe('spare processes', () => {
     expect(news()).toEqual(['0 s: start 1', '2 s: start 2', '4 s: start 3'])
   })
 
+  it('are tried again at once when somebody asks, where the next start was ten minutes away', async () => {
+    const { clock, pool, pids, starts } = await started({ isStartable: (start) => start > 1 })
+    await clock.advance(300_000)
+    expect(starts()).toBe(1)
+    pool.tryAgain()
+    await clock.advance(0)
+    expect([starts(), pids()]).toEqual([2, [2]])
+    await clock.advance(2000)
+    await pool.stop()
+    expect(clock.pending()).toBe(0)
+  })
+
   it('are none where none are wanted', async () => {
     const { clock, starts, pool } = await started({ count: 0 })
     await clock.advance(60_000)

@@ -659,9 +659,8 @@ describe('a resident process that is not always started again', () => {
       code: 'upstream_exited',
       message: expect.stringContaining('restart: never'),
     })
-    upstream.wakeResident()
-    await settle()
-    expect(news()).toEqual(['start 2', 'resident 2'])
+    await upstream.tryAgain('config')
+    expect(news()).toEqual(['start 2', 'restart: config', 'resident 2'])
   })
 })
 

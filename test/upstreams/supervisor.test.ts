@@ -101,7 +101,7 @@ it('rests after exit 0 under on_failure, until somebody wants it, which is no re
   expect(news()).toEqual(['3600 s: exited 1', '3600 s: waits 0 s: exited with code 1', '3600 s: started 3 (exit)'])
 })
 
-it('leaves it down under never, until somebody asks for a restart or for the end', async () => {
+it('leaves it down under never, until somebody asks for another try or for the end', async () => {
   const { clock, supervisor, last, news, test } = supervised()
   test.policy = 'never'
   supervisor.start()
@@ -111,8 +111,7 @@ it('leaves it down under never, until somebody asks for a restart or for the end
   await clock.advance(3_600_000)
   expect(supervisor.state()).toBe('left_down')
   expect(news()).toEqual(['0 s: exited 1', '0 s: rests down: exited with code 1 (restart: never)'])
-  await supervisor.restart('manual')
-  await clock.advance(0)
+  await supervisor.tryAgain('manual')
   expect(news()).toEqual(['3600 s: started 2 (manual)'])
   last().end(crash)
   await clock.advance(0)
@@ -285,8 +284,10 @@ describe('restart', () => {
     await clock.advance(0)
     expect(supervisor.state()).toBe('starting')
   })
+})
 
-  it('ends the wait of a crash loop when somebody asks for it, but not for other reasons', async () => {
+describe('another try', () => {
+  it('comes at once in a crash loop when somebody asks for it, which no restart does', async () => {
     const { clock, supervisor, news } = supervised((start) => {
       const process = fakeProcess(start)
       if (start === 1) process.end({ kind: 'exit', code: 127 })
@@ -297,8 +298,7 @@ describe('restart', () => {
     await supervisor.restart('memory')
     await clock.advance(0)
     expect(supervisor.state()).toBe('crash_loop')
-    await supervisor.restart('config')
-    await clock.advance(0)
+    await supervisor.tryAgain('config')
     expect(news().at(-1)).toBe('1 s: started 2 (config)')
     expect(clock.pending()).toBe(2) // The deadline of this start, and its place at the gate, only.
   })
@@ -314,18 +314,77 @@ describe('restart', () => {
     last().end(crash)
     await clock.advance(1000)
     expect([supervisor.state(), supervisor.current(), processes.length]).toEqual(['waiting', undefined, 1])
-    const restarted = supervisor.restart('manual')
+    const begun = supervisor.tryAgain('manual')
     groupGone.resolve(crash)
-    await restarted
     await clock.advance(0)
+    await begun
     expect(news().at(-1)).toBe('1 s: started 2 (manual)')
   })
 
-  it('does nothing once stopped', async () => {
-    const { clock, supervisor, processes } = supervised()
-    await supervisor.restart('manual')
+  it('is one try: what fails at once is in its crash loop again, for ten minutes from then on', async () => {
+    const { clock, supervisor, news } = supervised((start) => {
+      const process = fakeProcess(start)
+      process.end({ kind: 'exit', code: 127 })
+      return process
+    })
+    supervisor.start()
+    await clock.advance(300_000)
+    news()
+    await supervisor.tryAgain('manual')
+    await clock.advance(0)
+    const why = 'exited with code 127 (its command or interpreter was not found)'
+    expect(news()).toEqual(['300 s: started 2 (manual)', '300 s: exited 127', `300 s: gives up for 600 s: ${why}`])
+    await clock.advance(599_999)
+    expect(news()).toEqual([])
+  })
+
+  it('forgets a wait that it was stopped in, so that whoever starts it next need not wait', async () => {
+    const { clock, supervisor, last, news } = supervised()
+    supervisor.start()
+    await clock.advance(0)
+    last().end({ kind: 'exit', code: 127 })
+    await clock.advance(0)
+    await supervisor.stop()
+    expect(supervisor.heldBack()).toMatchObject({ leftMs: 600_000 })
+    news()
+    await supervisor.tryAgain('manual')
+    expect([supervisor.heldBack(), news()]).toEqual([undefined, []])
+    supervisor.start()
+    await clock.advance(0)
+    expect(news()).toEqual(['0 s: started 2'])
+  })
+
+  it('waits for its turn at the gate, or until nothing is to be started any more', async () => {
+    const gate = new StartGate(1)
+    const { clock, supervisor, last, processes } = supervised(fakeProcess, gate)
+    supervisor.start()
+    await clock.advance(0)
+    last().end({ kind: 'exit', code: 127 })
+    await clock.advance(0)
+    const release = await gate.lane().acquire()
+    let isBegun = false
+    const asked = supervisor.tryAgain('manual').then(() => (isBegun = true))
+    await clock.advance(60_000)
+    expect([isBegun, processes.length]).toEqual([false, 1])
+    await supervisor.stop()
+    await asked
+    release()
+    expect(processes.length).toBe(1)
+  })
+
+  it.each(['starting', 'ready', 'resting', 'stopped'] as const)('is none for one that is %s', async (state) => {
+    const { clock, supervisor, last, processes, test } = supervised()
+    test.policy = 'on_failure'
+    if (state !== 'stopped') supervisor.start()
+    await clock.advance(0)
+    if (state === 'ready' || state === 'resting') supervisor.ready()
+    if (state === 'resting') last().end({ kind: 'exit', code: 0 })
+    await clock.advance(0)
+    expect(supervisor.state()).toBe(state)
+    const before = processes.length
+    await supervisor.tryAgain('config')
     await clock.advance(1000)
-    expect(processes).toEqual([])
+    expect([supervisor.state(), processes.length]).toEqual([state, before])
   })
 })
 

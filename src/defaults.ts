@@ -8,6 +8,8 @@ export const defaults = {
   maxBodyBytes: 4 * 1024 * 1024,
   /** Bridged client sessions, each with a process or connection of its own, over all upstreams. */
   maxSessions: 100,
+  /** So much of it is kept for servers that have fewer sessions than their share. */
+  keptSessionsRatio: 0.25,
   /** Client sessions of all kinds that are kept track of. */
   maxTrackedSessions: 10_000,
   maxLabelsPerUpstream: 200,

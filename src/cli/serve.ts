@@ -204,7 +204,8 @@ export async function serve(options: ServeOptions): Promise<Running> {
     },
     get sessionLimits() {
       const { maxSessions: total, maxSessionsPerClient: perClient } = reloader.config()
-      return { total, perClient, perUpstream: (name: string) => reloader.upstream(name)?.maxSessions ?? total }
+      const perUpstream = (name: string) => reloader.upstream(name)?.maxSessions ?? total
+      return { total, perClient, perUpstream, upstreams: [...fleet.all().keys()] }
     },
   }
   const bridge = new Bridge(carrying)

@@ -569,7 +569,7 @@ export const fileSchema = z
     ),
     max_sessions: setting(
       z.int().min(1).max(100_000),
-      'How many bridged client sessions may be open at the same time, each with a process or connection of its own.',
+      'How many bridged client sessions may be open at the same time, each with a process or connection of its own. Of several servers, none gets the last quarter while others have few.',
       fileDefaults.max_sessions,
     ),
     max_sessions_per_client: setting(

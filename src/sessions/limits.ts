@@ -1,3 +1,4 @@
+import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 import { type Session, type SessionClient, type SessionEnd, isExpired } from './session.ts'
 
@@ -7,6 +8,8 @@ export interface SessionLimits {
   /** For one address of a client. */
   readonly perClient: number
   readonly perUpstream: (upstream: string) => number
+  /** All who may want some of them. */
+  readonly upstreams: readonly string[]
 }
 
 /** Whose session it is, and with whom. */
@@ -16,16 +19,42 @@ export interface SessionParties {
 }
 
 /**
+ * How many of the places that are left are not for one more session with this server. A quarter of all is kept for
+ * servers that have fewer than their equal share of that quarter, as far as those lack it: so the sessions with one
+ * server, or with many, leave the others some.
+ */
+export function keptForOthers(
+  upstream: string,
+  open: readonly Pick<SessionParties, 'upstream'>[],
+  { total, perUpstream, upstreams }: Pick<SessionLimits, 'total' | 'perUpstream' | 'upstreams'>,
+): number {
+  const kept = Math.floor(total * defaults.keptSessionsRatio)
+  const share = Math.max(1, Math.floor(kept / upstreams.length))
+  const held = Map.groupBy(open, (one) => one.upstream)
+  const lacking = (name: string) => Math.max(0, Math.min(share, perUpstream(name)) - (held.get(name)?.length ?? 0))
+  if (lacking(upstream) > 0) return 0
+  return Math.min(
+    kept,
+    upstreams.reduce((sum, name) => sum + lacking(name), 0),
+  )
+}
+
+/**
  * Why one more session must not be opened; undefined if it may. Of several limits that it would cross the widest is
  * told: raising a narrower one would not help.
  */
 export function refusalOf(
   { upstream, client }: SessionParties,
   open: readonly SessionParties[],
-  { total, perUpstream, perClient }: SessionLimits,
+  limits: SessionLimits,
 ): KnownError | undefined {
+  const { total, perUpstream, perClient } = limits
   if (open.length >= total) {
     return new KnownError('too_many_sessions', `${total} sessions are open, which is max_sessions`)
+  }
+  if (total - open.length <= keptForOthers(upstream, open, limits)) {
+    const message = `${open.length} sessions are open, and what max_sessions (${total}) leaves is kept for servers with fewer than ${upstream} has`
+    return new KnownError('too_many_sessions', message)
   }
   const most = perUpstream(upstream)
   if (open.filter((one) => one.upstream === upstream).length >= most) {

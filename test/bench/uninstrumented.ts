@@ -103,7 +103,7 @@ const app = dataApp({
   upstreams: () => new Map([['echo', upstream]]),
   forwarding,
   sse: new SseForwarder(forwarding),
-  bridge: new Bridge({ ...forwarding, sessionLimits: { total: 0, perClient: 0, perUpstream: () => 0 } }),
+  bridge: new Bridge({ ...forwarding, sessionLimits: { total: 0, perClient: 0, perUpstream: () => 0, upstreams: [] } }),
   isStopping: () => false,
   isLeaving: () => false,
 })

@@ -86,6 +86,26 @@ describe.each(['bad-stdio', 'bad-http'])('%s, full to its last place', (bad) => 
   })
 })
 
+describe('a deaf server, at which clients are stuck while they open their sessions', () => {
+  it('leaves others their share of max_sessions', async () => {
+    const [most, clients] = [8, 12]
+    const deaf = { command: 'sh', args: ['-c', 'exec sleep 600'], heartbeat: { probe: 'off' } }
+    const running = await startVitals({ config: { max_sessions: most, mcpServers: { deaf, stdio: scripted } } })
+    const initialize = (name: string) => openPost(`${running.dataUrl}/${name}/mcp`, initializeMessage)
+    const refused = () => metricValue(running, 'mcp_vitals_rejected_requests_total', { reason: 'too_many_sessions' })
+    const stuck = Array.from({ length: clients }, () => initialize('deaf'))
+    try {
+      const kept = 1
+      await eventually(async () => (await refused()) === clients - (most - kept), { what: 'as many as fit are stuck' })
+      expect((await initialize('stdio').done).status).toBe(200)
+      expect((await initialize('stdio').done).status).toBe(503)
+    } finally {
+      for (const { disconnect } of stuck) disconnect()
+      await running.stop()
+    }
+  })
+})
+
 describe('mute, whose every start hangs', () => {
   it('another server starts before those who wait for it', async () => {
     const clients = 30

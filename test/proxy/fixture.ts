@@ -156,6 +156,7 @@ export async function startProxy(options: ProxyOptions) {
     total: maxSessions,
     perClient: maxSessionsPerClient,
     perUpstream: (name: string) => maxSessionsOf[name] ?? maxSessions,
+    upstreams: Object.keys(options.upstreams),
   }
   const bridge: Bridge = new Bridge({ ...forwarding, sessionLimits })
   const stops: (() => Promise<void>)[] = []

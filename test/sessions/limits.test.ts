@@ -1,17 +1,29 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type SessionParties, fateOf, refusalOf } from '../../src/sessions/limits.ts'
+import { type SessionLimits, type SessionParties, fateOf, keptForOthers, refusalOf } from '../../src/sessions/limits.ts'
 import { newHealth } from '../../src/sessions/health.ts'
 import { Questions } from '../../src/sessions/questions.ts'
 import type { Session } from '../../src/sessions/session.ts'
 
 const between = (upstream: string, ip: string): SessionParties => ({ upstream, client: { ip } })
-const limits = { total: 4, perClient: 2, perUpstream: (name: string) => (name === 'tight' ? 1 : 3) }
+const limits: SessionLimits = {
+  total: 4,
+  perClient: 2,
+  perUpstream: (name) => (name === 'tight' ? 1 : 3),
+  upstreams: ['files', 'mail', 'web', 'tight'],
+}
 
 describe('one more session', () => {
   it.each([
     { what: 'the first', open: [], next: between('files', 'a'), code: undefined },
-    { what: 'the last that fits', open: ['files b', 'mail b', 'mail c'], next: between('files', 'a'), code: undefined },
+    { what: 'the last that fits', open: ['files b', 'mail b', 'mail c'], next: between('web', 'a'), code: undefined },
+    {
+      what: 'the last that fits, while others have none',
+      open: ['files b', 'mail b', 'mail c'],
+      next: between('files', 'a'),
+      code: 'too_many_sessions',
+      message: '3 sessions are open, and what max_sessions (4) leaves is kept for servers with fewer than files has',
+    },
     {
       what: 'above the limit of its client, with whatever server',
       open: ['files a', 'mail a'],
@@ -44,6 +56,54 @@ describe('one more session', () => {
     const refusal = refusalOf(next, parties, limits)
     expect(refusal?.code).toBe(code)
     if (message !== undefined) expect(refusal?.message).toBe(message)
+  })
+})
+
+describe('the places that are kept for others', () => {
+  const named = (count: number) => Array.from({ length: count }, (_, index) => `s${index}`)
+  const some = (name: string, count: number) => Array.from({ length: count }, () => ({ upstream: name }))
+  it.each([
+    { what: 'none where there are no others', total: 100, servers: 1, open: some('s0', 99), kept: 0 },
+    { what: 'a share for the other of two', total: 100, servers: 2, open: some('s0', 12), kept: 12 },
+    {
+      what: 'what the other lacks of it',
+      total: 100,
+      servers: 2,
+      open: [...some('s0', 50), ...some('s1', 10)],
+      kept: 2,
+    },
+    { what: 'none for one that lacks some itself', total: 100, servers: 2, open: some('s0', 11), kept: 0 },
+    { what: 'a share for each of nine others', total: 100, servers: 10, open: some('s0', 80), kept: 18 },
+    { what: 'one place each for as many as a quarter holds', total: 100, servers: 26, open: some('s0', 1), kept: 25 },
+    { what: 'a quarter at most', total: 100, servers: 500, open: some('s0', 1), kept: 25 },
+    { what: 'no more than the other may have', total: 100, servers: 2, most: 3, open: some('s0', 50), kept: 3 },
+    { what: 'none of so few', total: 3, servers: 2, open: some('s0', 2), kept: 0 },
+  ])('$what: $kept', ({ total, servers, most = total, open, kept }) => {
+    const perUpstream = (name: string) => (name === 's0' ? total : most)
+    expect(keptForOthers('s0', open, { total, perUpstream, upstreams: named(servers) })).toBe(kept)
+  })
+
+  it('leave everybody a share, whatever the others opened before; and none is in vain', () => {
+    const counts = fc.array(fc.nat(300), { minLength: 2, maxLength: 25 })
+    fc.assert(
+      fc.property(fc.integer({ min: 100, max: 200 }), counts, (total, wishes) => {
+        const upstreams = named(wishes.length)
+        const limits: SessionLimits = { total, perClient: total, perUpstream: () => total, upstreams }
+        const open: SessionParties[] = []
+        const openAll = (name: string, count: number) => {
+          for (let one = 0; one < count && !refusalOf(between(name, 'a'), open, limits); one++) {
+            open.push(between(name, 'a'))
+          }
+          return open.filter(({ upstream }) => upstream === name).length
+        }
+        const share = Math.floor(Math.floor(total / 4) / upstreams.length)
+        wishes.forEach((wish, index) => {
+          expect(openAll(`s${index}`, wish)).toBeGreaterThanOrEqual(Math.min(wish, share))
+        })
+        for (const name of upstreams) openAll(name, total)
+        expect(open.length).toBe(total)
+      }),
+    )
   })
 })
 

@@ -38,6 +38,8 @@ export const defaults = {
     lateAnswerMs: 10_000,
     missesToDown: 3,
     goodsToHealthy: 2,
+    /** After so many slow answers, slow is what a server is, until it is quick again: no reason to suspect it. */
+    slowToUsual: 5,
     /** After so many heartbeats in a row that told nothing, a server is no longer taken for healthy. */
     inconclusiveToDoubt: 5,
     /** A probe that was silent while our own event loop stood still for this part of its time-out tells nothing. */

@@ -56,8 +56,11 @@ export interface IntervalInput {
 export interface IntervalDecision {
   readonly state: IntervalState
   readonly intervalMs: number
-  /** 0…1 from all signs, for the verdict, whatever parts of the adaptation are switched off. */
+  /** 0…1 for the verdict, whatever parts of the adaptation are switched off: by failures, and by slow answers. */
   readonly suspicion: number
+  readonly slowness: number
+  /** Whether the last answers were slow themselves, and not only those before that are remembered. */
+  readonly isSlow: boolean
   /** The decision in words, with its inputs. */
   readonly why: string
   /** The law's own letters: failure ratio, RTT ratio, misses, own load, and the suspicion that drives the interval. */
@@ -79,12 +82,14 @@ export function newInterval(settings: IntervalSettings): IntervalState {
   return { intervalMs: settings.initialMs, failureRatio: 0, rtt: undefined, goods: 0 }
 }
 
+const trust = { suspicion: 0, slowness: 0, isSlow: false } as const
+
 /** What stands until the first decision. */
 export function firstDecision(settings: IntervalSettings): IntervalDecision {
   const state = newInterval(settings)
   const intervalMs = clamp(state.intervalMs, boundsOf(settings))
   const inputs = { e: 0, r: 1, m: 0, load: 0, S: 0, targetMs: intervalMs }
-  return { state, intervalMs, suspicion: 0, why: `${seconds(intervalMs)}: no heartbeat yet`, inputs }
+  return { state, intervalMs, ...trust, why: `${seconds(intervalMs)}: no heartbeat yet`, inputs }
 }
 
 /** The decision that stands after other settings came into force, until the next one by evidence. */
@@ -101,7 +106,7 @@ export function retune(state: IntervalState, before: IntervalSettings, after: In
     targetMs: intervalMs,
   }
   const why = `${seconds(intervalMs)}: the configuration changed`
-  return { state: { ...state, intervalMs, goods: 0 }, intervalMs, suspicion: 0, why, inputs }
+  return { state: { ...state, intervalMs, goods: 0 }, intervalMs, ...trust, why, inputs }
 }
 
 /**
@@ -133,8 +138,9 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
   const r = rtt ? rttRatio(rtt) : 1
   const inputs = { e: failureRatio, r, m: input.misses, load, S, targetMs }
   const why = explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
-  const suspicion = Math.max(errorSign, slowSign)
-  return { state: { intervalMs, failureRatio, rtt, goods }, intervalMs, suspicion, why, inputs }
+  const next = { intervalMs, failureRatio, rtt, goods }
+  const isSlow = rtt !== undefined && isSlowNow(rtt, input.diff, settings)
+  return { state: next, intervalMs, suspicion: errorSign, slowness: slowSign, isSlow, why, inputs }
 }
 
 export interface Draw {
@@ -232,6 +238,11 @@ function failsTooOften(failureRatio: number, settings: IntervalSettings): boolea
 function suspicionBySlowness(rtt: Rtt, settings: IntervalSettings): number {
   const slowed = rtt.shortMs - rtt.baselineMs >= law.noticeableMs
   return Math.max(slowed ? ramp(rttRatio(rtt), ...law.rttRatio) : 0, isTooSlow(rtt, settings) ? law.suspect : 0)
+}
+
+/** As slow as it takes for suspicion to go on. */
+function isSlowNow({ baselineMs }: Rtt, { rttMeanMs = 0 }: ReadingDiff, settings: IntervalSettings): boolean {
+  return suspicionBySlowness({ shortMs: rttMeanMs, baselineMs }, settings) > law.calm
 }
 
 function isTooSlow({ shortMs }: Rtt, settings: IntervalSettings): boolean {

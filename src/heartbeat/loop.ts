@@ -728,10 +728,12 @@ export class Heartbeat {
     const { ownLoad } = this.#options
     const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
     this.#interval = adapt(this.#interval.state, input, this.#settings)
-    const { suspicion, why } = this.#interval
+    const { suspicion, slowness, isSlow, why } = this.#interval
     // The figures of a moment belong to what they explain: a calm state outlives them.
-    const reason = suspicion >= defaults.suspicion.suspect ? why : 'it answers as it should again'
-    if (!hardFailure) this.#weigh({ kind: 'suspicion', level: suspicion, reason })
+    const isDoubted = Math.max(suspicion, slowness) >= defaults.suspicion.suspect
+    const reason = isDoubted ? why : 'it answers as it should again'
+    if (!hardFailure && diff.heartbeats > 0)
+      this.#weigh({ kind: 'suspicion', level: suspicion, slowness, isSlow, reason })
   }
 
   #timeoutMs(): number {

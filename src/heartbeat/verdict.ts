@@ -51,10 +51,14 @@ export interface Verdict {
   readonly hung: string | undefined
   /** The last of the `misses`. */
   readonly missed: string | undefined
-  /** Why suspicion is high; undefined while it is not. */
+  /** Why suspicion of failures is high; undefined while it is not. */
   readonly suspected: string | undefined
+  /** Why it is found slow; undefined while it is not. */
+  readonly slow: string | undefined
   /** What the last answer came after that was late; undefined once enough of them were in time again, in a row. */
   readonly late: string | undefined
+  /** Slow and late answers since it is found slow or late, up to the number from which that is usual for it. */
+  readonly slows: number
   /** What it answers to our opening exchange in place of a result; undefined while it lets us in. */
   readonly turnedAway: string | undefined
   /** The end of a process is what took it down: that explains all that may have been noticed of it before. */
@@ -86,8 +90,17 @@ export type Evidence =
   /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
   | { readonly kind: 'unauthorized'; readonly reason: string; readonly atMs?: number }
   | { readonly kind: 'inconclusive' }
-  /** The suspicion of the interval law, 0…1, after each of its decisions. */
-  | { readonly kind: 'suspicion'; readonly level: number; readonly reason: string }
+  /**
+   * What the interval law suspects after each of its decisions, 0…1: failures by `level`, and slow answers; `isSlow`:
+   * there was one more of these.
+   */
+  | {
+      readonly kind: 'suspicion'
+      readonly level: number
+      readonly slowness: number
+      readonly isSlow: boolean
+      readonly reason: string
+    }
   /** The inventory compared with the accepted one. Once one was reported, each recovery waits for the next. */
   | { readonly kind: 'inventory'; readonly same: boolean; readonly reason: string }
   /** Sessions on processes of their own: how many hang and how many do not. */
@@ -159,7 +172,9 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
     hung: undefined,
     missed: undefined,
     suspected: undefined,
+    slow: undefined,
     late: undefined,
+    slows: 0,
     turnedAway: undefined,
     exited: false,
     inconclusives: 0,
@@ -188,7 +203,7 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
     case 'unauthorized':
       return lock(current, reason, startOf(current, evidence.atMs, nowMs), context)
     case 'suspicion':
-      return suspect(current, evidence.level, reason, context)
+      return suspect(current, evidence, reason, context)
     case 'inventory':
       return compare(current, evidence.same, reason, context)
     case 'sessions':
@@ -268,9 +283,10 @@ function answer(current: Verdict, evidence: EvidenceOf<'answered'>, reason: stri
   // To end an outage a late answer is as good as any.
   const goods = isLate && !current.outage ? 0 : Math.min(current.goods + 1, context.limits.goodsToHealthy)
   const late = isLate ? reason : goods < context.limits.goodsToHealthy ? current.late : undefined
+  const slows = countSlows({ ...current, late }, isLate)
   const facts = {
     // How soon clients are answered, and who is let in, says nothing about a probe of ours.
-    ...(by === 'probe' && { hung: undefined, late, turnedAway: isTurnedAway ? reason : undefined }),
+    ...(by === 'probe' && { hung: undefined, late, slows, turnedAway: isTurnedAway ? reason : undefined }),
     misses: 0,
     missed: undefined,
     inconclusives: 0,
@@ -298,7 +314,8 @@ function recover(current: Verdict, facts: Partial<Verdict>, reason: string, cont
     const waiting = 'answers again; its inventory is not compared yet'
     return change(current, { ...facts, state: 'recovering', reason: waiting }, nowMs)
   }
-  return settle(current, { ...facts, outage: false, suspected: undefined, excused: true }, reason, context)
+  const past = { outage: false, suspected: undefined, slow: undefined, excused: true }
+  return settle(current, { ...facts, ...past }, reason, context)
 }
 
 /** The state of an upstream that answers: the gravest thing known about it, which is the reason too. */
@@ -306,12 +323,28 @@ function settle(current: Verdict, facts: Partial<Verdict>, reason: string, { now
   const known = { ...current, ...facts }
   const impaired = known.turnedAway ?? known.different ?? known.hung
   if (impaired) return change(current, { ...facts, state: 'degraded', reason: impaired }, nowMs)
-  const missed = known.missed === undefined ? undefined : missText(known.misses, limits, known.missed)
+  const isUsual = isUsuallySlow(known)
+  // Of one whose answers are usually late, one that is not there yet is no news.
+  const isAwaited = isUsual && known.late !== undefined && known.misses === 1
+  const missed = known.missed === undefined || isAwaited ? undefined : missText(known.misses, limits, known.missed)
+  const slow = isUsual ? undefined : (known.late ?? known.slow)
   const isUnknown = known.inconclusives >= defaults.heartbeat.inconclusiveToDoubt
-  const doubt = missed ?? known.late ?? known.suspected ?? (isUnknown ? unknownText : undefined)
+  const doubt = missed ?? slow ?? known.suspected ?? (isUnknown ? unknownText : undefined)
   if (doubt) return change(current, { ...facts, state: 'suspect', reason: doubt }, nowMs)
-  const why = current.state === 'healthy' ? current.reason : reason
+  const isAsBefore = current.state === 'healthy' && !isUsuallySlow(current)
+  const why = isUsual ? slowText : isAsBefore ? current.reason : reason
   return change(current, { ...facts, state: 'healthy', reason: why }, nowMs)
+}
+
+/** It is slow, and answers all the same: a level that lasts is no sign of an outage to come. */
+function isUsuallySlow({ slows }: Verdict): boolean {
+  return slows >= defaults.heartbeat.slowToUsual
+}
+
+/** Its slow answers, one more included or not; none once nothing of that is left. */
+function countSlows({ slow, late, slows }: Verdict, isOneMore: boolean): number {
+  if (slow === undefined && late === undefined) return 0
+  return isOneMore ? Math.min(slows + 1, defaults.heartbeat.slowToUsual) : slows
 }
 
 function miss(
@@ -389,11 +422,24 @@ function giveUp(current: Verdict, reason: string, { nowMs }: Context): Verdict {
 }
 
 /** Suspicion clears where the interval law begins to count good probes, so that it does not blink in between. */
-function suspect(current: Verdict, level: number, reason: string, context: Context): Verdict {
+function suspect(
+  current: Verdict,
+  { level, slowness, isSlow }: EvidenceOf<'suspicion'>,
+  reason: string,
+  context: Context,
+): Verdict {
   if (isUp(current.state) !== true || current.state === 'recovering') return current
-  if (level <= defaults.suspicion.calm) return learn(current, { suspected: undefined, excused: false }, reason, context)
-  if (!(level >= defaults.suspicion.suspect) || current.excused || current.suspected) return current
-  return learn(current, { suspected: reason }, reason, context)
+  const excused = current.excused && !(Math.max(level, slowness) <= defaults.suspicion.calm)
+  if (excused) return current
+  const suspected = doubtAt(level, current.suspected, reason)
+  const slow = doubtAt(slowness, current.slow, reason)
+  const slows = countSlows({ ...current, slow }, isSlow)
+  return learn(current, { suspected, slow, slows, excused }, reason, context)
+}
+
+function doubtAt(level: number, before: string | undefined, reason: string): string | undefined {
+  if (level <= defaults.suspicion.calm) return undefined
+  return before ?? (level >= defaults.suspicion.suspect ? reason : undefined)
 }
 
 /** Nothing is known against it, but for so long nothing for it either that its old state may be a lie. */
@@ -476,7 +522,9 @@ const blank = {
   silentSinceMs: undefined,
   hung: undefined,
   suspected: undefined,
+  slow: undefined,
   late: undefined,
+  slows: 0,
   turnedAway: undefined,
   exited: false,
   inconclusives: 0,
@@ -490,7 +538,9 @@ function outageOf({ inventorySeen }: Verdict) {
     different: undefined,
     hung: undefined,
     suspected: undefined,
+    slow: undefined,
     late: undefined,
+    slows: 0,
     turnedAway: undefined,
     exited: false,
     inconclusives: 0,
@@ -501,6 +551,7 @@ function startOf(current: Verdict, atMs: number | undefined, nowMs: number): num
   return current.failingSinceMs ?? atMs ?? nowMs
 }
 
+const slowText = 'it answers every heartbeat, though slowly'
 const unknownText = `nobody knows: ${defaults.heartbeat.inconclusiveToDoubt} heartbeats in a row told nothing`
 
 function missText(misses: number, limits: Limits, reason: string): string {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type State, isUp } from '../../src/heartbeat/verdict.ts'
-import { type Measured, boundSeconds, faultTable, groups, rowsOf } from './fault-table.ts'
+import { type Measured, boundSeconds, faultTable, groups, reasonsOf, rowsOf } from './fault-table.ts'
 
 /** While a server is in one of these, its unavailable seconds run; so they do when its process is replaced. */
 const unavailable: ReadonlySet<State> = new Set<State>(['down', 'crash_loop', 'needs_auth'])
@@ -29,8 +29,8 @@ describe.each(groups)('the fault table: %s', (group) => {
   }, 60_000)
 
   it.each(rowsOf(group))('$name', { timeout: 400_000 }, async (row) => {
-    const { name, place, action, verdict, finally: last, isSilent, never = [] } = row
-    const reasons = typeof row.reasons === 'function' ? row.reasons(place) : row.reasons
+    const { name, action, verdict, finally: last, isSilent, never = [] } = row
+    const reasons = reasonsOf(row)
     const measured = await runs.get(name)
     expect(measured).toBeDefined()
     if (!measured) return

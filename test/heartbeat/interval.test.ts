@@ -56,18 +56,20 @@ describe('suspicion', () => {
   })
 
   it.each([
-    ['failures: nothing up to 2 %', { failureRatio: 0.02 }, 0],
-    ['failures: half way', { failureRatio: 0.11 }, 0.5],
-    ['failures: all from 20 % on', { failureRatio: 0.2 }, 1],
-    ['answers at 1.5×', { rtt: { shortMs: 300, baselineMs: 200 } }, 0],
-    ['answers at 2.75×', { rtt: { shortMs: 550, baselineMs: 200 } }, 0.5],
-    ['answers at 4×', { rtt: { shortMs: 800, baselineMs: 200 } }, 1],
-    ['answers at 10×, but only 49 ms more', { rtt: { shortMs: 54, baselineMs: 5 } }, 0],
-    ['the worst sign counts', { failureRatio: 0.11, rtt: { shortMs: 800, baselineMs: 200 } }, 1],
-  ])('%s', (_, rest, expected) => {
+    ['failures: nothing up to 2 %', { failureRatio: 0.02 }, 0, 0],
+    ['failures: half way', { failureRatio: 0.11 }, 0.5, 0],
+    ['failures: all from 20 % on', { failureRatio: 0.2 }, 1, 0],
+    ['answers at 1.5×', { rtt: { shortMs: 300, baselineMs: 200 } }, 0, 0],
+    ['answers at 2.75×', { rtt: { shortMs: 550, baselineMs: 200 } }, 0, 0.5],
+    ['answers at 4×', { rtt: { shortMs: 800, baselineMs: 200 } }, 0, 1],
+    ['answers at 10×, but only 49 ms more', { rtt: { shortMs: 54, baselineMs: 5 } }, 0, 0],
+    ['both', { failureRatio: 0.11, rtt: { shortMs: 800, baselineMs: 200 } }, 0.5, 1],
+  ])('%s: the worst sign counts for the interval', (_, rest, suspicion, slowness) => {
     const input = still()
     const decision = adapt(stateOf(30_000, rest), { ...input, diff: { ...input.diff, heartbeats: 0 } }, quiet)
-    expect(decision.suspicion).toBeCloseTo(expected, 12)
+    expect(decision.suspicion).toBeCloseTo(suspicion, 12)
+    expect(decision.slowness).toBeCloseTo(slowness, 12)
+    expect(decision.inputs.S).toBeCloseTo(Math.max(suspicion, slowness), 12)
   })
 
   it('is full at the first miss, before any metric was collected, and when the upstream is gone', () => {
@@ -76,13 +78,15 @@ describe('suspicion', () => {
   })
 
   it.each([
-    ['error rate', { failureRatio: 0.051 }, 0.3],
-    ['response time', { rtt: { shortMs: 1001, baselineMs: 1001 } }, 0.3],
-    ['neither', { failureRatio: 0.02, rtt: { shortMs: 1000, baselineMs: 1000 } }, 0],
-  ])('is at least .30 once a threshold is crossed: %s', (_, rest, expected) => {
+    ['error rate', { failureRatio: 0.051 }, 0.3, 0],
+    ['response time', { rtt: { shortMs: 1001, baselineMs: 1001 } }, 0, 0.3],
+    ['neither', { failureRatio: 0.02, rtt: { shortMs: 1000, baselineMs: 1000 } }, 0, 0],
+  ])('is at least .30 once a threshold is crossed: %s', (_, rest, expected, slowness) => {
     const input = inputOf({ heartbeats: 0, rttMeanMs: undefined, elapsedMs: 0 })
-    expect(adapt(stateOf(30_000, rest), input, settings).suspicion).toBeCloseTo(expected, 12)
-    expect(adapt(stateOf(30_000, rest), input, quiet).suspicion).toBeLessThan(0.2)
+    const decision = adapt(stateOf(30_000, rest), input, settings)
+    expect(decision.suspicion).toBeCloseTo(expected, 12)
+    expect(decision.slowness).toBeCloseTo(slowness, 12)
+    expect(adapt(stateOf(30_000, rest), input, quiet).inputs.S).toBeLessThan(0.2)
   })
 
   it('follows the short average after 10 s and the baseline after 600 s', () => {
@@ -125,8 +129,8 @@ describe('suspicion', () => {
   it('takes a level that lasts without a failure for the new normal, at most 20 minutes after the first 20', () => {
     fc.assert(
       fc.property(times, pauses, (slower, elapsedMs) => {
-        expect(afterSlowness(slower, elapsedMs, 1_100_000).suspicion).toBeGreaterThan(0.3)
-        expect(afterSlowness(slower, elapsedMs, 2_400_000).suspicion).toBeLessThanOrEqual(0.1)
+        expect(afterSlowness(slower, elapsedMs, 1_100_000).slowness).toBeGreaterThan(0.3)
+        expect(afterSlowness(slower, elapsedMs, 2_400_000).slowness).toBeLessThanOrEqual(0.1)
       }),
       { numRuns: 30 },
     )
@@ -173,6 +177,20 @@ describe('steps', () => {
   })
 })
 
+describe('an answer is slow', () => {
+  const rtt = { shortMs: 1000, baselineMs: 100 }
+  it.each([
+    [100, quiet, false],
+    [170, quiet, false],
+    [180, quiet, true],
+    [undefined, quiet, false],
+    [1001, settings, true],
+  ])('of %s ms beside one of 100 ms, whatever is remembered', (rttMeanMs, law, isSlow) => {
+    const decision = adapt(stateOf(30_000, { rtt }), inputOf({ rttMeanMs, elapsedMs: 1 }), law)
+    expect([decision.isSlow, decision.slowness]).toEqual([isSlow, 1])
+  })
+})
+
 describe('switches', () => {
   const failing = stateOf(30_000, { failureRatio: 1 })
   const slow = stateOf(30_000, { rtt: { shortMs: 900, baselineMs: 100 } })
@@ -197,7 +215,7 @@ describe('switches', () => {
   it('load-based off: neither slow answers nor our own load count', () => {
     const off = { ...settings, loadBased: false }
     const decision = adapt(slow, still({ load: fullLoad }), off)
-    expect([decision.intervalMs, decision.suspicion, decision.inputs.S]).toEqual([30_000, 1, 0])
+    expect([decision.intervalMs, decision.slowness, decision.inputs.S]).toEqual([30_000, 1, 0])
     expect(adapt(failing, still({ misses: 1, load: fullLoad }), off).intervalMs).toBe(5000)
   })
 
@@ -327,6 +345,7 @@ describe('the law', () => {
             expect(ms >= settings.minMs && ms <= settings.maxMs).toBe(true)
           }
           expect(decision.suspicion >= 0 && decision.suspicion <= 1).toBe(true)
+          expect(decision.slowness >= 0 && decision.slowness <= 1).toBe(true)
           expect(state.failureRatio >= 0 && state.failureRatio <= 1).toBe(true)
           expect(decision.why).not.toMatch(/NaN|undefined/)
         }

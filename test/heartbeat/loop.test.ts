@@ -131,6 +131,18 @@ async function settled(options: Options = {}) {
   return { ...test, t0: test.clock.now() }
 }
 
+/** The same with readings of its own heartbeats. */
+async function settledAndRead(options: Options = {}) {
+  let news: number[] = []
+  const readings = () => {
+    const [heartbeats, sumMs] = [news.length, news.reduce((sum, ms) => sum + ms, 0)]
+    news = []
+    const rttMeanMs = heartbeats === 0 ? undefined : sumMs / heartbeats
+    return Promise.resolve({ heartbeats, failures: 0, rttMeanMs, elapsedMs: 10_000 })
+  }
+  return settled({ ...options, readings, onHeartbeat: ({ result }) => void news.push(result.durationMs) })
+}
+
 /** The wall time at a moment of the fake clock. */
 function isoTime(atMs: number): string {
   return new Date(Date.UTC(2026, 0, 1) + atMs).toISOString()
@@ -688,15 +700,35 @@ describe('the verdict (control-law.md, "Verdict")', () => {
     expect(changes).toEqual([`${t0 + 12_000} suspect`, `${t0 + 30_000} healthy`])
   })
 
-  it.each([fixed, {}])('is suspect, and stays so, for a server that always answers late: $adaptive', async (more) => {
-    const { prober, advance, changes, reason } = await settled({ settings: { ...more, initialMs: 5000 } })
-    prober.play({ afterMs: 9000 })
+  it.each([
+    { afterMs: 4000, more: {} },
+    { afterMs: 9000, more: {} },
+    { afterMs: 9000, more: fixed },
+  ])('is suspect of a server that grows slow, and healthy when it stays so: $afterMs, $more', async (slow) => {
+    const settings = { ...slow.more, initialMs: 5000 }
+    const { t0, prober, advance, changes, beats, reason } = await settledAndRead({ settings })
+    prober.play({ afterMs: slow.afterMs })
     await advance(600_000)
-    expect(changes).toEqual([expect.stringContaining(' suspect')])
-    expect(reason()).toContain('ms')
+    expect(changes).toEqual([expect.stringContaining(' suspect'), expect.stringContaining(' healthy')])
+    expect(Number(changes[1]?.split(' ')[0]) - t0).toBeLessThan(60_000)
+    expect(reason()).toBe('it answers every heartbeat, though slowly')
+    expect(beats[0]).toContain(' late')
+    expect(beats.at(-1)).toContain(slow.afterMs > 5000 ? ' late' : ' ok')
     prober.play({})
     await advance(120_000)
-    expect(changes).toEqual([expect.stringContaining(' suspect'), expect.stringContaining(' healthy')])
+    expect(changes).toHaveLength(2)
+    expect(reason()).toBe('it answers as it should again')
+    prober.play({ afterMs: slow.afterMs })
+    await advance(60_000)
+    expect(changes[2]).toContain(' suspect')
+  })
+
+  it('is suspect of a server that is slow from its first heartbeat on, for five of them', async () => {
+    const { advance, changes, prober, beats } = await settledAndRead({ settings: { ...fixed, initialMs: 5000 } })
+    prober.play({ afterMs: 1500 })
+    await advance(600_000)
+    expect(beats[0]).toContain(' ok')
+    expect(changes.map((change) => change.split(' ')[1])).toEqual(['suspect', 'healthy'])
   })
 
   it('is degraded for a server that turns us away, with its words', async () => {

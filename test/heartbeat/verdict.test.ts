@@ -15,9 +15,11 @@ const exited: Evidence = { kind: 'gone', reason: 'process 42 exited with code 1'
 const gone: Evidence = { kind: 'gone', reason: 'exit code 1' }
 const unauthorized: Evidence = { kind: 'unauthorized', reason: 'HTTP 401' }
 const inconclusive: Evidence = { kind: 'inconclusive' }
-const doubted: Evidence = { kind: 'suspicion', level: 0.3, reason: 'answers at 3×' }
-const halfDoubted: Evidence = { kind: 'suspicion', level: 0.2, reason: 'answers at 2×' }
-const trusted: Evidence = { kind: 'suspicion', level: 0.1, reason: 'calm' }
+const doubted: Evidence = { kind: 'suspicion', level: 0.3, slowness: 0, isSlow: false, reason: '5 % failed' }
+const halfDoubted: Evidence = { kind: 'suspicion', level: 0.2, slowness: 0, isSlow: false, reason: '3 % failed' }
+const slow: Evidence = { kind: 'suspicion', level: 0, slowness: 0.3, isSlow: true, reason: 'answers at 3×' }
+const lessSlow: Evidence = { kind: 'suspicion', level: 0, slowness: 0.2, isSlow: false, reason: 'answers at 2×' }
+const trusted: Evidence = { kind: 'suspicion', level: 0.1, slowness: 0.1, isSlow: false, reason: 'calm' }
 const sameTools: Evidence = { kind: 'inventory', same: true, reason: 'the same 5 tools' }
 const otherTools: Evidence = { kind: 'inventory', same: false, reason: '2 of 5 tools are missing' }
 const someHang: Evidence = { kind: 'sessions', hung: 1, alive: 2, reason: '1 of 3 sessions hangs' }
@@ -67,6 +69,8 @@ describe('judge', () => {
     inconclusive =           =           =           =           =           =           =           =           =           =           -           -
     doubted      -           suspect     =           =           =           -           -           -           -           -           -           -
     halfDoubted  -           -           -           -           -           -           -           -           -           -           -           -
+    slow         -           suspect     =           =           =           -           -           -           -           -           -           -
+    lessSlow     -           -           -           -           -           -           -           -           -           -           -           -
     trusted      -           =           =           =           =           -           -           -           -           -           -           -
     sameTools    =           =           =           =           healthy     =           =           =           =           =           -           -
     otherTools   =           degraded    degraded    degraded    -           =           =           =           =           =           -           -
@@ -93,6 +97,8 @@ describe('judge', () => {
     inconclusive,
     doubted,
     halfDoubted,
+    slow,
+    lessSlow,
     trusted,
     sameTools,
     otherTools,
@@ -260,14 +266,14 @@ describe('the way up', () => {
 describe('suspicion', () => {
   it('makes suspect from .30 on and clears at .10, with no blinking in between', () => {
     const verdict = all([answered, doubted])
-    expect([verdict.state, verdict.reason]).toEqual(['suspect', 'answers at 3×'])
+    expect([verdict.state, verdict.reason]).toEqual(['suspect', '5 % failed'])
     expect(all([answered, halfDoubted], verdict).state).toBe('suspect')
     expect(all([trusted], verdict).state).toBe('healthy')
   })
 
   it('outlives the answer that ends a miss: a server that fails now and then stays suspect', () => {
     const verdict = all([answered, missed, doubted, answered])
-    expect([verdict.state, verdict.misses, verdict.reason]).toEqual(['suspect', 0, 'answers at 3×'])
+    expect([verdict.state, verdict.misses, verdict.reason]).toEqual(['suspect', 0, '5 % failed'])
     expect(all([answered, missed, answered]).state).toBe('healthy')
     expect(all([answered, missed, doubted, trusted]).state).toBe('suspect')
   })
@@ -282,6 +288,58 @@ describe('suspicion', () => {
   it('that is not a number changes nothing', () => {
     const healthy = all([answered])
     expect(judge(healthy, { ...doubted, level: NaN }, 1, limits)).toBe(healthy)
+  })
+})
+
+describe('slow answers', () => {
+  const times = (count: number, ...evidence: readonly Evidence[]) =>
+    Array.from({ length: count }, () => evidence).flat()
+  const usual = [answered, ...times(5, answered, slow)]
+  const usuallyLate = [answered, ...times(5, silent, late)]
+
+  it('are suspicious until there were five of them: then slow is what the server is', () => {
+    const path = usual.map((_, at) => all(usual.slice(0, at + 1)))
+    expect(path.map(({ state }) => state)).toEqual(['healthy', 'healthy', ...Array(8).fill('suspect'), 'healthy'])
+    expect(path.at(-2)?.reason).toBe('answers at 3×')
+    expect(path.at(-1)?.reason).toBe('it answers every heartbeat, though slowly')
+    expect(all(times(50, answered, slow, lessSlow), path.at(-1))).toBe(path.at(-1))
+  })
+
+  it('are news again once they were quick in between', () => {
+    const quick = all([...usual, answered, trusted])
+    expect([quick.state, quick.reason, quick.slows]).toEqual(['healthy', 'calm', 0])
+    expect(all([answered, slow], quick).state).toBe('suspect')
+  })
+
+  it('that come after the time-out are no other: then what is not there yet is not missed', () => {
+    const path = usuallyLate.map((_, at) => all(usuallyLate.slice(0, at + 1)).state)
+    expect(path).toEqual(['healthy', ...Array(9).fill('suspect'), 'healthy'])
+    const verdict = all(usuallyLate)
+    expect(verdict.reason).toBe('it answers every heartbeat, though slowly')
+    expect(all([silent], verdict).state).toBe('healthy')
+    expect(all([silent, silent], verdict).reason).toBe('2 misses (down at 3): no answer within 2 s')
+    expect(all([silent, silent, silent], verdict).state).toBe('down')
+    expect(all([answered, answered], verdict)).toMatchObject({ state: 'healthy', reason: 'ping answered', slows: 0 })
+  })
+
+  it('explain neither failures nor misses of a server that is only slow', () => {
+    expect(all([...usual, { ...slow, level: 0.3, reason: 'both' }])).toMatchObject({ state: 'suspect', reason: 'both' })
+    expect(all([...usual, silent]).reason).toBe('1 miss (down at 3): no answer within 2 s')
+  })
+
+  it('are counted anew after an outage', () => {
+    const recovered = all([...usuallyLate, gone, answered, answered])
+    expect([recovered.state, recovered.slows]).toEqual(['healthy', 0])
+    expect(all([late], recovered).state).toBe('suspect')
+  })
+
+  it('that are only remembered do not count', () => {
+    const verdict = all([answered, slow, ...times(50, answered, { ...slow, isSlow: false })])
+    expect([verdict.state, verdict.slows]).toEqual(['suspect', 1])
+  })
+
+  it('of clients count for nothing', () => {
+    expect(all([answered, late, ...times(20, traffic)]).state).toBe('suspect')
   })
 })
 
@@ -352,10 +410,9 @@ describe('flap penalty', () => {
   })
 })
 
-describe('answers that come too late, time and again', () => {
+describe('answers that come too late', () => {
   it('are one steady state, whatever comes in between, until two in a row are in time', () => {
     const states = (...evidence: readonly Evidence[]) => evidence.map((_, at) => all(evidence.slice(0, at + 1)).state)
-    expect(states(answered, silent, late, silent, late, silent, late).slice(1)).toEqual(Array(6).fill('suspect'))
     expect(all([answered, silent, late]).reason).toBe('ping answered, after its time-out')
     expect(states(answered, silent, late, answered, late, answered, answered)).toEqual([
       'healthy',
@@ -500,7 +557,13 @@ const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
     reason,
   }),
   fc.constant(inconclusive),
-  fc.record({ kind: fc.constant('suspicion' as const), level: fc.double(), reason }),
+  fc.record({
+    kind: fc.constant('suspicion' as const),
+    level: fc.double(),
+    slowness: fc.double(),
+    isSlow: fc.boolean(),
+    reason,
+  }),
   fc.record({ kind: fc.constant('inventory' as const), same: fc.boolean(), reason }),
   fc.record({ kind: fc.constant('sessions' as const), hung: fc.nat(2), alive: fc.nat(2), reason }),
 )
@@ -565,13 +628,15 @@ describe('any history', () => {
     )
   })
 
-  it('is healthy with nothing held against it, and recovering only while an outage is open', () => {
+  it('is healthy with nothing held against it but that it is usually slow, and recovering only while an outage is open', () => {
     fc.assert(
       fc.property(history, (steps) => {
         replay(steps, (_, __, after) => {
           if (after.state === 'healthy') {
-            const { misses, different, hung, suspected, missed, outage } = after
-            expect({ misses, different, hung, suspected, missed, outage }).toEqual({ misses: 0, outage: false })
+            const { misses, different, hung, suspected, outage, late, slow: slowness, slows } = after
+            expect({ different, hung, suspected, outage }).toEqual({ outage: false })
+            if (slows < 5) expect({ misses, late, slowness }).toEqual({ misses: 0 })
+            else expect(misses).toBeLessThanOrEqual(late === undefined ? 0 : 1)
           }
           if (after.state === 'recovering') expect(after.outage).toBe(true)
           if (isUp(after.state) === true) expect(after.everUp).toBe(true)

@@ -2,7 +2,7 @@
  * A process that serves MCP and falls ill at SIGUSR2: `node test/peers/patient.ts stdio|http|sse legacy|modern AILMENT`,
  * where an ailment is one of those of test/support/patient.ts or of `acts` below; any other word makes it well again.
  * HTTP listens on PORT. While the file TOOLS_FILE exists there is a second tool; GRANDCHILD=1 starts a process that
- * stays; AILMENT_FILE holds the ailment in place of the argument, and may change; LATE_MS is when `late` answers, and
+ * stays; AILMENT_FILE holds the ailment in place of the argument, and may change; LATE_MS is when `late` and `slow` answer, and
  * ANSWER_MS what each answer takes; SILENCE_FILE is written with each heartbeat that is left unanswered. The tools `spin`
  * and `wait` keep its only thread.
  */
@@ -15,7 +15,7 @@ import { type Ailment, type Patient, patientServer, treat } from '../support/pat
 
 const [transport, era, ill] = process.argv.slice(2)
 const { PORT, TOOLS_FILE, GRANDCHILD, PING, AILMENT_FILE, LATE_MS, ANSWER_MS, SILENCE_FILE } = process.env
-const ailments: readonly Ailment[] = ['silent', 'silent_once', 'late', 'http_error', 'garbage', 'unauthorized']
+const ailments: readonly Ailment[] = ['silent', 'silent_once', 'late', 'slow', 'http_error', 'garbage', 'unauthorized']
 
 const patient: Patient = {
   era: era === 'modern' ? 'modern' : 'legacy',

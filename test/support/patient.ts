@@ -2,15 +2,15 @@
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http'
 import { type Message, listenOn, result, rpcError, sendJson, stopped } from './mcp-server.ts'
 
-/** What it does from now on with every message; `late` and `silent_once` with the next heartbeat alone. */
-export type Ailment = 'silent' | 'silent_once' | 'late' | 'http_error' | 'garbage' | 'unauthorized'
+/** What it does from now on with every message; `late` and `silent_once` with the next heartbeat alone, `slow` with each. */
+export type Ailment = 'silent' | 'silent_once' | 'late' | 'slow' | 'http_error' | 'garbage' | 'unauthorized'
 
 export interface Patient {
   readonly era: 'legacy' | 'modern'
   readonly ping: 'answered' | 'unsupported' | 'silent'
   readonly tools: () => readonly string[]
   ailment: Ailment | undefined
-  /** After how long `late` answers; 4 s unless given. */
+  /** After how long `late` and `slow` answer; 4 s unless given. */
   readonly lateMs?: number
   /** How long it takes for each answer; no time unless given. */
   readonly answerMs?: number
@@ -40,15 +40,18 @@ export function treat(patient: Patient, message: Message, way: Way): void {
     if (body) way.answer(body)
   }
   const properly = patient.answerMs === undefined ? say : () => void setTimeout(say, patient.answerMs)
+  const afterwards = () => void setTimeout(properly, patient.lateMs ?? 4000)
   switch (patient.ailment) {
     case 'silent':
       return
     case 'silent_once':
     case 'late':
       if (!isHeartbeat) return properly()
-      if (patient.ailment === 'late') setTimeout(properly, patient.lateMs ?? 4000)
+      if (patient.ailment === 'late') afterwards()
       patient.ailment = undefined
       return patient.onSilence?.()
+    case 'slow':
+      return isHeartbeat ? afterwards() : properly()
     case 'http_error':
       return way.refuse?.(500)
     case 'unauthorized':

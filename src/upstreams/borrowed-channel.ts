@@ -62,7 +62,7 @@ export function borrowedChannel(options: BorrowedChannelOptions): Channel {
         headers: place.headers(),
         maxBodyBytes,
         isAnsweredElsewhere: place.expect !== undefined,
-        signal: signal ? AbortSignal.any([signal, life.signal]) : life.signal,
+        signals: signal ? [signal, life.signal] : [life.signal],
         onStart: (status) => status === 404, // MCP 2025-11-25, Session Management, 3.
         onMessage,
       })

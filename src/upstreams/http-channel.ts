@@ -100,10 +100,10 @@ export class HttpChannel implements Channel {
   }
 
   async send(message: Buffer, outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
-    const end = signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal
+    const ends = signal ? [signal, this.#life.signal] : [this.#life.signal]
     try {
-      const lastEventId = await this.#post(message, outgoing, end)
-      if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, end)
+      const lastEventId = await this.#post(message, outgoing, ends)
+      if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, AbortSignal.any(ends))
     } catch (error) {
       const code = errorCode(error)
       this.#wasLost ||= code === 'upstream_refused' || code === 'upstream_reset'
@@ -111,7 +111,7 @@ export class HttpChannel implements Channel {
     }
   }
 
-  #post(message: Buffer, outgoing: Outgoing, signal: AbortSignal): Promise<string | undefined> {
+  #post(message: Buffer, outgoing: Outgoing, signals: readonly AbortSignal[]): Promise<string | undefined> {
     const { endpoint, clock, maxBodyBytes, events, resumes } = this.#options
     const isModern = this.#isModern(outgoing)
     return post({
@@ -123,7 +123,7 @@ export class HttpChannel implements Channel {
       maxBodyBytes,
       isAnsweredElsewhere: false,
       canResume: resumes,
-      signal,
+      signals,
       onStart: (status, rawHeaders) => !isModern && this.#isOurSessionGone(status, rawHeaders, outgoing),
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
     })

@@ -14,8 +14,8 @@ export interface PostOptions {
   readonly headers: readonly string[]
   readonly maxBodyBytes: number
   readonly isAnsweredElsewhere: boolean
-  /** Closes the connection and rejects with `cancelled`. */
-  readonly signal: AbortSignal
+  /** The first that aborts closes the connection and rejects with `cancelled`. */
+  readonly signals: readonly AbortSignal[]
   /** Returns whether this status says that our session is gone. */
   readonly onStart: (status: number, rawHeaders: readonly string[]) => boolean
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
@@ -31,14 +31,14 @@ const lingerMs = 1000
  * can be had; rejects with what is wrong with it.
  */
 export function post(options: PostOptions): Promise<string | undefined> {
-  const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signal, onMessage } = options
+  const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signals, onMessage } = options
   const { canResume = false } = options
-  if (signal.aborted) return Promise.reject(closedByUs())
+  if (signals.some(({ aborted }) => aborted)) return Promise.reject(closedByUs())
   return new Promise((resolve, reject) => {
     let linger: Timer | undefined
     const finish = (error?: KnownError, lastEventId?: string) => {
       linger?.cancel()
-      signal.removeEventListener('abort', cancel)
+      for (const signal of signals) signal.removeEventListener('abort', cancel)
       if (error) reject(error)
       else resolve(lastEventId)
     }
@@ -59,7 +59,8 @@ export function post(options: PostOptions): Promise<string | undefined> {
       onAnswered: () => void (linger ??= clock.after(lingerMs, abort)),
       onTooLarge: abort,
     })
-    signal.addEventListener('abort', cancel)
+    // Not `AbortSignal.any`: with its weak references it costs more than all the rest of a message.
+    for (const signal of signals) signal.addEventListener('abort', cancel)
     const body = ['content-type', 'application/json', 'content-length', String(message.length)]
     const exchange = endpoint.send(
       { method: 'POST', path, headers: ownHeaders(endpoint, [...body, ...headers]), body: message },

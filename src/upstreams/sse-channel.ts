@@ -124,7 +124,7 @@ export class SseChannel implements Channel {
       headers: [],
       maxBodyBytes,
       isAnsweredElsewhere: true,
-      signal: signal ? AbortSignal.any([signal, this.#life.signal]) : this.#life.signal,
+      signals: signal ? [signal, this.#life.signal] : [this.#life.signal],
       onStart: (status) => status === 404, // The stream is the session, and the URL that we post to names it.
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
     })

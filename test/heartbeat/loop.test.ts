@@ -344,6 +344,24 @@ describe('probe: passive', () => {
     expect(state()).toBe('idle')
   })
 
+  it('is not doubted for what clients met before they stopped asking, until there is news of it', async () => {
+    let diff = { heartbeats: 4, failures: 1, rttMeanMs: undefined, elapsedMs: 10_000 }
+    const { heartbeat, advance, state } = watched({ settings: passive, readings: () => Promise.resolve(diff) })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(20_000)
+    expect(state()).toBe('suspect')
+    diff = { ...diff, heartbeats: 0, failures: 0 }
+    await advance(320_000)
+    expect(state()).toBe('idle')
+    heartbeat.trafficAnswered(true)
+    await advance(20_000)
+    expect(state()).toBe('healthy')
+    diff = { ...diff, heartbeats: 1, elapsedMs: 300_000 }
+    await advance(20_000)
+    expect(state()).toBe('healthy')
+  })
+
   it('knows no more of a server that is not ours than what its clients met', async () => {
     const { heartbeat, advance, state } = watched({ settings: passive, inFlight: () => 1 })
     heartbeat.start()

@@ -267,7 +267,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const own = launched?.own
   const inFlight = () => deps.requestsInFlight(name)
   const lastHeardMs = () => heartbeat.lastHeardMs()
-  const remote = launched ? undefined : remoteServer(deps, target.limits, { lastHeardMs, inFlight })
+  const remote = launched ? undefined : remoteServer(target.limits, { lastHeardMs, inFlight })
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
   const tunable = tunableHeartbeat(deps, config, prober, { own, remote, onOpened, onAnswered })
@@ -590,7 +590,7 @@ function heartbeatSettings(
   config: HeartbeatConfig,
   inventoryAgeMs: number = defaults.heartbeat.inventoryAgeMs,
 ): HeartbeatSettings {
-  const { probe, intervalMs, missesToDown, minTimeoutMs, maxTimeoutMs, adaptive, performanceMonitoring } = config
+  const { probe, intervalMs, missesToDown, minTimeoutMs, maxTimeoutMs, hang, adaptive, performanceMonitoring } = config
   const { lateAnswerMs, goodsToHealthy } = defaults.heartbeat
   return {
     probe,
@@ -606,6 +606,7 @@ function heartbeatSettings(
     minTimeoutMs,
     maxTimeoutMs,
     lateAnswerMs,
+    hang,
     missesToDown,
     goodsToHealthy,
     inventoryAgeMs,

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { HangLaw } from '../heartbeat/hang.ts'
+import { defaults } from '../defaults.ts'
 import type { Vitals } from '../heartbeat/hang-watch.ts'
 import type { Heartbeat, OwnProcesses, WorkSigns } from '../heartbeat/loop.ts'
 import type { Logger } from '../log.ts'
@@ -13,7 +13,6 @@ import type { RequestLimits } from '../upstreams/upstream.ts'
 /** What it takes to tell busy processes from hung ones. */
 export interface ExamineDeps {
   readonly processTable: Pick<ProcessTable, 'usageOf'>
-  readonly hangLaw: HangLaw
 }
 
 /** What it takes to tell which of our processes hang, and to do something about it. */
@@ -31,8 +30,9 @@ interface ServerOf {
 }
 
 /** As long as a client's request may take, its server may work on it, or wait for somebody else. */
-function lawOf({ hangLaw }: Pick<ExamineDeps, 'hangLaw'>, limits: RequestLimits | undefined): HangLaw {
-  return limits ? { ...hangLaw, waitingMs: limits.stallTimeoutMs, workingMs: limits.requestTimeoutMs } : hangLaw
+function lawOf(limits: RequestLimits | undefined): WorkSigns['law'] {
+  const { waitingMs, workingMs, ...law } = defaults.hang
+  return { ...law, waitingMs: limits?.stallTimeoutMs ?? waitingMs, workingMs: limits?.requestTimeoutMs ?? workingMs }
 }
 
 /** The processes of a stdio upstream: one for each session, and the resident one, which serves all other requests. */
@@ -45,7 +45,7 @@ export function stdioProcesses(
     session === undefined ? upstream.residentLine() : upstream.sessionLines().find((line) => line.session === session)
   const inFlightOf = requestsOn(deps, name, upstream)
   return {
-    law: lawOf(deps, limits),
+    law: lawOf(limits),
     examine: (session) => {
       const line = lineOf(session)
       if (!line) return undefined
@@ -91,7 +91,7 @@ export function launchedProcess(
   },
 ): OwnProcesses {
   return {
-    law: lawOf(deps, limits),
+    law: lawOf(limits),
     examine: () => {
       const process = server.process()
       return process && vitalsOf(deps, process, server.lastHeardMs(), deps.requestsInFlight(name))
@@ -108,7 +108,6 @@ export function launchedProcess(
  * as the server may give no sign for one. It is never said to hang, since it is not ours to end.
  */
 export function remoteServer(
-  deps: Pick<ExamineDeps, 'hangLaw'>,
   limits: RequestLimits | undefined,
   server: {
     /** Monotonic time of what it last said to anybody. */
@@ -116,7 +115,7 @@ export function remoteServer(
     readonly inFlight: () => number
   },
 ): WorkSigns {
-  const law = lawOf(deps, limits)
+  const law = lawOf(limits)
   return {
     law: { ...law, unanswered: Infinity, waitingMs: Math.min(law.waitingMs, law.workingMs) },
     examine: () => ({
@@ -142,7 +141,7 @@ export function wrappedProcess(
 ): OwnProcesses {
   const { process } = server
   return {
-    law: lawOf(deps, limits),
+    law: lawOf(limits),
     examine: () => (process.exit() ? undefined : vitalsOf(deps, process, server.lastHeardMs(), server.inFlight())),
     onHung: () => 'it is left to its client',
   }

@@ -10,7 +10,6 @@ import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
 import { overload } from '../heartbeat/load.ts'
 import { limitedOf } from '../heartbeat/monitored.ts'
-import type { HangLaw } from '../heartbeat/hang.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { borrowedSessions } from '../proxy/borrowed-session.ts'
@@ -51,7 +50,6 @@ export interface ServeOptions {
   readonly log: Logger
   readonly clock?: Clock
   /** Those of `defaults.ts` unless given. */
-  readonly hangLaw?: HangLaw
   readonly memoryLookMs?: number
   readonly inventoryAgeMs?: number
   /** How loaded we are, from 0 to 1, for shedding; by the event loop and the probes unless given. */
@@ -231,7 +229,6 @@ export async function serve(options: ServeOptions): Promise<Running> {
     onVerdict: parts.onVerdict,
     processTable: parts.processTable,
     standstills: parts.standstills,
-    hangLaw: options.hangLaw ?? defaults.hang,
     memoryLookMs: options.memoryLookMs ?? defaults.supervision.memoryLookMs,
     isExcused: parts.isExcused,
     inventoryAgeMs: options.inventoryAgeMs,

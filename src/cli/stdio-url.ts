@@ -106,7 +106,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     isStarting: () => false,
     method: () => probeMethod(),
   })
-  const remote = remoteServer({ hangLaw: defaults.hang }, target.limits, {
+  const remote = remoteServer(target.limits, {
     lastHeardMs: () => heartbeat.lastHeardMs(),
     inFlight: () => inFlight,
   })

@@ -153,7 +153,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
     method: () => probeMethod(),
   })
-  const own = wrappedProcess({ processTable: parts.processTable, hangLaw: defaults.hang }, upstream.target.limits, {
+  const own = wrappedProcess({ processTable: parts.processTable }, upstream.target.limits, {
     process: server,
     lastHeardMs: () => session.lastHeardMs,
     inFlight: () => session.requestsInFlight(),

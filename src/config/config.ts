@@ -1,3 +1,4 @@
+import type { HangTimes } from '../heartbeat/hang.ts'
 import type { ProbeMethod, ProbeMode } from '../heartbeat/probe.ts'
 import type { Receiver, RecoveryAction } from '../telemetry/instruments.ts'
 import type { Supervision, Target } from '../upstreams/upstream.ts'
@@ -12,6 +13,8 @@ export interface HeartbeatConfig {
   /** Between which the time-out of a heartbeat follows the server's round trips. */
   readonly minTimeoutMs: number
   readonly maxTimeoutMs: number
+  /** When a process of ours hangs that is silent, or that spins as well. */
+  readonly hang: HangTimes
   /** How long a session is idle before its server is asked inside it, or its client; `Infinity` asks nobody. */
   readonly sessionPingMs: number
   readonly clientPingMs: number

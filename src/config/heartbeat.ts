@@ -51,6 +51,7 @@ export function heartbeatOf(layers: readonly HeartbeatBlock[]): HeartbeatConfig 
     missesToDown: block.misses_to_down,
     minTimeoutMs: milliseconds(block.min_timeout_seconds),
     maxTimeoutMs: milliseconds(block.max_timeout_seconds),
+    hang: { silentMs: milliseconds(block.hang_idle_seconds), spinningMs: milliseconds(block.hang_spinning_seconds) },
     sessionPingMs: orNever(block.session_ping_seconds),
     clientPingMs: orNever(block.client_ping_seconds),
     pingForwardedSessions: block.ping_forwarded_sessions,

@@ -14,6 +14,8 @@ export const heartbeatDefaults = {
   misses_to_down: defaults.heartbeat.missesToDown,
   min_timeout_seconds: defaults.heartbeat.minTimeoutMs / 1000,
   max_timeout_seconds: defaults.heartbeat.maxTimeoutMs / 1000,
+  hang_idle_seconds: defaults.hang.silentMs / 1000,
+  hang_spinning_seconds: defaults.hang.spinningMs / 1000,
   session_ping_seconds: defaults.heartbeat.sessionPingSeconds,
   ping_forwarded_sessions: false,
   client_ping_seconds: 0,
@@ -224,6 +226,16 @@ const heartbeatShape = {
     seconds(300),
     'The longest, doubled while the server is down. Unless given it is at least min_timeout_seconds.',
     heartbeatDefaults.max_timeout_seconds,
+  ),
+  hang_idle_seconds: setting(
+    seconds(day),
+    'A process of ours hangs that answers no heartbeat, gives no output for this long and uses no processor: it is started again.',
+    heartbeatDefaults.hang_idle_seconds,
+  ),
+  hang_spinning_seconds: setting(
+    seconds(day),
+    'The same where it uses the processor, without a client that waits for it.',
+    heartbeatDefaults.hang_spinning_seconds,
   ),
   session_ping_seconds: setting(
     coarseSeconds(day),

@@ -38,10 +38,10 @@ interface Case {
 export class HangWatch {
   readonly #examine: Examine
   readonly #clock: Clock
-  readonly #law: HangLaw
+  readonly #law: () => HangLaw
   readonly #cases = new Map<string | undefined, Case>()
 
-  constructor({ examine, clock, law }: { examine: Examine; clock: Clock; law: HangLaw }) {
+  constructor({ examine, clock, law }: { examine: Examine; clock: Clock; law: () => HangLaw }) {
     this.#examine = examine
     this.#clock = clock
     this.#law = law
@@ -70,7 +70,7 @@ export class HangWatch {
     const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(lastOccupiedMs, lastHeardMs)
     const since = { silentMs, occupiedMs, unoccupiedMs }
     const signs = { unanswered, unexplained, intervalMs, ...since, inFlight, cpuRatio, isStopped }
-    return diagnose(signs, this.#law)
+    return diagnose(signs, this.#law())
   }
 
   /** The same where nobody but clients asks: undefined while none of them waits. */

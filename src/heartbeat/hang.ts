@@ -31,16 +31,20 @@ export type Diagnosis =
   /** It will not come back by itself. */
   | { readonly kind: 'hung'; readonly reason: string }
 
-/** The constants of the law; the defaults are those of `defaults.hang`. */
-export interface HangLaw {
-  readonly unanswered: number
-  /** So long nothing hangs that is silent; or for so many intervals, if that is longer. */
+/** What users may set of the law. */
+export interface HangTimes {
+  /** So long nothing hangs that is silent; or for `silentIntervals`, if that is longer. */
   readonly silentMs: number
+  /** One that uses the processor for nothing hangs after this. */
+  readonly spinningMs: number
+}
+
+/** The constants of the law; the defaults are those of `defaults.hang`. */
+export interface HangLaw extends HangTimes {
+  readonly unanswered: number
   readonly silentIntervals: number
   /** Less of a core than this is no work. */
   readonly idleCpuRatio: number
-  /** One that uses the processor for nothing hangs after this. */
-  readonly spinningMs: number
   /** A request that uses no processor may wait for somebody else this long. */
   readonly waitingMs: number
   /** No request lasts longer than this. */

@@ -15,7 +15,7 @@ import {
   wasStalled,
 } from './beat.ts'
 import { isAnswered, isFailure, isGone, wasAsked } from './classify.ts'
-import type { Diagnosis, HangLaw } from './hang.ts'
+import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
 import { History } from './history.ts'
@@ -52,6 +52,7 @@ export interface HeartbeatSettings extends IntervalSettings {
   readonly minTimeoutMs: number
   readonly maxTimeoutMs: number
   readonly lateAnswerMs: number
+  readonly hang: HangTimes
   readonly missesToDown: number
   readonly goodsToHealthy: number
   /** After so long the tools of a server that is not ours are read again: another one may stand there unseen. */
@@ -63,7 +64,8 @@ export interface HeartbeatSettings extends IntervalSettings {
 /** What it takes to tell a server that is at work from one that is silent. */
 export interface WorkSigns {
   readonly examine: Examine
-  readonly law: HangLaw
+  /** But for what the settings say of it. */
+  readonly law: Omit<HangLaw, keyof HangTimes>
 }
 
 /** The same where its processes are ours, and may hang. */
@@ -216,7 +218,8 @@ export class Heartbeat {
     this.#options = options
     const { clock, settings, own, remote } = options
     const signs = own ?? remote
-    this.#hangs = signs && new HangWatch({ examine: signs.examine, clock, law: signs.law })
+    const law = signs && (() => ({ ...signs.law, ...this.#settings.hang }))
+    this.#hangs = law && new HangWatch({ examine: signs.examine, clock, law })
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
     const { state, reason } = beginnings[settings.probe]

@@ -31,6 +31,7 @@ describe('a good file', () => {
       missesToDown: 4,
       minTimeoutMs: 1500,
       maxTimeoutMs: 8000,
+      hang: { silentMs: 90_000, spinningMs: 300_000 },
       sessionTimeoutMs: 600_000,
       sessionPingMs: 90_000,
       pingForwardedSessions: true,

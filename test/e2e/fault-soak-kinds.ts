@@ -1,14 +1,14 @@
 /** The kinds of faults of the soak: whom they befall, how they are made and mended, and what must follow from them. */
 import { rm, writeFile } from 'node:fs/promises'
 import { defaults } from '../../src/defaults.ts'
-import type { HangLaw } from '../../src/heartbeat/hang.ts'
+import type { HangTimes } from '../../src/heartbeat/hang.ts'
 import { blockingCall, refusalMs } from './fault-call.ts'
 import type { Expectation } from './fault-soak-referee.ts'
 import { type Pace, type Server, quickIntervals } from './fault-soak-servers.ts'
 
 /** The constants of control that decide how soon a fault is found; those of this run. */
 export interface Law {
-  readonly hang: HangLaw
+  readonly hang: HangTimes
   readonly memoryLookMs: number
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { faultSoak } from './fault-soak.ts'
 import { smallFleet } from './fault-soak-servers.ts'
-import { quickHangLaw, quickMemoryLookMs } from '../peers/quick-law.ts'
+import { quickHang, quickMemoryLookMs } from '../peers/quick-law.ts'
 
 /** Few servers and short times for what hangs; `npm run soak:faults` has the program as it is, for half an hour. */
 describe('the soak of faults', () => {
@@ -14,7 +14,7 @@ describe('the soak of faults', () => {
         seed: 1,
         fleet: smallFleet,
         script: 'test/peers/quick-vitals.ts',
-        law: { hang: quickHangLaw, memoryLookMs: quickMemoryLookMs },
+        law: { hang: quickHang, memoryLookMs: quickMemoryLookMs },
         alertSeconds: { for: 2, keepFiring: 2 },
         pauseMs: [500, 3000],
       })

@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type Running, serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { defaults } from '../../src/defaults.ts'
 import { createLogger } from '../../src/log.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { debugUpstream, metricValue } from '../support/admin.ts'
@@ -31,6 +30,7 @@ beforeAll(async () => {
       config_check_seconds: 0,
       heartbeat: {
         heartbeat_interval_seconds: 1,
+        hang_idle_seconds: 3600, // What hangs is left to alerts.
         adaptive_heartbeat: { min_interval_seconds: 1, max_interval_seconds: 1 },
       },
       alerts: {
@@ -58,8 +58,6 @@ beforeAll(async () => {
     config: load().config,
     load,
     env: {},
-    // What hangs is left to alerts.
-    hangLaw: { ...defaults.hang, silentMs: 3_600_000 },
     log: createLogger({ level: 'info', format: 'json', isTerminal: false, write: (line) => log.push(line) }),
   })
 }, 60_000)

@@ -3,7 +3,7 @@ import { stringify } from 'yaml'
 import { type Running, serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/log.ts'
-import { quickHangLaw, quickMemoryLookMs } from '../peers/quick-law.ts'
+import { quickMemoryLookMs } from '../peers/quick-law.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { becomesState, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
@@ -12,8 +12,7 @@ import { launchedEverything } from '../support/launched.ts'
 import { isRunning } from '../support/processes.ts'
 import { openPost, openSession, post } from '../support/rpc.ts'
 
-// Real servers, and the law of hangs with shorter times: what is silent, or spins, for 8 s hangs.
-const hangLaw = { ...quickHangLaw, silentMs: 8000 }
+// Real servers, and shorter times for hangs: what is silent, or spins, for 8 s hangs.
 const port = String(await freePort())
 const stubborn = {
   url: `http://127.0.0.1:${port}/mcp`,
@@ -35,6 +34,8 @@ beforeAll(async () => {
     admin_listen: '127.0.0.1:0',
     heartbeat: {
       heartbeat_interval_seconds: 1,
+      hang_idle_seconds: 8,
+      hang_spinning_seconds: 8,
       adaptive_heartbeat: { min_interval_seconds: 1, max_interval_seconds: 1 },
     },
     mcpServers: {
@@ -57,7 +58,6 @@ beforeAll(async () => {
   vitals = await serve({
     config,
     env: {},
-    hangLaw,
     memoryLookMs: quickMemoryLookMs,
     log: createLogger({ level: 'info', format: 'json', isTerminal: false, write: (line) => log.push(line) }),
   })

@@ -132,7 +132,7 @@ describe('a watch over processes', () => {
       const { isOurs, cpuSeconds, ...vitals } = process
       return isOurs ? { ...vitals, cpu: { seconds: cpuSeconds, atMs: clock.now() } } : undefined
     }
-    const watch = new HangWatch({ examine, clock, law })
+    const watch = new HangWatch({ examine, clock, law: () => law })
     /** One probe that is not answered: looked at after half a second, given up after two, 5 s after the one before. */
     const miss = async (cpuSeconds = 0) => {
       await clock.advance(3500)

@@ -77,9 +77,7 @@ function watched(options: Options = {}) {
         return 'it is restarted'
       },
     },
-    remote:
-      inFlight &&
-      remoteServer({ hangLaw: defaults.hang }, undefined, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
+    remote: inFlight && remoteServer(undefined, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
     events: {
       onHeartbeat: (report) => {
         options.onHeartbeat?.(report)
@@ -1430,6 +1428,26 @@ describe('busy or hung, where the processes are ours (control-law.md, "stdio sup
     // The sixth probe starts at 30 s, and has twice the time since the third was missed.
     expect(test.hangs[0]).toBe(`${t0 + 34_000} own process`)
     expect(test.reason()).toMatch(/^hung: no output for \d+ s, and it uses 0 % of a core; it is restarted$/)
+  })
+
+  it.each([
+    ['idle', 0, 'silentMs', 'it uses 0 % of a core'],
+    ['spinning', 1, 'spinningMs', 'it uses 100 % of a core'],
+  ] as const)('hangs, %s, after the time of its settings, of which other ones count at once', async (...row) => {
+    const [, cores, name, words] = row
+    let now = () => 0
+    const vitals = () => ({ ...still, ...using(cores, now()), lastHeardMs: t0 })
+    const patient = { ...fixed, hang: { ...settings.hang, [name]: 3_600_000 } }
+    const test = await settled({ vitals, settings: patient })
+    const t0 = test.t0
+    now = () => test.clock.now()
+    test.prober.play(silence)
+    await test.advance(600_000)
+    expect([test.state(), test.hangs]).toEqual(['down', []])
+    test.heartbeat.configure({ ...settings, ...patient, hang: { ...settings.hang, [name]: 605_000 } })
+    await test.advance(30_000)
+    expect(test.hangs.length).toBeGreaterThan(0)
+    expect(test.reason()).toContain(words)
   })
 
   it('tells of the hang of a process that it has to open anew, which is no start', async () => {

@@ -5,16 +5,16 @@ import { readFileSync } from 'node:fs'
 import { serve } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/log.ts'
-import { quickHangLaw, quickInventoryAgeMs, quickMemoryLookMs } from './quick-law.ts'
+import { quickHang, quickInventoryAgeMs, quickMemoryLookMs } from './quick-law.ts'
 
 const files = process.argv.slice(4)
 const { env } = process
 const { config } = loadConfig({ files, env, readFile: (file) => readFileSync(file, 'utf8') })
+const upstreams = config.upstreams.map((one) => ({ ...one, heartbeat: { ...one.heartbeat, hang: quickHang } }))
 const write = (line: string) => void process.stdout.write(line)
 const running = await serve({
-  config,
+  config: { ...config, upstreams },
   env,
-  hangLaw: quickHangLaw,
   memoryLookMs: quickMemoryLookMs,
   inventoryAgeMs: quickInventoryAgeMs,
   log: createLogger({ level: 'info', format: 'json', isTerminal: false, write }),

@@ -260,7 +260,6 @@ function simulatedDeps({
     tracing: { heartbeat: () => place, exemplarOf: () => undefined },
     directory,
     redact: (text) => text,
-    hangLaw: defaults.hang,
     memoryLookMs: defaults.supervision.memoryLookMs,
     bridge: { hear: () => false, residentClosed: () => undefined },
     requestsInFlight,

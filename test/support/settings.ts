@@ -22,6 +22,7 @@ export const heartbeatSettings: HeartbeatSettings = {
   probe: 'active',
   minTimeoutMs: defaults.heartbeat.minTimeoutMs,
   maxTimeoutMs: defaults.heartbeat.maxTimeoutMs,
+  hang: defaults.hang,
   lateAnswerMs: defaults.heartbeat.lateAnswerMs,
   missesToDown: 3,
   goodsToHealthy: 2,

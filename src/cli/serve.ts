@@ -28,6 +28,7 @@ import { findSetpriv } from '../upstreams/executable.ts'
 import { processStarter } from '../upstreams/process.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import { StartGate } from '../upstreams/start-gate.ts'
+import { Strays } from '../upstreams/strays.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { packageVersion } from '../version.ts'
 import { trafficEvents } from './evidence.ts'
@@ -208,7 +209,11 @@ export async function serve(options: ServeOptions): Promise<Running> {
   }
   const bridge = new Bridge(carrying)
 
-  const watchdog = new Watchdog()
+  const strays = new Strays({
+    clock,
+    onFound: (pids) => log.info({ pids }, 'ending what a server left running outside of its process group'),
+  })
+  const watchdog = new Watchdog(strays.mark)
   stop.add('dismiss the watchdog', () => watchdog.close())
   const monitorDeps = {
     clock,
@@ -218,7 +223,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     log,
     redact: parts.redact,
     scheduler,
-    startProcess: processStarter({ clock, setprivPath: findSetpriv(), watchdog, redact: parts.redact }),
+    startProcess: processStarter({ clock, setprivPath: findSetpriv(), watchdog, strays, redact: parts.redact }),
     starts: new StartGate(defaults.supervision.concurrentStarts, defaults.supervision.concurrentStartsOfOne),
     instruments: instrumented,
     tracing,

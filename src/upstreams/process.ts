@@ -7,6 +7,7 @@ import { errorMessage } from '../errors.ts'
 import type { Redact } from '../redaction.ts'
 import { findExecutable } from './executable.ts'
 import { groupRuns, signalGroup } from './process-tree.ts'
+import type { Origin, Strays } from './strays.ts'
 import { Tail } from './tail.ts'
 import type { Command } from './upstream.ts'
 import type { Watchdog } from './watchdog.ts'
@@ -54,8 +55,8 @@ export interface ServerProcess {
   exit(): ExitReason | undefined
   /**
    * End stdin, wait, SIGTERM to the group, wait, SIGKILL to the group (MCP 2025-11-25, Lifecycle, "Shutdown"). Resolves
-   * when the leader has exited and the group is empty or was killed. A second call joins the first. It runs by itself
-   * when the leader exits, so that no grandchild stays behind.
+   * when the leader has exited, the group is empty or was killed, and so is what had left it. A second call joins the
+   * first. It runs by itself when the leader exits, so that no grandchild stays behind.
    */
   stop(graces?: StopGraces): Promise<ExitReason>
   /** Signals the whole group. */
@@ -80,6 +81,8 @@ export interface ProcessStarterOptions {
   readonly setprivPath?: string | undefined
   /** Kills whole groups when we die. */
   readonly watchdog?: Pick<Watchdog, 'watch' | 'forget'> | undefined
+  /** Ends what left its group; without it that stays, and the environment is the command's and ours alone. */
+  readonly strays?: Pick<Strays, 'origin'> | undefined
   /** Hides secrets in what processes write to stderr. */
   readonly redact?: Redact
 }
@@ -107,9 +110,11 @@ function shellMeaning(code: number): string {
 }
 
 /** Builds the function that starts server processes: no shell, a group of their own, our environment plus theirs. */
-export function processStarter({ clock, setprivPath, watchdog, redact }: ProcessStarterOptions): StartProcess {
+export function processStarter(starter: ProcessStarterOptions): StartProcess {
+  const { clock, setprivPath, watchdog, strays, redact } = starter
   return (command, options) => {
-    const env = { ...process.env, ...command.env }
+    const origin = strays?.origin(command.env)
+    const env = { ...process.env, ...origin?.env, ...command.env }
     const refusal = whyNotStartable(command, env['PATH'])
     if (refusal) return neverStarted(clock, Promise.resolve(refusal))
     const [file, args] = setprivPath
@@ -127,7 +132,7 @@ export function processStarter({ clock, setprivPath, watchdog, redact }: Process
           ? spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'inherit'] })
           : spawn(file, args, { ...spawning, stdio: ['pipe', 'pipe', 'pipe'] })
       if (child.pid === undefined) return neverStarted(clock, spawnError(child))
-      return new ChildGroup({ child, pid: child.pid, clock, watchdog, redact, options })
+      return new ChildGroup({ child, pid: child.pid, clock, watchdog, origin, redact, options })
     } catch (error) {
       return neverStarted(clock, Promise.resolve(spawnFailure(error)))
     }
@@ -201,6 +206,7 @@ interface ChildGroupOptions {
   readonly pid: number
   readonly clock: Clock
   readonly watchdog: ProcessStarterOptions['watchdog']
+  readonly origin: Origin | undefined
   readonly redact: Redact | undefined
   readonly options: StartOptions
 }
@@ -214,6 +220,7 @@ class ChildGroup implements ServerProcess {
   readonly exited: Promise<ExitReason>
   readonly #clock: Clock
   readonly #watchdog: ProcessStarterOptions['watchdog']
+  readonly #origin: Origin | undefined
   readonly #stderr: Tail
   readonly #redact: Redact | undefined
   readonly #stdinGraceMs: number
@@ -223,10 +230,11 @@ class ChildGroup implements ServerProcess {
   /** From then on the id may belong to another group. */
   #groupGone = false
 
-  constructor({ child, pid, clock, watchdog, redact, options }: ChildGroupOptions) {
+  constructor({ child, pid, clock, watchdog, origin, redact, options }: ChildGroupOptions) {
     this.pid = pid
     this.#clock = clock
     this.#watchdog = watchdog
+    this.#origin = origin
     this.startedAtMs = clock.now()
     this.startedAtWallMs = clock.wallTime()
     this.#lastStderrMs = clock.now()
@@ -286,6 +294,7 @@ class ChildGroup implements ServerProcess {
     const exit = await this.exited
     this.#groupGone = true
     this.#watchdog?.forget(this.pid)
+    await this.#origin?.end()
     return exit
   }
 

@@ -216,9 +216,10 @@ describe.concurrent('faults', { timeout: 60_000 }, () => {
       expect(processes).toMatchObject({ pid: null, restarts: 0 })
       expect(await upOf(name)).toBe(0)
       const asked = modernPost(urlOf(name), { id: 3, method: 'server/discover' })
-      expect(await asked.done).toMatchObject({ status: 502, messages: [{ id: 3, error: { code: -32000 } }] })
+      const error = { code: -32000, data: { reason: 'upstream_restarting', delivered: false } }
+      expect(await asked.done).toMatchObject({ status: 503, messages: [{ id: 3, error }] })
       const opened = await post(urlOf(name), initializeMessage)
-      expect(opened).toMatchObject({ status: 502, messages: [{ error: { code: -32000 } }] })
+      expect(opened).toMatchObject({ status: 503, messages: [{ error }] })
     },
   )
 

@@ -592,7 +592,7 @@ export class Heartbeat {
     const judged = judgeTime(await settle(run, beat, clock, signal), beat, clock.now())
     const result = { ...judged, reason: this.#shown(judged.reason) }
     // Whoever supervises the process is about to hear of its end, and knows whether that was to be expected.
-    if (result.outcome === 'exited') await this.#endHeard(beat)
+    if (result.outcome === 'exited' || (isGone(result.outcome) && this.#options.own)) await this.#endHeard(beat)
     if (signal.aborted) return
     beat.settled.push(result)
     // The end of the process was a heartbeat of its own: what that left unanswered is not to be counted twice.
@@ -746,7 +746,7 @@ export class Heartbeat {
   }
 }
 
-/** How long the end of a process may take to be heard after its pipe broke, and how often that is looked at. */
+/** How long the end of a process may take to be heard after its pipe broke or its port closed; how often that is looked at. */
 const exitPatienceMs = 500
 const exitLookMs = 20
 

@@ -951,6 +951,24 @@ describe('a process of ours', () => {
     expect(heartbeat.status().unavailableSeconds).toBe(2)
   })
 
+  it('that is gone is the reason from the beginning, also where a heartbeat met the closed port first', async () => {
+    const test = await settled({ settings: fixed, vitals: () => undefined })
+    test.prober.play({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
+    await test.advance(10_300)
+    expect(test.state()).toBe('healthy')
+    test.heartbeat.processGone('process 42 was killed by SIGKILL', 0)
+    await test.advance(400)
+    expect([test.state(), test.reason()]).toEqual(['down', 'process 42 was killed by SIGKILL'])
+    expect(test.beats).toEqual([`${test.t0 + 10_300} process exited`])
+  })
+
+  it('that runs, and refuses connections, is down half a second later', async () => {
+    const test = await settled({ settings: fixed, vitals: () => undefined })
+    test.prober.play({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
+    await test.advance(10_600)
+    expect([test.state(), test.reason()]).toEqual(['down', 'connect ECONNREFUSED 127.0.0.1:3000'])
+  })
+
   it('that is gone is the reason, also where a client met the closed port first', async () => {
     const { t0, heartbeat, changes, reason } = await settled({ settings: calm })
     heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })

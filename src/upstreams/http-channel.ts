@@ -156,7 +156,7 @@ export class HttpChannel implements Channel {
 
   /** Ends our session with DELETE, so that the server does not keep it (MCP 2025-11-25, Session Management, 5). */
   async close(): Promise<void> {
-    this.#life.abort()
+    this.#life.abort('closed by us') // Without a reason it would make one: an error with a stack, for each session.
     if (this.#sessionId === undefined) return
     const headers = this.#contextHeaders({})
     this.#sessionId = undefined

@@ -21,7 +21,7 @@ export async function liveThroughAll<W extends World>(
     let next = left.next()
     if (next.done) return
     // Most of what a world leaves behind is young.
-    const resourceLimits = { maxYoungGenerationSizeMb: 64 }
+    const resourceLimits = { maxYoungGenerationSizeMb: 256 }
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { resourceLimits })
     try {
       for (; !next.done; next = left.next()) {

@@ -7,7 +7,7 @@ import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
 import { batchItems } from '../wire/batch.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, edits, readEnvelope, splice, textAt } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
 import { namesIn } from '../wire/lists.ts'
@@ -58,9 +58,9 @@ interface Waiting extends Asked {
   readonly reply: Reply
   readonly admission: Admission
   operation: Operation | undefined
-  /** Whether the server may have it. */
   isSent: boolean
   isClientGone: boolean
+  alias: string | undefined
 }
 
 /** What the server says while no stream is open waits for one, within these limits. */
@@ -180,6 +180,7 @@ export class BridgeSession implements GuestListener {
       operation: undefined,
       isSent: false,
       isClientGone: false,
+      alias: undefined,
     }
     this.#open.queue(waiting)
     this.#pend(1)
@@ -219,9 +220,10 @@ export class BridgeSession implements GuestListener {
   }
 
   #pass(waiting: Waiting): Promise<void> {
-    const { message, envelope, headers } = waiting
+    const { message, envelope, headers, alias } = waiting
     waiting.isSent = true
-    const sent = measured(waiting).traced(message)
+    const traced = measured(waiting).traced(message)
+    const sent = alias === undefined ? traced : renamed(traced, alias)
     return this.#link.send(sent, sent === message ? envelope : (readEnvelope(sent) ?? envelope), headers)
   }
 
@@ -243,16 +245,20 @@ export class BridgeSession implements GuestListener {
     this.#fail(waiting, error)
     if (isOpening) return this.end('refused')
     if (envelope.method === 'initialize') return
-    this.#link.giveUp(envelope.id ?? 'null', error.message, headers)
+    this.#link.giveUp(waiting.alias ?? envelope.id ?? 'null', error.message, headers)
   }
 
   /** Sends a notification or an answer of the client to the server. */
-  async tell({ message, envelope, headers }: Posted): Promise<void> {
-    if (this.#toClient.takeAnswer(message, envelope)) return
+  async tell(posted: Posted): Promise<void> {
+    const { envelope, headers } = posted
+    if (this.#toClient.takeAnswer(posted.message, envelope)) return
     const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
     if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
     this.#questions.heardClient(envelope)
-    await this.#whileItLasts(deliver(this.#options.admission(), () => this.#link.send(message, envelope, headers)))
+    const told = cancelled?.alias === undefined ? posted : cancellationOf(posted, cancelled.alias)
+    await this.#whileItLasts(
+      deliver(this.#options.admission(), () => this.#link.send(told.message, told.envelope, headers)),
+    )
     if (envelope.method === 'notifications/initialized') this.#isInitialized = true
     if (this.#session) {
       this.#session.messages += 1
@@ -378,7 +384,7 @@ export class BridgeSession implements GuestListener {
    * here, or it would stay open for ever.
    */
   #cancel(waiting: Waiting): void {
-    if (!this.#remove(waiting)) return
+    if (!this.#remove(waiting, { isAnswered: false })) return
     measured(waiting).end({
       kind: 'failure',
       error: new KnownError('cancelled', 'the client cancelled the request'),
@@ -391,15 +397,17 @@ export class BridgeSession implements GuestListener {
     if (!waiting) return this.#options.onDropped('no_request')
     const isOpening = this.#isOpening(waiting.envelope)
     const isOpened = isOpening && !envelope.error
-    this.#remove(waiting)
+    this.#remove(waiting, { isAnswered: true })
     if (this.#session) this.#options.directory.answered(this.#session)
     const { method } = waiting.envelope
     if (isOpened) this.#opened(envelope)
     if (method === 'tools/list') this.#options.onNames('tool', namesIn(message, 'tools'))
     if (method === 'prompts/list') this.#options.onNames('prompt', namesIn(message, 'prompts'))
     if (waiting.isClientGone) this.#options.onDropped('client_gone')
-    else
-      waiting.reply.answer(message, statusOfAnswer(envelope.error, 'legacy'), isOpened ? this.#idHeader() : undefined)
+    else {
+      const answer = waiting.alias === undefined ? message : answerTo(waiting, message)
+      waiting.reply.answer(answer, statusOfAnswer(envelope.error, 'legacy'), isOpened ? this.#idHeader() : undefined)
+    }
     measured(waiting).end({ kind: 'answer', envelope })
     // Without a session there is nothing that the client could come back to, but for a stream that it holds open.
     if (isOpening && envelope.error && this.transport === 'http') this.end('refused')
@@ -436,9 +444,11 @@ export class BridgeSession implements GuestListener {
   #speak(message: Buffer, envelope: Envelope): void {
     const owner = this.#ownerOf(envelope)
     this.#heard(envelope, owner)
+    if (!owner && this.#isStale(envelope)) return this.#options.onDropped('no_request')
     const target = this.#targetOf(owner)
-    if (!target && !this.#keep(message)) return this.#options.onDropped('no_stream')
-    target?.message(message)
+    const told = owner?.alias === undefined ? message : progressOf(owner, message)
+    if (!target && !this.#keep(told)) return this.#options.onDropped('no_stream')
+    target?.message(told)
     this.#questions.heardServer(envelope)
   }
 
@@ -460,7 +470,15 @@ export class BridgeSession implements GuestListener {
   /** The request whose progress this is. */
   #ownerOf({ kind, progressToken }: Envelope): Waiting | undefined {
     if (kind !== 'notification' || progressToken === undefined) return undefined
-    return this.#open.asked().find((one) => one.envelope.progressToken === progressToken)
+    return this.#open.asked().find((one) => (one.alias ?? one.envelope.progressToken) === progressToken)
+  }
+
+  /** Progress of a request that was given up, under a token that its client has since used again. */
+  #isStale({ kind, progressToken }: Envelope): boolean {
+    if (kind !== 'notification' || progressToken === undefined) return false
+    return this.#open
+      .asked()
+      .some(({ alias, envelope }) => alias !== undefined && envelope.progressToken === progressToken)
   }
 
   #targetOf(owner: Waiting | undefined): Reply | undefined {
@@ -471,8 +489,8 @@ export class BridgeSession implements GuestListener {
   }
 
   /** False when it was over already. */
-  #remove(waiting: Waiting): boolean {
-    if (!this.#open.remove(waiting)) return false
+  #remove(waiting: Waiting, end: { readonly isAnswered: boolean }): boolean {
+    if (!this.#open.remove(waiting, end)) return false
     waiting.admission.over()
     if (!waiting.isClientGone) this.#pend(-1)
     return true
@@ -483,7 +501,7 @@ export class BridgeSession implements GuestListener {
   }
 
   #fail(waiting: Waiting, error: KnownError): void {
-    if (!this.#remove(waiting)) return
+    if (!this.#remove(waiting, { isAnswered: false })) return
     measured(waiting).end({ kind: 'failure', error })
     if (waiting.isClientGone) return
     waiting.reply.fail(error, waiting.envelope.id, { delivered: waiting.isSent })
@@ -500,6 +518,29 @@ export class BridgeSession implements GuestListener {
 /** What was refused or given up before its turn is measured too. */
 function measured(waiting: Waiting): Operation {
   return (waiting.operation ??= waiting.begin())
+}
+
+/** The request under an id of ours, which is also its progress token: a client that repeats the one repeats the other. */
+function renamed(message: Buffer, alias: string): Buffer {
+  const { id, progressToken } = readEnvelope(message)?.ranges ?? {}
+  return splice(message, edits([id, alias], [progressToken, alias]))
+}
+
+/** The client's cancellation of a request that the server knows under another id. */
+function cancellationOf({ message, envelope, headers }: Posted, alias: string): Posted {
+  const told = splice(message, edits([envelope.ranges.requestId, alias]))
+  return { message: told, envelope: readEnvelope(told) ?? envelope, headers }
+}
+
+/** What the server says of a request under an id of ours, as the client knows it. */
+function answerTo(waiting: Waiting, answer: Buffer): Buffer {
+  const own = textAt(waiting.message, waiting.envelope.ranges.id) ?? 'null'
+  return splice(answer, edits([readEnvelope(answer)?.ranges.id, own]))
+}
+
+function progressOf(waiting: Waiting, progress: Buffer): Buffer {
+  const own = textAt(waiting.message, waiting.envelope.ranges.progressToken)
+  return own === undefined ? progress : splice(progress, edits([readEnvelope(progress)?.ranges.progressToken, own]))
 }
 
 function endOf({ code }: KnownError): SessionEnd {

@@ -1,13 +1,31 @@
+import { BoundedSet } from '../bounded-set.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { Envelope } from '../wire/envelope.ts'
 
+export interface OpenRequest {
+  readonly envelope: Envelope
+  /** Whether the server may have it. */
+  readonly isSent: boolean
+  /** JSON text of the id that the server knows it by, where that is not the client's own. */
+  alias: string | undefined
+}
+
+/** Ids of a session that were given up and may still be answered. */
+const maxUnanswered = 1000
+
 /**
  * The requests of one session that have no answer yet: those that wait for their turn, and those that the server was
- * asked. By the raw text of the id; a client that uses an id twice at once gets its answers in the order it asked.
+ * asked. An id belongs to one request alone (MCP 2025-11-25, Basic, Requests), but clients exist that use one again
+ * whose request they left or gave up, or even use one id for all. The server then gets an id of ours in its place, so
+ * that it is always known which of them an answer is for.
  */
-export class OpenRequests<T extends { readonly envelope: Envelope }> {
+export class OpenRequests<T extends OpenRequest> {
   readonly #queued: T[] = []
-  readonly #asked = new PassingMap<string, readonly T[]>()
+  /** By the id that the server knows. */
+  readonly #asked = new PassingMap<string, T>()
+  /** Ids that the server knows of requests that were given up. */
+  readonly #unanswered = new BoundedSet<string>(maxUnanswered)
+  #lastAlias = 0
 
   queue(request: T): void {
     this.#queued.push(request)
@@ -15,51 +33,66 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
 
   /** It is its turn. */
   ask(request: T): void {
-    const id = idOf(request)
     this.#leaveQueue(request)
-    this.#asked.set(id, this.#withId(id).concat(request))
+    const id = ownIdOf(request)
+    if (this.#isTaken(id)) request.alias = this.#newAlias()
+    this.#asked.set(request.alias ?? id, request)
   }
 
   has(request: T): boolean {
-    return this.isQueued(request) || this.#withId(idOf(request)).includes(request)
+    return this.isQueued(request) || this.#isAsked(request)
   }
 
   isQueued(request: T): boolean {
     return this.#queued.includes(request)
   }
 
-  /** False when it was not open any more. */
-  remove(request: T): boolean {
+  /** It has its answer, or never will have it; false when it was not open any more. */
+  remove(request: T, { isAnswered }: { readonly isAnswered: boolean }): boolean {
     if (this.#leaveQueue(request)) return true
+    if (!this.#isAsked(request)) return false
     const id = idOf(request)
-    const before = this.#withId(id)
-    if (!before.includes(request)) return false
-    if (before.length === 1) this.#asked.delete(id)
-    else
-      this.#asked.set(
-        id,
-        before.filter((one) => one !== request),
-      )
+    this.#asked.delete(id)
+    if (!isAnswered && request.isSent) this.#unanswered.add(id)
     return true
   }
 
-  /** The request that an answer with this id is for. */
+  /** The request that an answer of the server with this id is for. */
   answeredBy(id: string | undefined): T | undefined {
-    return this.#withId(id ?? 'null')[0]
+    const request = this.#asked.get(id ?? 'null')
+    if (!request && id !== undefined) this.#unanswered.delete(id)
+    return request
   }
 
   /** The request that a cancellation of this id means: the latest, and rather one that the server has not got. */
   cancelledBy(id: string): T | undefined {
-    return this.#queued.findLast((request) => idOf(request) === id) ?? this.#withId(id).at(-1)
+    const isMeant = (request: T) => ownIdOf(request) === id
+    return this.#queued.findLast(isMeant) ?? this.asked().findLast(isMeant)
   }
 
   /** Those that the server was asked. */
   asked(): T[] {
-    return [...this.#asked.values()].flat()
+    return [...this.#asked.values()]
   }
 
   all(): T[] {
     return [...this.#queued, ...this.asked()]
+  }
+
+  #isAsked(request: T): boolean {
+    return this.#asked.get(idOf(request)) === request
+  }
+
+  #isTaken(id: string): boolean {
+    return this.#asked.get(id) !== undefined || this.#unanswered.has(id)
+  }
+
+  #newAlias(): string {
+    for (;;) {
+      this.#lastAlias += 1
+      const alias = `"vitals-again-${this.#lastAlias}"`
+      if (!this.#isTaken(alias)) return alias
+    }
   }
 
   #leaveQueue(request: T): boolean {
@@ -69,12 +102,14 @@ export class OpenRequests<T extends { readonly envelope: Envelope }> {
     else this.#queued.splice(at, 1)
     return true
   }
-
-  #withId(id: string): readonly T[] {
-    return this.#asked.get(id) ?? []
-  }
 }
 
-function idOf({ envelope }: { readonly envelope: Envelope }): string {
+/** What the server calls it. */
+function idOf(request: OpenRequest): string {
+  return request.alias ?? ownIdOf(request)
+}
+
+/** What the client calls it. */
+function ownIdOf({ envelope }: OpenRequest): string {
   return envelope.id ?? 'null'
 }

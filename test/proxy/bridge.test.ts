@@ -96,7 +96,7 @@ describe('one answer', () => {
     expect((await received(proxy, session)).at(-2)).toBe('{    "jsonrpc": "2.0", \t"method": "note\\n",  "x": 1e400 } ')
   })
 
-  it('twice the same id at once: each gets one answer, in order', async () => {
+  it('twice the same id at once: the server can tell them apart, so each gets its own', async () => {
     const proxy = await start()
     const session = await openSession(proxy)
     const clients = [connectTo(proxy), connectTo(proxy)]
@@ -104,7 +104,7 @@ describe('one answer', () => {
     await proxy.until(() => proxy.inFlight('p') === 1)
     clients[1]?.send(rawRequest({ path, headers: session, body: say('1', []) }))
     await proxy.until(() => proxy.inFlight('p') === 2)
-    await post(proxy, session, told('{"id":1,"result":{"n":1}}', '{"id":1,"result":{"n":2}}'))
+    await post(proxy, session, told('{"id":"vitals-again-1","result":{"n":2}}', '{"id":1,"result":{"n":1}}'))
     const answers = await Promise.all(clients.map(async (client) => textOf(await client.response())))
     expect(answers).toEqual(['{"id":1,"result":{"n":1}}', '{"id":1,"result":{"n":2}}'])
     expect(proxy.inFlight('p')).toBe(0)
@@ -511,6 +511,48 @@ describe('when one side goes', () => {
     expect(proxy.told.operations.at(-1)?.errorType).toBeUndefined()
     expect((await received(proxy, session)).some((line) => line.includes('notifications/cancelled'))).toBe(false)
     expect([open?.pending, proxy.inFlight('p')]).toEqual([0, 0])
+  })
+
+  for (const process of ['per_session', 'shared'] as const) {
+    it(`an id that its client uses again gets its own answers, and the late one nobody (process: ${process})`, async () => {
+      const proxy = await start({ upstreams: { p: { script: 'scripted-stdio.mjs', process } } })
+      const session = await openSession(proxy)
+      const left = connectTo(proxy)
+      left.send(rawRequest({ path, headers: session, body: say('1', []) }))
+      await proxy.until(() => proxy.inFlight('p') === 1)
+      left.close()
+      await proxy.until(() => proxy.inFlight('p') === 0)
+      for (const name of ['B', 'C']) {
+        const response = await post(proxy, session, say('1', [`{"id":$ID,"result":{"n":"${name}"}}`]))
+        expect(textOf(response)).toBe(`{"id":1,"result":{"n":"${name}"}}`)
+      }
+      const first = JSON.parse((await received(proxy, session)).find((line) => line.includes('tools/call')) ?? '{}')
+      await post(proxy, session, told(`{"id":${JSON.stringify((first as { id: unknown }).id)},"result":{}}`))
+      await proxy.until(() => proxy.told.dropped.length > 0)
+      expect(proxy.told.dropped).toEqual(['client_gone'])
+    })
+  }
+
+  it('an id that is used again has progress of its own, and what is cancelled by it is the latest', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const token = '"_meta":{"progressToken":1},'
+    const [left, next] = [connectTo(proxy), connectTo(proxy)]
+    left.send(rawRequest({ path, headers: session, body: say('1', [], token) }))
+    await proxy.until(() => proxy.inFlight('p') === 1)
+    await post(proxy, session, '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
+    await left.response()
+    const progress = (of: string) =>
+      `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":${of},"progress":1}}`
+    next.send(rawRequest({ path, headers: session, body: say('1', [progress('1'), progress('$TOKEN')], token) }))
+    await proxy.until(() => proxy.told.dropped.length > 0)
+    await post(proxy, session, '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
+    // The first was of the request that was given up.
+    expect(eventsOf(await next.response())).toEqual([progress('1')])
+    expect(proxy.told.dropped).toEqual(['no_request'])
+    expect((await received(proxy, session)).at(-2)).toBe(
+      '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"vitals-again-1"}}',
+    )
   })
 
   it('a request that the client cancels ends without an answer (MCP 2025-11-25, Cancellation)', async () => {

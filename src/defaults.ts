@@ -111,6 +111,8 @@ export const defaults = {
     maxBackoffMs: 60_000,
     resetAfterReadyMs: 120_000,
     startsBeforeCrashLoop: 10,
+    /** So many starts in a row that failed, and no session is started before the next start has its time. */
+    startsBeforeRefusal: 3,
     crashLoopRetryMs: 600_000,
     concurrentStarts: 4,
     /** As many of them may be of one server. */

@@ -6,8 +6,10 @@ import type { RestartPolicy, RestartReason } from './upstream.ts'
 export interface RestartState {
   /** Restarts since the process last stayed ready for long enough; the exponent of the back-off. */
   readonly restarts: number
-  /** Starts in a row that never became ready. */
+  /** Starts in a row that never became ready, those for sessions included. */
   readonly failedStarts: number
+  /** How many of `restarts` such starts for sessions stand for: one that succeeds shows that it was not the server. */
+  readonly besides: number
   /** When the present start became ready, on the monotonic clock. */
   readonly readyAtMs: number | undefined
 }
@@ -31,15 +33,26 @@ export interface RestartLaw {
   readonly maxBackoffMs: number
   readonly resetAfterReadyMs: number
   readonly startsBeforeCrashLoop: number
+  readonly startsBeforeRefusal: number
   readonly crashLoopRetryMs: number
 }
 
 /** Nothing has happened yet. */
-export const freshRestartState: RestartState = { restarts: 0, failedStarts: 0, readyAtMs: undefined }
+export const freshRestartState: RestartState = { restarts: 0, failedStarts: 0, besides: 0, readyAtMs: undefined }
 
 /** The start succeeded: the handshake was answered. */
 export function afterReady(state: RestartState, nowMs: number): RestartState {
-  return { ...state, failedStarts: 0, readyAtMs: nowMs }
+  return { ...afterFirstWord(state), readyAtMs: nowMs }
+}
+
+/** A process that was started for a session said its first word: if others did not, their clients' words may be why. */
+export function afterFirstWord(state: RestartState): RestartState {
+  return { ...state, restarts: state.restarts - state.besides, failedStarts: 0, besides: 0 }
+}
+
+/** So many starts in a row failed, whoever they were for, that another one hardly helps anybody. */
+export function isFailing({ failedStarts }: RestartState, law: RestartLaw = defaults.supervision): boolean {
+  return failedStarts >= law.startsBeforeRefusal
 }
 
 /** It was stopped on request: that says nothing about it, and only time that it stayed ready forgets the past. */
@@ -108,6 +121,16 @@ export function isExpected(gone: Gone, policy: RestartPolicy): boolean {
   return policy === 'on_failure' && gone.kind === 'exited' && gone.exit.kind === 'exit' && gone.exit.code === 0
 }
 
+/** The end of a process, and what the law has to know of it. */
+export interface GoneEvent {
+  readonly gone: Gone
+  readonly nowMs: number
+  readonly random: number
+  readonly policy?: RestartPolicy
+  /** It was started for a session, and never said a word. */
+  readonly isBeside?: boolean
+}
+
 /**
  * The restart law: at once, then min(60 s, 1 s · 2ⁿ) · U[.5, 1], where `random` in [0, 1) draws the jitter. Staying
  * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that never
@@ -116,10 +139,10 @@ export function isExpected(gone: Gone, policy: RestartPolicy): boolean {
  */
 export function afterGone(
   state: RestartState,
-  event: { readonly gone: Gone; readonly nowMs: number; readonly random: number; readonly policy?: RestartPolicy },
+  event: GoneEvent,
   law: RestartLaw = defaults.supervision,
 ): { readonly state: RestartState; readonly decision: RestartDecision } {
-  const { gone, nowMs, random, policy = 'always' } = event
+  const { gone, nowMs, random, policy = 'always', isBeside = false } = event
   const why = describeGone(gone)
   if (gone.kind === 'replaced' && (gone.reason === 'manual' || gone.reason === 'config')) {
     return { state: freshRestartState, decision: { kind: 'restart', delayMs: 0, why } }
@@ -130,9 +153,9 @@ export function afterGone(
     return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${last} (restart: ${policy})` } }
   }
   const wasReady = state.readyAtMs !== undefined
-  const restarts = wasStable(state, nowMs, law) ? 0 : state.restarts
+  const { restarts, besides } = wasStable(state, nowMs, law) ? freshRestartState : state
   const failedStarts = wasReady ? 0 : state.failedStarts + 1
-  const next = { restarts: restarts + 1, failedStarts, readyAtMs: undefined }
+  const next = { restarts: restarts + 1, failedStarts, besides: besides + (isBeside ? 1 : 0), readyAtMs: undefined }
   const giveUp = (why: string) =>
     ({ state: next, decision: { kind: 'give_up', retryInMs: law.crashLoopRetryMs, why } }) as const
   if (!wasReady && gone.kind === 'exited' && isHopeless(gone.exit)) return giveUp(why)

@@ -253,9 +253,9 @@ export class StdioUpstream {
 
   /**
    * A process of its own for one client session: a spare one, or a new one. Rejects with `upstream_exited` when it
-   * cannot be started, with `upstream_restarting` while starts fail and the next one has its time, with `shutting_down`
-   * after `stop()`, and with `cancelled` when `signal` aborts before its start. That a process crashed which had worked
-   * is no reason to refuse one.
+   * cannot be started, with `upstream_restarting` while all starts fail and the next one has its time, with
+   * `shutting_down` after `stop()`, and with `cancelled` when `signal` aborts before its start. That a process crashed
+   * which had worked is no reason to refuse one, nor that one start failed: what its client said may be why.
    */
   async openSession(session: string, listener: LineListener, signal?: AbortSignal): Promise<Line> {
     const { target } = this.#options
@@ -414,6 +414,7 @@ export class StdioUpstream {
 
   #hear(line: Line, message: Buffer, envelope: Envelope): void {
     line.lastHeardMs = this.#options.clock.now()
+    if (line.firstHeardMs === undefined && line.role === 'session') this.#supervisor.startedBeside()
     line.firstHeardMs ??= line.lastHeardMs
     if (envelope.kind === 'batch' && line.role === 'resident') return this.#hearBatch(line, message)
     if (line.peer.takeAnswer(message, envelope)) return

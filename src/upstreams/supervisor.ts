@@ -3,12 +3,14 @@ import { sleep, type Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import type { EndedProcess, ExitReason, ServerProcess } from './process.ts'
 import {
+  afterFirstWord,
   afterGone,
   afterReady,
   afterStopped,
   delayOf,
   freshRestartState,
   isExpected,
+  isFailing,
   restartReason,
   type Gone,
   type RestartDecision,
@@ -83,6 +85,8 @@ interface Wait {
   readonly decision: RestartDecision
   /** Monotonic; `Infinity` where it lasts until somebody asks. */
   readonly untilMs: number
+  /** A start for a session failed, and not one of its own. */
+  readonly isBeside: boolean
 }
 
 /** Keeps one long-running process running, by the restart law (restart.ts), until it is told to stop. */
@@ -154,9 +158,9 @@ export class Supervisor {
     return this.#life && this.#wait?.decision.kind !== 'rest' ? this.#leftMs() : undefined
   }
 
-  /** The last start never became ready, so another one hardly will. */
+  /** So many starts in a row failed, or the last one so surely, that another one hardly helps anybody. */
   isFailing(): boolean {
-    return this.#law.failedStarts > 0
+    return isFailing(this.#law) || this.#wait?.decision.kind === 'give_up'
   }
 
   /** How long the restart law still lets nothing be started, stopped or not, and why; undefined where it would. */
@@ -177,8 +181,16 @@ export class Supervisor {
    */
   failedBeside(exit: ExitReason): void {
     if (this.#life) return
-    const wait = this.#decide({ kind: 'exited', exit })
+    const wait = this.#decide({ kind: 'exited', exit }, true)
     this.#wait = wait.decision.kind === 'rest' ? undefined : wait
+  }
+
+  /** One that was started for a session said its first word: those that failed before it were not the server's fault. */
+  startedBeside(): void {
+    this.#law = afterFirstWord(this.#law)
+    if (!this.#wait?.isBeside) return
+    this.#wait = undefined
+    this.#pause?.abort()
   }
 
   /** A process in place of the stopped one worked for so long that the past is forgotten. */
@@ -319,18 +331,19 @@ export class Supervisor {
     await attempt.process.stop()
   }
 
-  #decide(gone: Gone): Wait {
+  #decide(gone: Gone, isBeside = false): Wait {
     const { clock, random, policy } = this.#options
     const { state, decision } = afterGone(this.#law, {
       gone,
       nowMs: clock.now(),
       random: random(),
       policy: policy(),
+      isBeside,
     })
     this.#law = state
     const neverRan = gone.kind === 'exited' && gone.exit.kind === 'spawn_failed'
     if (!neverRan) this.#because = restartReason(gone)
-    return { decision, untilMs: clock.now() + delayOf(decision) }
+    return { decision, untilMs: clock.now() + delayOf(decision), isBeside }
   }
 
   async #sitOut(wait: Wait, life: AbortSignal): Promise<void> {

@@ -37,6 +37,7 @@ beforeAll(async () => {
         telling: { command: 'sh', args: ['-c', 'echo "no such database" >&2; exit 3'] },
         never: { ...crasher('never', 127), resident: 'never' },
         absent,
+        particular: { command: process.execPath, args: [server], resident: 'never' },
         launched: { url: 'http://127.0.0.1:1/mcp', launch: crasher('launched', 127) },
       },
     },
@@ -98,6 +99,18 @@ describe('clients that come again and again', { timeout: 90_000 }, () => {
     expect(await startsOf('never')).toBe(starts)
   })
 })
+
+it('one client whose words end its process keeps nobody else out', async () => {
+  const { params } = initializeMessage
+  const deadly = { ...initializeMessage, params: { ...params, clientInfo: { name: 'deadly', version: '1' } } }
+  const url = urlOf('particular')
+  for (let turn = 0; turn < 6; turn++) {
+    for (let times = 0; times < 2; times++) expect((await post(url, deadly)).status).toBe(502)
+    const { status, headers } = await post(url, initializeMessage)
+    expect(status).toBe(200)
+    await fetch(url, { method: 'DELETE', headers: { 'mcp-session-id': String(headers['mcp-session-id']) } })
+  }
+}, 60_000)
 
 describe('an operator who asks for a heartbeat now', { timeout: 60_000 }, () => {
   const ask = async (name: string) => {

@@ -4,11 +4,13 @@ import { defaults } from '../../src/defaults.ts'
 import type { ExitReason } from '../../src/upstreams/process.ts'
 import type { RestartPolicy, RestartReason } from '../../src/upstreams/upstream.ts'
 import {
+  afterFirstWord,
   afterGone,
   afterReady,
   backoffMs,
   delayOf,
   freshRestartState,
+  isFailing,
   restartReason,
   type Gone,
   type RestartState,
@@ -32,7 +34,7 @@ describe('delays', () => {
   })
 
   it('draws the jitter from the upper half of the full delay', () => {
-    const third: RestartState = { restarts: 2, failedStarts: 0, readyAtMs: undefined }
+    const third: RestartState = { ...freshRestartState, restarts: 2 }
     const delay = (random: number) => afterGone(third, { gone: crash, nowMs: 0, random }).decision
     expect(delay(0)).toMatchObject({ kind: 'restart', delayMs: 1000 })
     expect(delay(0.5)).toMatchObject({ kind: 'restart', delayMs: 1500 })
@@ -41,7 +43,7 @@ describe('delays', () => {
 })
 
 describe('memory', () => {
-  const worn: RestartState = { restarts: 5, failedStarts: 4, readyAtMs: undefined }
+  const worn: RestartState = { ...freshRestartState, restarts: 5, failedStarts: 4 }
 
   it('forgets the past after 120 s ready, and no sooner', () => {
     const ready = afterReady(worn, 1000)
@@ -53,6 +55,31 @@ describe('memory', () => {
 
   it('counts failed starts in a row only: one that became ready ends the row', () => {
     expect(afterReady(worn, 0)).toMatchObject({ failedStarts: 0, restarts: 5 })
+  })
+
+  it.each([
+    ['a resident process is ready', (state: RestartState) => afterReady(state, 0)],
+    ['one for a session says its first word', afterFirstWord],
+  ])('forgives failed starts for sessions, and no others, when %s', (_what, succeeds) => {
+    const fail = (state: RestartState, isBeside: boolean) =>
+      afterGone(state, { gone: crash, nowMs: 0, random: 0, isBeside }).state
+    const failing = [true, false, true].reduce(fail, { ...freshRestartState, restarts: 2 })
+    expect(failing).toMatchObject({ restarts: 5, failedStarts: 3 })
+    expect(isFailing(failing)).toBe(true)
+    const forgiven = succeeds(failing)
+    expect(forgiven).toMatchObject({ restarts: 3, failedStarts: 0 })
+    expect(isFailing(forgiven)).toBe(false)
+    expect(afterFirstWord(forgiven).restarts).toBe(3)
+  })
+
+  it('refuses sessions from the third failed start in a row on', () => {
+    expect([0, 1, 2, 3, 4].map((failedStarts) => isFailing({ ...freshRestartState, failedStarts }))).toEqual([
+      false,
+      false,
+      false,
+      true,
+      true,
+    ])
   })
 
   it.each(['manual', 'config'] as const)('starts at once and afresh when somebody asked for it (%s)', (reason) => {

@@ -280,18 +280,20 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
     test.handshake = false
     upstream.start()
     await clock.advance(0)
-    at(1).end(crash) // Restarted at once, and then after a second.
+    at(1).end(crash) // Restarted at once, then after a second, and then after two.
     await settle()
     at(2).end(crash)
+    await clock.advance(1000)
+    at(3).end(crash)
     await clock.advance(300)
-    const refusal = { code: 'upstream_restarting', retryAfterSeconds: 1 }
+    const refusal = { code: 'upstream_restarting', retryAfterSeconds: 2 }
     for (let client = 0; client < 8; client++)
       await expect(upstream.openSession('a', nobody)).rejects.toMatchObject(refusal)
-    expect(news().filter((entry) => entry.startsWith('start'))).toEqual(['start 1', 'start 2'])
-    await clock.advance(699)
+    expect(news().filter((entry) => entry.startsWith('start'))).toEqual(['start 1', 'start 2', 'start 3'])
+    await clock.advance(1699)
     expect(news()).toEqual([])
     await clock.advance(1)
-    expect(news()).toEqual(['start 3', 'restart: exit', 'resident 3'])
+    expect(news()).toEqual(['start 4', 'restart: exit', 'resident 4'])
     await expect(upstream.openSession('a', nobody)).resolves.toMatchObject({ role: 'session' })
   })
 
@@ -315,7 +317,10 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
   })
 
   it('a session’s process that ends before its first word is a start that failed', async () => {
-    const { upstream, at, clock, news, processes, settle } = await started()
+    const { upstream, test, at, clock, news, processes, settle } = upstreamOf()
+    test.handshake = false
+    upstream.start()
+    await settle()
     for (const [start, waitMs] of [0, 1000, 2000, 4000].entries()) {
       await upstream.openSession('a', nobody)
       news()
@@ -324,6 +329,42 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
       expect(upstream.nextStartInMs(), `after ${start} that failed`).toBe(waitMs === 0 ? undefined : waitMs)
       await clock.advance(waitMs)
       expect(news()).toContain('restart: exit')
+    }
+  })
+
+  it('one client whose words end its process keeps no other out: a start that succeeds forgives those before', async () => {
+    const { upstream, at, clock, processes, settle } = await started({ resident: 'never' })
+    const open = async () => {
+      await upstream.openSession('a', nobody)
+      return at(processes.length)
+    }
+    for (let day = 0; day < 12; day++) {
+      for (let times = 0; times < 2; times++) (await open()).end(crash)
+      await settle()
+      expect(upstream.nextStartInMs()).toBeUndefined()
+      const good = await open()
+      good.say({ jsonrpc: '2.0', id: 1, result: {} })
+      await settle()
+      good.end({ kind: 'exit', code: 0 })
+      await settle()
+    }
+    for (let times = 0; times < 3; times++) (await open()).end(crash)
+    await settle()
+    await expect(open()).rejects.toMatchObject({ code: 'upstream_restarting', retryAfterSeconds: 2 })
+    await clock.advance(2000)
+    const good = await open()
+    good.say({ jsonrpc: '2.0', id: 1, result: {} })
+    await settle()
+    await expect(open()).resolves.toBeDefined()
+  })
+
+  it('a resident process that is ready forgives them too, and waits no longer for them', async () => {
+    const { upstream, at, processes, settle } = await started()
+    for (let times = 0; times < 12; times++) {
+      await upstream.openSession('a', nobody)
+      at(processes.length).end(crash)
+      await settle()
+      expect(upstream.residentLine()?.opened).toBe(true)
     }
   })
 
@@ -342,17 +383,16 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
 
   it('one that served for two minutes clears the record', async () => {
     const { upstream, at, clock, settle } = await started()
-    await upstream.openSession('a', nobody)
-    at(2).end(crash)
+    at(1).end(crash)
     await settle()
     const line = await upstream.openSession('a', nobody)
-    at(4).say({ jsonrpc: '2.0', id: 1, result: {} })
+    at(3).say({ jsonrpc: '2.0', id: 1, result: {} })
     await clock.advance(120_000)
     await upstream.closeSession(line)
     await settle()
-    at(5).end(crash) // Another one would wait for a second.
+    at(4).end(crash) // Another one would wait for a second.
     await settle()
-    expect(upstream.residentLine()?.process.pid).toBe(6)
+    expect(upstream.residentLine()?.process.pid).toBe(5)
   })
 })
 

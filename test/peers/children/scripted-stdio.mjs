@@ -5,7 +5,7 @@
  *
  * Methods: `initialize` answers in the requested revision, or refuses with `params.refuse`; `received` tells all lines
  * so far; `silent` is never answered; `flood` writes `params.lines` notifications of `params.bytes` each, then answers if that is asked;
- * `die` exits with code 3. `--last-words` has it say something when its stdin ends; `--mute` never answers initialize.
+ * `die` exits with code 3, `initialize` from the client `deadly` with code 1. `--last-words` has it say something when its stdin ends; `--mute` never answers initialize.
  */
 import { createInterface } from 'node:readline'
 
@@ -47,6 +47,7 @@ function hear(line) {
   if (method === undefined || message.id === undefined || method === 'silent') return
   if (method === 'initialize') {
     if (flags.has('--mute')) return
+    if (params.clientInfo?.name === 'deadly') process.exit(1)
     if (params.refuse) return write(`{"jsonrpc":"2.0","id":${id},"error":{"code":-32602,"message":"no"}}`)
     const result = {
       protocolVersion: params.protocolVersion,

@@ -128,8 +128,10 @@ describe('an operator who asks for a heartbeat now', { timeout: 60_000 }, () => 
       for (let asked = 1; asked <= 2; asked++) {
         const before = await startsOf(name)
         await ask(name)
-        const { process } = await becomesState(vitals, name, 'crash_loop', 20_000)
-        expect(process?.next_start_in_seconds).toBeGreaterThan(500)
+        // It is in its crash loop all the while, until something else is known.
+        const waits = async () => ((await debugUpstream(vitals, name)).process?.next_start_in_seconds ?? 0) > 500
+        await eventually(waits, { what: 'it waits for its next start' })
+        expect((await debugUpstream(vitals, name)).state).toBe('crash_loop')
         expect([(await startsOf(name)) - before, await restartsOf(name)]).toEqual([1, asked])
       }
     },

@@ -39,7 +39,7 @@ import { type EndedProcess, type ServerProcess, type StartProcess, describeExit 
 import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import type { StartGate } from '../upstreams/start-gate.ts'
-import { Supervisor, restartRefusal } from '../upstreams/supervisor.ts'
+import { type Absence, Supervisor, crashLoopReason, restartRefusal } from '../upstreams/supervisor.ts'
 import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import {
@@ -183,7 +183,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   })
   const own = stdioProcesses(deps, { name, limits: target.limits }, upstream)
   const onAnswered = () => access.breaker.signOfLife()
-  const tunable = tunableHeartbeat(deps, config, prober, { own, onAnswered })
+  const tunable = tunableHeartbeat(deps, config, prober, { own, absence: () => upstream.absence(), onAnswered })
   const { heartbeat, probeMethod } = tunable
   const memory = stdioMemory(deps, name, upstream, {
     bytes: () => settings.supervision.maxMemoryBytes,
@@ -270,7 +270,8 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const remote = launched ? undefined : remoteServer(target.limits, { lastHeardMs, inFlight })
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
-  const tunable = tunableHeartbeat(deps, config, prober, { own, remote, onOpened, onAnswered })
+  const absence = () => launched?.supervisor.absence(serverText)
+  const tunable = tunableHeartbeat(deps, config, prober, { own, remote, absence, onOpened, onAnswered })
   const { heartbeat, probeMethod } = tunable
   return {
     name,
@@ -367,6 +368,8 @@ function circuitEvents({ instruments, log, redact }: MonitorDeps, upstream: stri
   }
 }
 
+const serverText = 'the server process'
+
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
 function launch(
   deps: MonitorDeps,
@@ -410,7 +413,7 @@ function launch(
         heartbeat().crashLoop(crashLoopReason(why, retryInMs))
       },
       onRest: (why, isFailure) => {
-        const reason = `the server process ${why}`
+        const reason = `${serverText} ${why}`
         if (isFailure) log.error({ upstream: name }, reason)
         else log.info({ upstream: name }, reason)
         if (isFailure) heartbeat().lost(reason)
@@ -476,6 +479,8 @@ export interface HeartbeatParts {
   readonly own?: OwnProcesses | undefined
   /** Of a server that is not ours. */
   readonly remote?: WorkSigns | undefined
+  /** Why no process of ours runs and none is being started, where that is so. */
+  readonly absence?: () => Absence | undefined
   /** Hears of its openings. */
   readonly onOpened?: () => void
   /** Hears of every answer to a probe of ours. */
@@ -489,7 +494,7 @@ export function tunableHeartbeat(
   deps: HeartbeatDeps,
   { name, target, heartbeat: initial }: UpstreamConfig,
   prober: Prober,
-  { own, remote, onOpened, onAnswered, onSessionGone }: HeartbeatParts = {},
+  { own, remote, absence, onOpened, onAnswered, onSessionGone }: HeartbeatParts = {},
 ): TunableHeartbeat {
   const { clock, scheduler, random, instance, ownLoad, instruments, tracing, log, directory, redact } = deps
   const { transport } = target
@@ -564,6 +569,7 @@ export function tunableHeartbeat(
     ownLoad,
     own,
     remote,
+    absence,
     events,
     redact,
   })
@@ -692,10 +698,6 @@ function endedView(ended: EndedProcess | undefined): EndedView | undefined {
 }
 
 const restartedForAlert = 'it is restarted: an alert asks for it'
-
-function crashLoopReason(why: string, retryInMs: number): string {
-  return `${why}; the next try comes in ${Math.round(retryInMs / 1000)} s`
-}
 
 /** The line of stderr that most likely says why a process ended: its last error, else its last line. */
 function lastLine(process: ServerProcess): string {

@@ -1,6 +1,7 @@
 import { type Clock, type Timer, sleep } from '../clock.ts'
 import type { Redact } from '../redaction.ts'
 import { defaults } from '../defaults.ts'
+import type { Absence } from '../upstreams/supervisor.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
 import {
@@ -127,6 +128,8 @@ export interface HeartbeatOptions {
   readonly own?: OwnProcesses | undefined
   /** Of a server that is not ours. */
   readonly remote?: WorkSigns | undefined
+  /** Why no process of ours runs and none is being started, where that is so: asked after a time without listening. */
+  readonly absence?: (() => Absence | undefined) | undefined
   readonly events: HeartbeatEvents
   /** Hides secrets in reasons, which may be the words of a server. */
   readonly redact?: Redact
@@ -253,19 +256,25 @@ export class Heartbeat {
   }
 
   #changeMode(from: ProbeMode): void {
-    if (from === 'off') this.#weigh({ kind: 'resumed', reason: 'its heartbeats are on again' })
-    this.#begin()
+    const { probe } = this.#settings
+    const reason = `its heartbeats are on (probe: ${probe})`
+    if (from === 'off') return this.#begin({ kind: 'resumed', reason })
+    // That no client asked says nothing any more.
+    const isUnasked = probe === 'active' && this.#verdict.state === 'idle'
+    this.#begin(isUnasked ? { kind: 'starting', reason } : undefined)
   }
 
-  /** Nothing was asked lately: what follows from that depends on who asks at all. */
-  #begin(): void {
+  /** Nothing was asked lately: what follows is what its supervisor knows, and else depends on who asks at all. */
+  #begin(change: Evidence | undefined): void {
+    const { scheduler, upstream, absence } = this.#options
     const { probe } = this.#settings
     const { reason } = beginnings[probe]
     if (probe === 'off') {
-      this.#options.scheduler.cancel(this.#options.upstream)
-      return this.#weigh({ kind: 'disabled', reason })
+      scheduler.cancel(upstream)
+      return this.#weighAll([change, { kind: 'disabled', reason }])
     }
-    if (probe === 'passive' && isUp(this.#verdict.state) !== true) this.#weigh({ kind: 'idle', reason })
+    const isUnasked = probe === 'passive' && isUp(this.#verdict.state) !== true
+    this.#weighAll([change, absence?.() ?? (isUnasked ? { kind: 'idle', reason } : undefined)])
     this.probeNow()
   }
 
@@ -306,8 +315,7 @@ export class Heartbeat {
     this.#pause = undefined
     // What happened meanwhile is nobody's fault.
     this.#news().catch(() => undefined)
-    this.#weigh({ kind: 'resumed', reason })
-    this.#begin()
+    this.#begin({ kind: 'resumed', reason })
   }
 
   /** A client's request was answered: as good as a heartbeat. */
@@ -709,11 +717,18 @@ export class Heartbeat {
   }
 
   #weigh(evidence: Evidence | undefined, traceId?: string): void {
-    if (!evidence) return
+    if (evidence) this.#weighAll([evidence], traceId)
+  }
+
+  /** Several pieces that are one piece of news: what each alone would come to is told to nobody. */
+  #weighAll(pieces: readonly (Evidence | undefined)[], traceId?: string): void {
     const { clock, prober, events } = this.#options
     const before = this.#verdict
-    const shown = 'reason' in evidence ? { ...evidence, reason: this.#shown(evidence.reason) } : evidence
-    this.#verdict = judge(before, shown, clock.now(), this.#settings)
+    for (const evidence of pieces) {
+      if (!evidence) continue
+      const shown = 'reason' in evidence ? { ...evidence, reason: this.#shown(evidence.reason) } : evidence
+      this.#verdict = judge(this.#verdict, shown, clock.now(), this.#settings)
+    }
     if (this.#verdict === before) return
     const since = this.#verdict.failingSinceMs ?? before.failingSinceMs
     this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)

@@ -272,7 +272,9 @@ export function flapPenalty(verdict: Verdict, nowMs: number): number {
 
 function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verdict {
   if (evidence.kind === 'resumed') {
-    return change(current, { ...blank, state: 'starting', reason: evidence.reason.trim() || 'resumed' }, nowMs)
+    // Another server may stand there, or the same one with fewer tools.
+    const facts = { ...blank, inventoryDue: current.inventorySeen }
+    return change(current, { ...facts, state: 'starting', reason: evidence.reason.trim() || 'resumed' }, nowMs)
   }
   if (evidence.kind !== 'disabled' || current.state === 'disabled') return current
   return change(current, { state: 'disabled', reason: evidence.reason.trim() || 'disabled' }, nowMs)

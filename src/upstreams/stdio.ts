@@ -7,7 +7,7 @@ import { type EndedProcess, type ExitReason, type ServerProcess, type StopGraces
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
 import { StdioChannel } from './stdio-channel.ts'
 import type { StartLane } from './start-gate.ts'
-import { Supervisor, restartRefusal } from './supervisor.ts'
+import { type Absence, Supervisor, restartRefusal } from './supervisor.ts'
 import type { RestartPolicy, RestartReason, StdioTarget } from './upstream.ts'
 
 /** What a line carries besides our own heartbeats. */
@@ -83,6 +83,9 @@ export interface StdioUpstreamOptions {
 /** A resident process that modern requests used stays this long after the last of them, while sessions exist. */
 const residentLingerMs = 60_000
 
+const residentText = 'the resident process'
+const unwantedText = 'no session is open, and resident is never'
+
 /**
  * The processes of one stdio server: one per legacy client session, and a resident one of the sidecar's own, for
  * heartbeats and modern requests. Under `when_idle` the resident leaves before a session's process starts, since some
@@ -148,7 +151,7 @@ export class StdioUpstream {
           events.onCrashLoop(why, retryInMs)
         },
         onRest: (why, isFailure) => {
-          const reason = `the resident process ${why}`
+          const reason = `${residentText} ${why}`
           this.#refuseWaiters(reason)
           if (isFailure) events.onLeftDown(reason)
           else events.onIdle(reason)
@@ -195,6 +198,13 @@ export class StdioUpstream {
     const resident = this.#supervisor.lastEnded()
     const session = this.#lastSessionEnded
     return (session?.atWallMs ?? -Infinity) > (resident?.atWallMs ?? -Infinity) ? session : resident
+  }
+
+  /** Why no process runs and none is being started, where that is so. */
+  absence(): Absence | undefined {
+    if (this.#others() + this.#opening > 0) return undefined
+    const isUnwanted = this.#options.target.resident === 'never' && this.#residentUsers === 0
+    return this.#supervisor.absence(residentText) ?? (isUnwanted ? { kind: 'idle', reason: unwantedText } : undefined)
   }
 
   /** How long until the resident process is started again, if it will be by itself. */
@@ -472,7 +482,7 @@ export class StdioUpstream {
     const { resident } = this.#options.target
     if (resident === 'always' || (resident === 'when_idle' && this.#isAlone())) this.#supervisor.start()
     else if (this.#isAlone() && this.#residentUsers === 0) {
-      this.#options.events.onIdle('no session is open, and resident is never')
+      this.#options.events.onIdle(unwantedText)
     }
   }
 

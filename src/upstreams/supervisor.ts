@@ -39,6 +39,17 @@ export function restartRefusal(state: SupervisorState, policy: RestartPolicy): s
   }
 }
 
+/** Why nothing runs, for people, and what that means. */
+export interface Absence {
+  /** `gone`: the next start has its time; `lost`: there is none. */
+  readonly kind: 'idle' | 'lost' | 'crash_loop' | 'gone'
+  readonly reason: string
+}
+
+export function crashLoopReason(why: string, retryInMs: number): string {
+  return `${why}; the next try comes in ${Math.round(retryInMs / 1000)} s`
+}
+
 /** What a supervisor tells upward. Called synchronously; the state has changed already. */
 export interface SupervisorEvents {
   /** `restart` is undefined for the first start. Not called for a process that could not be started. */
@@ -168,6 +179,21 @@ export class Supervisor {
     const leftMs = this.#leftMs()
     if (!this.#wait || this.#wait.decision.kind === 'rest' || !leftMs) return undefined
     return { leftMs, why: this.#wait.decision.why }
+  }
+
+  /** What was told when it began to wait, for who did not listen then; undefined while there is nothing to wait for. */
+  absence(who: string): Absence | undefined {
+    const leftMs = this.#leftMs()
+    if (!this.#wait || !leftMs) return undefined
+    const { decision } = this.#wait
+    switch (decision.kind) {
+      case 'give_up':
+        return { kind: 'crash_loop', reason: crashLoopReason(decision.why, leftMs) }
+      case 'restart':
+        return { kind: 'gone', reason: `${who} ${decision.why}` }
+      case 'rest':
+        return { kind: decision.isFailure ? 'lost' : 'idle', reason: `${who} ${decision.why}` }
+    }
   }
 
   /** In whole milliseconds, since timers cut off what is less: a start must not come before its time. */

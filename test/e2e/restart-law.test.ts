@@ -38,6 +38,8 @@ beforeAll(async () => {
         never: { ...crasher('never', 127), resident: 'never' },
         absent,
         particular: { command: process.execPath, args: [server], resident: 'never' },
+        unused: { command: process.execPath, args: [server], resident: 'never' },
+        once: { command: process.execPath, args: [server], restart: 'never' },
         launched: { url: 'http://127.0.0.1:1/mcp', launch: crasher('launched', 127) },
       },
     },
@@ -153,6 +155,39 @@ describe('an operator who asks for a heartbeat now', { timeout: 60_000 }, () => 
       error: { data: { reason: 'upstream_restarting' } },
     })
     expect(await startsOf('never')).toBe(starts + 1)
+  })
+})
+
+describe('after a maintenance', { timeout: 60_000 }, () => {
+  const ask = async (name: string, what: string) =>
+    expect((await fetch(`${vitals.adminUrl}/debug/heartbeat/${name}/${what}`, { method: 'POST' })).status).toBe(200)
+  const verdictOf = async (name: string) => {
+    const { state, reason } = await debugUpstream(vitals, name)
+    return { state, reason }
+  }
+
+  it.each([
+    ['loop', 'crash_loop', /^exited with code 127 .* the next try comes in \d+ s$/],
+    ['launched', 'crash_loop', /^exited with code 127 .* the next try comes in \d+ s$/],
+    ['unused', 'idle', /^no session is open, and resident is never$/],
+  ])('%s is what it was, at once: %s', async (name, state, reason) => {
+    await becomesState(vitals, name, state, 20_000)
+    await ask(name, 'pause?minutes=10')
+    expect((await verdictOf(name)).state).toBe('paused')
+    await ask(name, 'resume')
+    expect(await verdictOf(name)).toEqual({ state, reason: expect.stringMatching(reason) })
+  })
+
+  it('what ended meanwhile for good is down, with its end', async () => {
+    await becomesState(vitals, 'once', 'healthy', 20_000)
+    const pid = (await debugUpstream(vitals, 'once')).process?.pid
+    if (typeof pid !== 'number') throw new Error('it has no process')
+    await ask('once', 'pause?minutes=10')
+    process.kill(pid, 'SIGKILL')
+    await eventually(async () => (await debugUpstream(vitals, 'once')).process?.pid === null, { what: 'its end' })
+    await ask('once', 'resume')
+    const { state, reason } = await becomesState(vitals, 'once', 'down', 20_000)
+    expect([state, reason]).toEqual(['down', 'the resident process was killed by SIGKILL (restart: never)'])
   })
 })
 

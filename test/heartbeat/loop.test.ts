@@ -7,6 +7,7 @@ import { firstOffsetMs } from '../../src/heartbeat/interval.ts'
 import { Heartbeat, type HeartbeatReport, type HeartbeatSettings } from '../../src/heartbeat/loop.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import type { State } from '../../src/heartbeat/verdict.ts'
+import type { Absence } from '../../src/upstreams/supervisor.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
 import { stallableClock } from '../support/stallable-clock.ts'
@@ -27,6 +28,8 @@ interface Options {
   readonly onHeartbeat?: (report: HeartbeatReport) => void
   /** The processes are ours, and this is what they do, by session. */
   readonly vitals?: (session: string | undefined) => Vitals | undefined
+  /** No process runs, and that is why. */
+  readonly absence?: () => Absence | undefined
   /** The server is not ours, and so many requests of clients wait for it. */
   readonly inFlight?: () => number
 }
@@ -78,6 +81,7 @@ function watched(options: Options = {}) {
       },
     },
     remote: inFlight && remoteServer(undefined, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
+    absence: options.absence,
     events: {
       onHeartbeat: (report) => {
         options.onHeartbeat?.(report)
@@ -432,6 +436,31 @@ describe('probe: passive', () => {
   })
 })
 
+describe('probe: passive, and then active', () => {
+  it.each([
+    ['is starting until it is asked', undefined, 'starting', 'its heartbeats are on (probe: active)'],
+    ['is idle if it does not run', { kind: 'idle', reason: 'no session is open' }, 'idle', 'no session is open'],
+    ['is down if it is left down', { kind: 'lost', reason: 'it ended' }, 'down', 'it ended'],
+  ] as const)('%s', async (_what, absence: Absence | undefined, state, reason) => {
+    const test = watched({ settings: { ...fixed, probe: 'passive' }, absence: () => absence })
+    test.heartbeat.start()
+    await test.advance(60_000)
+    expect(test.reason()).toBe('no client has asked it yet (probe: passive)')
+    test.prober.play({ outcome: 'silence' })
+    test.heartbeat.configure({ ...settings, ...fixed })
+    expect([test.state(), test.reason()]).toEqual([state, reason])
+  })
+
+  it('what is left down stays so when it is passive again', async () => {
+    const absence = { kind: 'lost', reason: 'it ended' } as const
+    const test = await settled({ settings: fixed, absence: () => absence })
+    test.heartbeat.processGone('it ended', 0)
+    test.heartbeat.lost('it ended')
+    test.heartbeat.configure({ ...settings, ...fixed, probe: 'passive' })
+    expect([test.state(), test.reason()]).toEqual(['down', 'it ended'])
+  })
+})
+
 describe('probe: off', () => {
   it('asks nothing and concludes nothing, until it is switched on', async () => {
     const { heartbeat, advance, probesAt, state } = watched({ settings: { ...fixed, probe: 'off' } })
@@ -489,6 +518,41 @@ describe('maintenance', () => {
     expect([state(), probesAt()]).toEqual(['healthy', [t0 + 70_000]])
     await advance(9000)
     expect(probesAt()).toHaveLength(1)
+  })
+
+  it.each([
+    { kind: 'idle', state: 'idle', reason: 'the resident process exited with code 0 (restart: on_failure)' },
+    { kind: 'lost', state: 'down', reason: 'the resident process exited with code 1 (restart: never)' },
+    { kind: 'crash_loop', state: 'crash_loop', reason: 'exited with code 127; the next try comes in 560 s' },
+    { kind: 'gone', state: 'down', reason: 'the resident process exited with code 1' },
+  ] as const)('ends with the verdict of who watched meanwhile: $state ($kind)', async ({ kind, state, reason }) => {
+    for (const end of ['by request', 'by its own end', 'after `probe: off`'] as const) {
+      let absence: Absence | undefined
+      const test = await settled({ settings: fixed, absence: () => absence })
+      if (end === 'after `probe: off`') test.heartbeat.configure({ ...settings, ...fixed, probe: 'off' })
+      else test.heartbeat.pause(60_000)
+      absence = { kind, reason }
+      test.prober.play({ checks: [] })
+      await test.advance(59_999)
+      expect(test.state()).toBe(end === 'after `probe: off`' ? 'disabled' : 'paused')
+      if (end === 'by request') test.heartbeat.resume('resumed by request')
+      if (end === 'after `probe: off`') test.heartbeat.configure({ ...settings, ...fixed })
+      await test.advance(1)
+      expect([test.state(), test.reason()]).toEqual([state, reason])
+      await test.advance(60_000)
+      expect([test.state(), test.reason()]).toEqual([state, reason])
+      expect(test.changes).toHaveLength(2)
+    }
+  })
+
+  it('ends with a look at the tools, which may be others now', async () => {
+    const { prober, heartbeat, advance, state } = await settled({ settings: fixed, script: { tools: ['echo'] } })
+    const looked = () => prober.starts.map(({ options }) => options.wantsInventory)
+    await advance(10_000)
+    heartbeat.pause(60_000)
+    prober.play({ tools: [] })
+    await advance(60_000)
+    expect([state(), looked()]).toEqual(['degraded', [false, true]])
   })
 
   it('that begins while a probe is under way ignores what comes of it', async () => {

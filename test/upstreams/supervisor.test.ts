@@ -388,6 +388,31 @@ describe('another try', () => {
   })
 })
 
+describe('what it would have told', () => {
+  it.each([
+    ['always', 127, { kind: 'crash_loop', reason: expect.stringContaining('; the next try comes in 600 s') }],
+    ['always', 1, { kind: 'gone', reason: 'it exited with code 1' }],
+    ['never', 1, { kind: 'lost', reason: 'it exited with code 1 (restart: never)' }],
+    ['on_failure', 0, { kind: 'idle', reason: 'it exited with code 0 (restart: on_failure)' }],
+  ] as const)('can be asked for (restart: %s, code %i)', async (policy, code, absence) => {
+    const { clock, supervisor, last, test } = supervised()
+    test.policy = policy
+    supervisor.start()
+    await clock.advance(0)
+    expect(supervisor.absence('it')).toBeUndefined()
+    for (let start = 1; start <= 3 && supervisor.current(); start++) {
+      last().end({ kind: 'exit', code })
+      await clock.advance(0)
+    }
+    expect(supervisor.absence('it')).toEqual(absence)
+    void supervisor.tryAgain('manual')
+    supervisor.wake()
+    await clock.advance(0)
+    expect(supervisor.absence('it')).toBeUndefined()
+    await supervisor.stop()
+  })
+})
+
 describe('stop', () => {
   it('keeps the law and what is left of a wait for the next start', async () => {
     const { clock, supervisor, last, news } = supervised()

@@ -56,10 +56,17 @@ const maxWaitingBytes = 1024 * 1024
 const drainPollMs = 20
 
 /**
+ * How long what follows a notification waits for the server to take it. A server may well open its session only then
+ * when it hears `notifications/initialized`; any other wait is for the order alone.
+ */
+const takeMs = 1000
+const openMs = 10_000
+
+/**
  * A client that speaks stdio to us, in front of a server behind a URL: each line is a message to the server, each
  * message of the server a line. A pipe keeps its messages in order and HTTP does not, so what follows an `initialize`
- * waits until that is answered, and what follows a notification until the server has taken it; requests run side by
- * side. Every request gets its answer, or one error.
+ * waits until that is answered, and what follows a notification until the server has taken it, though not for long: a
+ * server that leaves one unanswered holds up nothing. Requests run side by side. Every request gets its answer, or one error.
  */
 export class PipeBridge implements LinkListener {
   /** Why nothing more comes from the client, or can be told to it. */
@@ -74,6 +81,9 @@ export class PipeBridge implements LinkListener {
   #unsent: Line[] = []
   #unsentBytes = 0
   #isSending = false
+  /** Messages without an answer that are on their way, and those of them for which nothing waits any more. */
+  #told = 0
+  #untaken = 0
   #isHeld = false
   #isClosed = false
   #isInputOver = false
@@ -132,7 +142,8 @@ export class PipeBridge implements LinkListener {
   async drain(maxMs: number): Promise<void> {
     const { clock } = this.#options
     const endsMs = clock.now() + maxMs
-    const isBusy = () => this.#isSending || this.#all().some(({ envelope }) => claimOf(envelope) !== 'stream')
+    const isBusy = () =>
+      this.#isSending || this.#told > 0 || this.#all().some(({ envelope }) => claimOf(envelope) !== 'stream')
     while (isBusy() && clock.now() < endsMs) await sleep(clock, drainPollMs)
   }
 
@@ -199,7 +210,7 @@ export class PipeBridge implements LinkListener {
     for (let line = this.#unsent.shift(); line; line = this.#unsent.shift()) {
       const { envelope, message } = line
       this.#unsentBytes -= message.length
-      if (envelope.kind !== 'request') await this.#tell(line)
+      if (envelope.kind !== 'request') await this.#tellInOrder(line)
       else if (envelope.method === 'initialize') await this.#ask(line)
       else void this.#ask(line)
       if (this.#unsentBytes <= maxWaitingBytes) this.#options.client.input.resume()
@@ -226,13 +237,26 @@ export class PipeBridge implements LinkListener {
     })
   }
 
+  /** One that the server does not take in time shows that it lets them lie: then the next ones are not waited for. */
+  async #tellInOrder(line: Line): Promise<void> {
+    const told = this.#tell(line)
+    if (this.#untaken > 0) return
+    const maxMs = line.envelope.method === 'notifications/initialized' ? openMs : takeMs
+    if (await isWithin(this.#options.clock, maxMs, told)) return
+    this.#untaken += 1
+    void told.then(() => void (this.#untaken -= 1))
+  }
+
   async #tell({ message, envelope }: Line): Promise<void> {
     const { admission: deps, upstream, limits, events } = this.#options
     if (envelope.method === 'notifications/cancelled') this.#cancelled(envelope.requestId)
+    this.#told += 1
     try {
       await deliver(new Admission(deps, upstream, limits), () => this.#link.send(message, envelope, noHeaders))
     } catch (error) {
       if (!this.#isClosed) events.onUndelivered(known(error))
+    } finally {
+      this.#told -= 1
     }
   }
 
@@ -309,6 +333,17 @@ export class PipeBridge implements LinkListener {
 
 /** What a client says on a pipe has no headers. */
 const noHeaders: HeadersFor = () => new Map()
+
+/** Whether it is settled by then; it may not reject. */
+function isWithin(clock: Clock, maxMs: number, settling: Promise<void>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = clock.after(maxMs, () => resolve(false))
+    void settling.then(() => {
+      timer.cancel()
+      return resolve(true)
+    })
+  })
+}
 
 function itemsOf(batch: Buffer): Line[] {
   return (batchItems(batch) ?? []).flatMap((message) => {

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
+import type { ResponseHead } from './http.ts'
 import { Reply } from './reply.ts'
 
 export interface PostOptions {
@@ -23,17 +24,19 @@ export interface PostOptions {
   readonly canResume?: boolean | undefined
 }
 
-/** A server that has answered on a stream may take this long to end it. */
+/** A server that has answered, or taken what needs no answer, may take this long to end its body. */
 const lingerMs = 1000
 
 /**
  * Posts one message of our own. Resolves when its answer is complete, or with the id of the event behind which the rest
- * can be had; rejects with what is wrong with it.
+ * can be had; what needs no answer is done as soon as the server has taken it (2xx), whatever body it then leaves open.
+ * Rejects with what is wrong with it.
  */
 export function post(options: PostOptions): Promise<string | undefined> {
   const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signals, onMessage } = options
   const { canResume = false } = options
   if (signals.some(({ aborted }) => aborted)) return Promise.reject(closedByUs())
+  const asked = readEnvelope(message)
   return new Promise((resolve, reject) => {
     let linger: Timer | undefined
     const finish = (error?: KnownError, lastEventId?: string) => {
@@ -47,16 +50,24 @@ export function post(options: PostOptions): Promise<string | undefined> {
       finish(error)
     }
     const cancel = () => abort(closedByUs())
+    const leaveSoon = () => void (linger ??= clock.after(lingerMs, abort))
+    const start = (head: ResponseHead) => {
+      reply.start(head, options.onStart(head.status, head.rawHeaders))
+      const needsAnswer = asked?.kind === 'request' || asked?.kind === 'batch'
+      if (needsAnswer || head.status >= 300) return
+      resolve(undefined)
+      leaveSoon()
+    }
     const end = (error: KnownError | undefined) => {
       const lastEventId = error && canResume ? reply.resumableFrom() : undefined
       finish(lastEventId === undefined ? error : undefined, lastEventId)
     }
     const reply = new Reply({
-      asked: readEnvelope(message),
+      asked,
       maxBodyBytes,
       isAnsweredElsewhere,
       onMessage,
-      onAnswered: () => void (linger ??= clock.after(lingerMs, abort)),
+      onAnswered: leaveSoon,
       onTooLarge: abort,
     })
     // Not `AbortSignal.any`: with its weak references it costs more than all the rest of a message.
@@ -65,7 +76,7 @@ export function post(options: PostOptions): Promise<string | undefined> {
     const exchange = endpoint.send(
       { method: 'POST', path, headers: ownHeaders(endpoint, [...body, ...headers]), body: message },
       {
-        onStart: (head) => reply.start(head, options.onStart(head.status, head.rawHeaders)),
+        onStart: start,
         onData: (chunk) => reply.push(chunk),
         onEnd: () => end(reply.end()),
         onError: end,

@@ -14,7 +14,14 @@ import { limited } from '../../src/upstreams/queue.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 import { eventually } from '../support/eventually.ts'
 import { fakeClock } from '../support/fake-clock.ts'
-import { type McpServer, type McpServerOptions, mcpServer, rpcError, sendJson } from '../support/mcp-server.ts'
+import {
+  type McpServer,
+  type McpServerOptions,
+  mcpServer,
+  rpcError,
+  sendEvents,
+  sendJson,
+} from '../support/mcp-server.ts'
 import { legacySdkServer } from '../support/sdk-servers.ts'
 
 const closing: (() => Promise<unknown>)[] = []
@@ -145,6 +152,39 @@ describe('a pipe keeps its order', () => {
     server.tell('{"jsonrpc":"2.0","id":2,"result":{}}')
     await settled()
     expect([server.sent.length, inFlight()]).toEqual([4, 3])
+  })
+
+  it('a notification that the server lets lie holds up the next message for a second, and then none', async () => {
+    const clock = fakeClock()
+    const server = scripted()
+    const { say, undelivered } = bridged({ ...server, clock })
+    const [first, second] = ['{"jsonrpc":"2.0","method":"first"}', '{"jsonrpc":"2.0","method":"second"}']
+    say(first, request(1), second, request(2))
+    await clock.advance(999)
+    expect(server.sent).toEqual([first])
+    await clock.advance(1)
+    expect(server.sent).toEqual([first, request(1), second, request(2)])
+    server.take('first')
+    server.take('second')
+    await settled()
+    say(first, request(3))
+    await clock.advance(999)
+    expect(server.sent.slice(4)).toEqual([first])
+    server.take('first')
+    await settled()
+    expect(server.sent.slice(4)).toEqual([first, request(3)])
+    expect(undelivered).toEqual([])
+  })
+
+  it('a server may take longer to open its session', async () => {
+    const clock = fakeClock()
+    const server = scripted()
+    const { say } = bridged({ ...server, clock })
+    say(initialized, request(1))
+    await clock.advance(9999)
+    expect(server.sent).toEqual([initialized])
+    await clock.advance(1)
+    expect(server.sent).toEqual([initialized, request(1)])
   })
 })
 
@@ -409,6 +449,33 @@ describe('a Streamable HTTP server', () => {
       'mcp-method': 'tools/call',
       'mcp-name': 'read',
     })
+  })
+
+  it.each([
+    ['an event stream that stays open', (response: ServerResponse) => sendEvents(response, [], true)],
+    ['nothing at all', () => undefined],
+  ])('that answers notifications with %s still hears what follows at once', async (_what, react) => {
+    const { client, reactions, log } = await server()
+    const closed = new Promise((resolve) => {
+      reactions.set('notifications/roots/list_changed', (_message, response) => {
+        response.on('close', resolve)
+        react(response)
+      })
+    })
+    client.say(initialize, initialized, '{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}')
+    client.say(request(1, 'ping'), request(2, 'ping'))
+    await client.hears('"id":1')
+    await client.hears('"id":2')
+    expect(log().filter((what) => what !== 'GET')).toEqual([
+      'POST initialize',
+      'POST notifications/initialized',
+      'POST notifications/roots/list_changed',
+      'POST ping',
+      'POST ping',
+    ])
+    expect(client.failed).toEqual([])
+    await client.bridge.close(new KnownError('shutting_down', 'bye'))
+    await closed
   })
 
   it('learns of the cancellation of a modern request by the end of its connection, and of no other', async () => {

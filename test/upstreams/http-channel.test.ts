@@ -173,6 +173,20 @@ describe('what came for the request', () => {
 })
 
 describe('nobody waits any more', () => {
+  it('for a notification whose event stream stays open: it is taken at once, and the stream closed after a second', async () => {
+    const { mcp, clock, notify } = await channelTo()
+    const closed = new Promise((resolve) => {
+      mcp.reactions.set('notifications/x', (_message, response) => {
+        response.on('close', resolve)
+        sendEvents(response, [], true)
+      })
+    })
+    await notify('notifications/x')
+    await clock.advance(1000)
+    await closed
+    expect(clock.pending()).toBe(0)
+  })
+
   it('when the signal aborts: the connection is closed', async () => {
     const { mcp, send, endpoint: to } = await channelTo({ reactions: { ping: silence } })
     const waiting = new AbortController()

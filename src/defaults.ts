@@ -19,6 +19,8 @@ export const defaults = {
   streamKeepAliveMs: 15_000,
   /** The longest stdout line of a stdio server that a bridge accepts. */
   maxLineBytes: 16 * 1024 * 1024,
+  /** While a stdio server has left this much of what it was sent unread, its clients' messages are refused. */
+  maxUnreadBytes: 64 * 1024 * 1024,
   stderrTailBytes: 16 * 1024,
   /** What a wrapper keeps of one line while it may be the answer to a heartbeat, or holds names for labels. */
   maxHeldBytes: 1024 * 1024,

@@ -54,6 +54,7 @@ export class Admission {
   #permit: Permit | undefined
   #watch: DeadlineWatch | undefined
   #isCounted = false
+  #isAbandoned = false
   #isOver = false
 
   constructor(deps: AdmissionDeps, upstream: string, server: Limited) {
@@ -90,7 +91,7 @@ export class Admission {
   sent({ isExcused, onOverdue }: Answering): void {
     if (this.#isOver || this.#claim === 'stream') return
     const { clock, sweep } = this.#deps
-    this.#count(true)
+    this.#count(!this.#isAbandoned)
     this.#watch = new DeadlineWatch({ clock, sweep, deadlines: this.#server.limits, isExcused, onOverdue })
   }
 
@@ -110,6 +111,7 @@ export class Admission {
 
   /** The client waits no more, but the server is still busy with it. */
   abandon(): void {
+    this.#isAbandoned = true
     this.#count(false)
   }
 

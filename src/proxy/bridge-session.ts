@@ -13,7 +13,7 @@ import { headerNames } from '../wire/headers.ts'
 import { namesIn } from '../wire/lists.ts'
 import { type Admission, claimOf, deliver } from './admission.ts'
 import { endedSession } from './ended-session.ts'
-import type { Exchange } from './exchange.ts'
+import { type Exchange, onGone } from './exchange.ts'
 import type { Operation } from './observe.ts'
 import { OpenRequests } from './open-requests.ts'
 import { type Reply, ReplyStream, batchReplies, openingReply, postedReply, streamReply } from './reply-stream.ts'
@@ -70,6 +70,7 @@ const maxBacklogBytes = 4 * 1024 * 1024
 /** Failures before the server got the request; of any other it may have. */
 const undelivered: ReadonlySet<ErrorCode> = new Set([
   'cancelled',
+  'queue_full',
   'shutting_down',
   'upstream_refused',
   'upstream_exited',
@@ -230,6 +231,7 @@ export class BridgeSession implements GuestListener {
   #undelivered(waiting: Waiting, error: KnownError): void {
     const isOpening = this.#isOpening(waiting.envelope)
     if (undelivered.has(error.code)) waiting.isSent = false
+    if (error.code === 'queue_full') this.#options.onRejected(error.code)
     this.#fail(waiting, error)
     if (error.code === 'upstream_session_gone') this.end('unknown')
     else if (isOpening && this.transport === 'http') this.end('refused')
@@ -249,16 +251,16 @@ export class BridgeSession implements GuestListener {
   }
 
   /** Sends a notification or an answer of the client to the server. */
-  async tell(posted: Posted): Promise<void> {
+  async tell(exchange: Exchange, posted: Posted): Promise<void> {
     const { envelope, headers } = posted
     if (this.#toClient.takeAnswer(posted.message, envelope)) return
     const cancelled = envelope.method === 'notifications/cancelled' ? this.#cancelledBy(envelope) : undefined
     if (cancelled && this.#open.isQueued(cancelled)) return this.#cancel(cancelled)
     this.#questions.heardClient(envelope)
     const told = cancelled?.alias === undefined ? posted : cancellationOf(posted, cancelled.alias)
-    await this.#whileItLasts(
-      deliver(this.#options.admission(), () => this.#link.send(told.message, told.envelope, headers)),
-    )
+    const admission = this.#options.admission()
+    onGone(exchange, () => admission.abandon())
+    await this.#whileItLasts(deliver(admission, () => this.#link.send(told.message, told.envelope, headers)))
     if (envelope.method === 'notifications/initialized') this.#isInitialized = true
     if (this.#session) {
       this.#session.messages += 1

@@ -183,7 +183,7 @@ export class Bridge {
     const session = this.#sessionOf(exchange)
     if (envelope.kind === 'request') return session.request(exchange, this.#ask(exchange, access, session, posted))
     if (envelope.kind === 'batch') return this.#batch(exchange, access, session, posted)
-    return session.tell(posted).then(() => accepted(exchange))
+    return session.tell(exchange, posted).then(() => accepted(exchange))
   }
 
   /**
@@ -198,7 +198,7 @@ export class Bridge {
       if (posted.envelope.kind === 'request') asked.push(this.#ask(exchange, access, session, posted))
       else told.push(posted)
     }
-    for (const posted of told) await session.tell(posted)
+    for (const posted of told) await session.tell(exchange, posted)
     if (asked.length === 0) accepted(exchange)
     else if (session.transport === 'http') session.requests(exchange, asked)
     else session.requestsOnStream(exchange, asked)
@@ -264,7 +264,7 @@ export class Bridge {
     if (envelope.kind === 'request') {
       return session.requestOnStream(exchange, this.#ask(exchange, access, session, posted))
     }
-    await session.tell(posted)
+    await session.tell(exchange, posted)
     accepted(exchange)
   }
 

@@ -58,6 +58,15 @@ export function eraOf(
   return { era, version: header ?? envelope.protocolVersion }
 }
 
+/** Hears once that the client left before the end, also when that was before this call. */
+export function onGone({ outgoing }: Exchange, listener: () => void): void {
+  if (outgoing.destroyed) return listener()
+  // It closes once, and `once` costs more than `on`.
+  outgoing.on('close', () => {
+    if (!outgoing.writableFinished) listener()
+  })
+}
+
 /** Bodies up to this size are held whole, which is one copy less and one system call less than a stream. */
 export const holdWholeBytes = 64 * 1024
 

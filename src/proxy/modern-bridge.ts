@@ -9,7 +9,7 @@ import { type Envelope, edits, splice, textAt } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { entriesIn, namesIn, namesOf } from '../wire/lists.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
-import { type Exchange, eraOf, requestHeader } from './exchange.ts'
+import { type Exchange, eraOf, onGone, requestHeader } from './exchange.ts'
 import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
 import { ReplyStream } from './reply-stream.ts'
 import { accepted } from './replies.ts'
@@ -126,7 +126,7 @@ export class ModernBridge {
     let line: SharedLine | undefined
     try {
       line = await this.#lines.borrow(exchange)
-      const unserved = unsupportedBy(line, waiting.envelope)
+      const unserved = unsupportedBy(line, waiting.envelope) ?? line.channel.refusal?.()
       if (this.#ended) this.#fail(waiting, this.#ended)
       else if (unserved) this.#refuse(waiting, unserved)
       if (waiting.isOver) return this.#lines.release(line)
@@ -274,7 +274,9 @@ export class ModernBridge {
    */
   async #tell(exchange: Exchange, body: Buffer, envelope: Envelope): Promise<void> {
     if (envelope.requestId === undefined && envelope.kind === 'notification') {
-      await deliver(this.#admission(), () => this.#pass(exchange, body))
+      const admission = this.#admission()
+      onGone(exchange, () => admission.abandon())
+      await deliver(admission, () => this.#pass(exchange, body))
     }
     accepted(exchange)
   }
@@ -283,6 +285,8 @@ export class ModernBridge {
     let line: SharedLine | undefined
     try {
       line = await this.#lines.borrow(exchange)
+      const refusal = line.channel.refusal?.()
+      if (refusal) throw refusal
       await line.channel.send(body, {})
     } finally {
       this.#lines.release(line)

@@ -2,7 +2,7 @@ import type { KnownError } from '../errors.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { sseEvent } from '../wire/sse.ts'
-import type { Exchange } from './exchange.ts'
+import { type Exchange, onGone } from './exchange.ts'
 import { accepted, errorMessageFor, replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
 
@@ -57,12 +57,7 @@ export class ReplyStream implements Reply {
   }
 
   onGone(listener: () => void): void {
-    const { outgoing } = this.#exchange
-    if (outgoing.destroyed) return listener()
-    // It closes once, and `once` costs more than `on`.
-    outgoing.on('close', () => {
-      if (!outgoing.writableFinished) listener()
-    })
+    onGone(this.#exchange, listener)
   }
 
   /** Turns the answer into an event stream, and sends its headers at once. */

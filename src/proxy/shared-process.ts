@@ -67,6 +67,8 @@ export class SharedProcess {
       },
       send: async (message, envelope) => {
         if (!household) throw new KnownError('upstream_exited', 'the process of this session does not run')
+        const refusal = household.line.channel.refusal()
+        if (refusal) throw refusal
         await this.#carryOut(household, household.table.fromClient(session, message, envelope))
       },
       giveUp: (id, reason) => {

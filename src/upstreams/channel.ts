@@ -1,3 +1,4 @@
+import type { KnownError } from '../errors.ts'
 import type { Envelope } from '../wire/envelope.ts'
 
 /** Carries raw JSON-RPC messages to one server and back, whatever the transport below. */
@@ -8,6 +9,8 @@ export interface Channel {
    * nobody waits for it any more, and what it holds open is closed.
    */
   send(message: Buffer, envelope: Outgoing, signal?: AbortSignal): Promise<void>
+  /** Why a message of a client cannot be taken now, if it cannot: what it would wait in is full. */
+  refusal?(): KnownError | undefined
   /** Ends the connection; for HTTP that includes the DELETE of our session. */
   close(): Promise<void>
 }

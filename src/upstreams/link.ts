@@ -57,6 +57,8 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       if (!to) return Promise.reject(new KnownError('upstream_exited', 'the process of this session does not run'))
       // What the process asked, and what cancels a request, still helps it to finish.
       if (to.isLeaving && kind !== 'response' && kind !== 'notification') return Promise.reject(beingReplaced())
+      const refusal = to.channel.refusal()
+      if (refusal) return Promise.reject(refusal)
       const sent = to.channel.send(message)
       return method === 'notifications/initialized' ? sent.then(() => void (to.opened = true)) : sent
     },

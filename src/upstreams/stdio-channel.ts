@@ -1,4 +1,5 @@
 import { type Clock, sleep } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 import { readEnvelope } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
@@ -75,6 +76,14 @@ export class StdioChannel implements Channel {
         else resolve()
       })
     })
+  }
+
+  /** Not for messages of our own, which are short and few: how the server bears them is what we want to know. */
+  refusal(): KnownError | undefined {
+    const { pid, stdin } = this.process
+    if (stdin.writableLength < defaults.maxUnreadBytes) return undefined
+    const unread = `process ${pid ?? '?'} has left ${stdin.writableLength} bytes of its stdin unread`
+    return new KnownError('queue_full', `${unread}; the limit is ${defaults.maxUnreadBytes}`)
   }
 
   /**

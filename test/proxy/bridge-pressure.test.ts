@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { ProcessPolicy, ResidentPolicy } from '../../src/upstreams/upstream.ts'
 import { eventually } from '../support/eventually.ts'
 import { RawClient, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { initializeMessage } from '../support/rpc.ts'
@@ -18,9 +19,9 @@ afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close()
 })
 
-async function start(): Promise<RunningProxy> {
+async function start(process?: ProcessPolicy, resident?: ResidentPolicy): Promise<RunningProxy> {
   const proxy = await startProxy({
-    upstreams: { p: { script: 'scripted-stdio.mjs' } },
+    upstreams: { p: { script: 'scripted-stdio.mjs', ...(process && { process }), ...(resident && { resident }) } },
     maxBodyBytes: 16 * MiB,
   })
   closers.push(() => proxy.close())
@@ -50,6 +51,13 @@ async function openSseClient(proxy: RunningProxy) {
 function processOf(proxy: RunningProxy) {
   const [line] = stdioOf(proxy, 'p').sessionLines()
   if (!line) throw new Error('no session is open')
+  return line.process
+}
+
+/** The only process, whoever uses it. */
+function serverOf(proxy: RunningProxy) {
+  const line = stdioOf(proxy, 'p').sessionLines()[0] ?? stdioOf(proxy, 'p').residentLine()
+  if (!line) throw new Error('no process runs')
   return line.process
 }
 
@@ -174,5 +182,58 @@ describe('a server that does not read its stdin', () => {
       result: { received: string[] }
     }
     expect(result.received.includes(note)).toBe(true)
+  })
+
+  for (const process of ['per_session', 'shared'] as const) {
+    it(`has its clients refused beyond 64 MiB, and keeps no place for those that left (process: ${process})`, async () => {
+      const proxy = await start(process)
+      const session = await openSession(proxy)
+      const server = serverOf(proxy)
+      const before = proxy.inFlight('p')
+      closers.push(() => server.kill('SIGCONT'))
+      server.kill('SIGSTOP')
+      const note = `{"jsonrpc":"2.0","method":"note","params":{"x":"${'x'.repeat(4 * MiB)}"}}`
+      const waiting: RawClient[] = []
+      while (server.stdin.writableLength < 64 * MiB) {
+        const client = connectTo(proxy)
+        waiting.push(client)
+        client.send(rawRequest({ path, headers: session, body: note }))
+        await eventually(() => proxy.inFlight('p') === before + waiting.length, { what: 'it is on its way' })
+      }
+      expect(waiting.length).toBeLessThan(19)
+      const unread = server.stdin.writableLength
+      for (const body of [note, '{"jsonrpc":"2.0","id":7,"method":"ping"}', '{"jsonrpc":"2.0","id":8,"result":{}}']) {
+        const refused = await rawFetch(proxy.port, { path, headers: session, body })
+        expect([statusOf(refused), headerOf(refused, 'retry-after')]).toEqual([503, '1'])
+        expect(JSON.parse(textOf(refused))).toMatchObject({ error: { data: { reason: 'queue_full' } } })
+      }
+      expect(proxy.told.rejected).toEqual(['queue_full', 'queue_full', 'queue_full'])
+      expect(server.stdin.writableLength).toBe(unread)
+      for (const client of waiting) client.close()
+      await eventually(() => proxy.inFlight('p') === before, { what: 'nothing is in flight' })
+      server.kill('SIGCONT')
+      await eventually(() => server.stdin.writableLength === 0, { what: 'all of it is read' })
+      const again = await rawFetch(proxy.port, { path, headers: session, body: note })
+      expect(statusOf(again)).toBe(202)
+    })
+  }
+
+  it('has requests of 2026-07-28 refused likewise', async () => {
+    const proxy = await start('per_session', 'always')
+    const modern = ['Content-Type', 'application/json', 'MCP-Protocol-Version', '2026-07-28']
+    const post = (body: string) => rawFetch(proxy.port, { path, headers: modern, body })
+    expect(statusOf(await post('{"jsonrpc":"2.0","id":1,"method":"received"}'))).toBe(200)
+    const server = serverOf(proxy)
+    closers.push(() => server.kill('SIGCONT'))
+    server.kill('SIGSTOP')
+    const note = `{"jsonrpc":"2.0","method":"note","params":{"x":"${'x'.repeat(12 * MiB)}"}}`
+    for (let sent = 1; server.stdin.writableLength < 64 * MiB; sent++) {
+      connectTo(proxy).send(rawRequest({ path, headers: modern, body: note }))
+      await eventually(() => proxy.inFlight('p') === sent, { what: 'it is on its way' })
+    }
+    for (const body of [note, '{"jsonrpc":"2.0","id":7,"method":"ping"}']) {
+      expect(statusOf(await post(body))).toBe(503)
+    }
+    expect(proxy.told.rejected).toEqual(['queue_full', 'queue_full'])
   })
 })

@@ -67,6 +67,16 @@ export class Unanswered extends KnownError {
   }
 }
 
+/** A request that its client gave up, after the server had given no sign of working on it for so long. */
+export class GivenUp extends KnownError {
+  readonly silentMs: number
+
+  constructor(message: string, silentMs: number) {
+    super('cancelled', message)
+    this.silentMs = silentMs
+  }
+}
+
 /** A refusal that does not last. */
 export class RetryLater extends KnownError {
   /** A whole number, as `Retry-After` takes it (RFC 9110 §10.2.3). */

@@ -1,11 +1,11 @@
-import { type KnownError, TooManyRequests, Unanswered, Unreachable } from '../errors.ts'
+import { GivenUp, type KnownError, TooManyRequests, Unanswered, Unreachable } from '../errors.ts'
 import type { Heartbeat } from '../heartbeat/loop.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
 import type { Breaker } from '../upstreams/breaker.ts'
 
 /** Who hears what clients' requests to one server met. */
 export interface Listeners {
-  readonly heartbeat: Pick<Heartbeat, 'trafficAnswered' | 'trafficFailed'>
+  readonly heartbeat: Pick<Heartbeat, 'trafficAnswered' | 'trafficFailed' | 'trafficGivenUp'>
   readonly breaker: Pick<Breaker, 'succeeded' | 'failed'> | undefined
   /** Whether clients are answered by the very process that heartbeats ask. */
   readonly isOneProcess: boolean
@@ -20,15 +20,20 @@ export function trafficEvents(listenersOf: (upstream: string) => Listeners | und
       upstream?.heartbeat.trafficAnswered(upstream.isOneProcess)
     },
     onFailed: (name, error, traceId) => {
-      const kind = trafficEvidence(error)
-      if (!kind) return
       const upstream = listenersOf(name)
       // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
-      upstream?.breaker?.failed(error.message)
-      const silentMs = error instanceof Unanswered ? error.silentMs : 0
-      upstream?.heartbeat.trafficFailed({ kind, reason: error.message, silentMs, traceId })
+      if (trafficEvidence(error)) upstream?.breaker?.failed(error.message)
+      if (upstream) hearFailure(upstream.heartbeat, error, traceId)
     },
   }
+}
+
+/** What a client's failed request is to the heartbeat of its server. */
+export function hearFailure(heartbeat: Listeners['heartbeat'], error: KnownError, traceId?: string): void {
+  if (error instanceof GivenUp) return heartbeat.trafficGivenUp(error.silentMs, traceId)
+  const kind = trafficEvidence(error)
+  const silentMs = error instanceof Unanswered ? error.silentMs : 0
+  if (kind) heartbeat.trafficFailed({ kind, reason: error.message, silentMs, traceId })
 }
 
 /** What a failed request proves about the upstream; a process's end is heard from the process itself. */

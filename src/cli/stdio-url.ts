@@ -13,7 +13,7 @@ import { LastingLink } from '../upstreams/lasting-link.ts'
 import { type LinkListener, httpLink, sseLink } from '../upstreams/link.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import type { UrlTarget } from '../upstreams/upstream.ts'
-import { trafficEvidence } from './evidence.ts'
+import { hearFailure } from './evidence.ts'
 import { tunableHeartbeat } from './monitor.ts'
 import { remoteServer } from './own-processes.ts'
 import type { StdioOptions } from './stdio-options.ts'
@@ -55,7 +55,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     tracing,
     traffic: {
       onAnswered: () => heartbeat.trafficAnswered(true),
-      onFailed: (_name, error) => failed(error),
+      onFailed: (_name, error) => hearFailure(heartbeat, error),
     },
     peering: peeringOf(name, pool),
     directory,
@@ -63,10 +63,6 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     toClient: () => bridge.toClient,
     onOpened: () => undefined,
   })
-  const failed = (error: KnownError) => {
-    const kind = trafficEvidence(error)
-    if (kind) heartbeat.trafficFailed({ kind, reason: error.message })
-  }
   const sweep = new Sweep(clock)
   stop.add('stop the sweep', () => sweep.stop())
   let inFlight = 0
@@ -86,7 +82,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
       onFailed: (id, error) => watch(() => session.failed(id, error)),
       onUndelivered: (error) => {
         log.debug({ upstream: name, reason: error.message }, 'a message was not delivered')
-        if (error.code.startsWith('upstream_')) failed(error)
+        if (error.code.startsWith('upstream_')) hearFailure(heartbeat, error)
         else instruments.countRejected(error.code)
       },
     },

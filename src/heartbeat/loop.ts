@@ -195,6 +195,9 @@ export class Heartbeat {
   #lastNoiseMs = Number.NEGATIVE_INFINITY
   #lastAnswerMs = Number.NEGATIVE_INFINITY
   #lastTrafficMs = Number.NEGATIVE_INFINITY
+  /** When a client last went without an answer, and when that was last one that had waited in vain for long enough. */
+  #lastUnansweredMs = Number.NEGATIVE_INFINITY
+  #lastGivenUpMs = Number.NEGATIVE_INFINITY
   #lastOpeningMs = Number.NEGATIVE_INFINITY
   #lastReadingsMs = Number.NEGATIVE_INFINITY
   #lastBeatMs = Number.NEGATIVE_INFINITY
@@ -332,6 +335,7 @@ export class Heartbeat {
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
   trafficFailed({ kind, reason, silentMs = 0, traceId }: TrafficFailure): void {
+    this.#lastUnansweredMs = this.#options.clock.now()
     // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
     // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
     const isOnlyEvidence = this.#settings.probe === 'passive' && kind !== 'gone'
@@ -347,6 +351,22 @@ export class Heartbeat {
     const atMs = this.#options.clock.now() - (isOnlyEvidence ? silentMs : 0)
     this.#weigh({ kind: evidence, reason: `a client's request failed: ${reason}`, atMs }, traceId)
     if (this.#verdict !== before) this.probeNow()
+  }
+
+  /**
+   * A client gave its request up, after the server had given no sign of working on it for so long. Where nobody else
+   * asks, that is a miss if a heartbeat would have been one.
+   */
+  trafficGivenUp(silentMs: number, traceId?: string): void {
+    const nowMs = this.#options.clock.now()
+    this.#lastUnansweredMs = nowMs
+    const { probe, maxTimeoutMs } = this.#settings
+    // Requests that wait side by side are one miss. Whether a process of ours works is seen from the process.
+    const isOneMore = nowMs - silentMs >= this.#lastGivenUpMs
+    if (probe !== 'passive' || this.#options.own || silentMs < maxTimeoutMs || !isOneMore) return
+    this.#lastGivenUpMs = nowMs
+    const reason = `nothing came for ${Math.round(silentMs / 1000)} s, until its client gave it up`
+    this.trafficFailed({ kind: 'silent', reason, silentMs, traceId })
   }
 
   /** A heartbeat inside a client's session, which others asked; what follows from it comes as `sessionsHung`. */
@@ -497,15 +517,18 @@ export class Heartbeat {
    */
   #noticeSilence(): boolean {
     if (this.#settings.probe !== 'passive') return false
-    const { clock, own } = this.#options
+    const { clock, own, remote } = this.#options
     // What clients met is all that is known of a server that is not ours.
     const waiting = own && this.#hangs?.diagnoseWaiting(undefined, this.#interval.intervalMs)
     if (waiting && waiting.kind !== 'busy')
       this.#weigh({ kind: 'silent', reason: 'a client waits, and nothing shows that it will be answered' })
     const { state, sinceMs, misses } = this.#verdict
-    const isStale = isUp(state) === true && clock.now() - Math.max(sinceMs, this.#lastAnswerMs) >= staleMs
-    if (isStale && !waiting)
-      this.#weigh({ kind: 'idle', reason: `no client has asked it for ${staleMs / 60_000} min (probe: passive)` })
+    const knownMs = Math.max(sinceMs, this.#lastAnswerMs)
+    const isWaitedFor = waiting !== undefined || (remote?.examine(undefined)?.inFlight ?? 0) > 0
+    if (isUp(state) === true && clock.now() - knownMs >= staleMs && !isWaitedFor) {
+      const who = this.#lastUnansweredMs > knownMs ? 'no client was answered' : 'no client has asked it'
+      this.#weigh({ kind: 'idle', reason: `${who} for ${staleMs / 60_000} min (probe: passive)` })
+    }
     return waiting !== undefined && misses > 0
   }
 

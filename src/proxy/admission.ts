@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { KnownError } from '../errors.ts'
+import { GivenUp, KnownError } from '../errors.ts'
 import type { Limited, Turn } from '../upstreams/queue.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Permit } from '../upstreams/breaker.ts'
@@ -107,6 +107,11 @@ export class Admission {
     if (claim !== 'stream') return
     this.#watch?.stop()
     this.#count(false)
+  }
+
+  /** The client wants no answer any more, as the error that this is. */
+  givenUp(why: string): KnownError {
+    return new GivenUp(why, this.#claim === 'answer' ? (this.#watch?.silentMs() ?? 0) : 0)
   }
 
   /** The client waits no more, but the server is still busy with it. */

@@ -389,7 +389,7 @@ export class BridgeSession implements GuestListener {
     if (!this.#remove(waiting, { isAnswered: false })) return
     measured(waiting).end({
       kind: 'failure',
-      error: new KnownError('cancelled', 'the client cancelled the request'),
+      error: waiting.admission.givenUp('the client cancelled the request'),
     })
     if (!waiting.isClientGone) waiting.reply.end()
   }

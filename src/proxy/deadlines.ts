@@ -57,6 +57,12 @@ export class DeadlineWatch implements Swept {
     this.#hasHeard = true
   }
 
+  /** For how long the server has done nothing for it, up to a second less than it was. */
+  silentMs(): number {
+    const { clock, isExcused } = this.#options
+    return this.#hasHeard || isExcused() ? 0 : clock.now() - this.#heardMs
+  }
+
   sweep(nowMs: number): void {
     const { deadlines, isExcused, onOverdue } = this.#options
     if (this.#hasHeard || isExcused()) this.#heardMs = nowMs

@@ -455,7 +455,7 @@ class Passage {
     if (this.#over || this.#isWhole) return
     this.#upstream?.abort()
     if (this.#answer) return this.#finish({ kind: 'answer', envelope: this.#answer }, 'client_gone')
-    const error = new KnownError('cancelled', 'the client closed the connection')
+    const error = this.#admission.givenUp('the client closed the connection')
     this.#finish({ kind: 'failure', error }, 'client_gone')
   }
 

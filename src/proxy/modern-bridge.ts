@@ -206,7 +206,7 @@ export class ModernBridge {
   #cancel(waiting: Waiting): void {
     if (waiting.isOver) return
     this.#stop(waiting, 'the client closed the connection')
-    this.#end(waiting, { kind: 'failure', error: clientGone() })
+    this.#end(waiting, { kind: 'failure', error: waiting.admission.givenUp('the client closed the connection') })
   }
 
   /** Tells the server that nobody waits any more. */
@@ -328,10 +328,6 @@ function unsupportedBy({ supportedVersions }: SharedLine, { metaProtocolVersion 
   if (!supportedVersions || metaProtocolVersion === undefined) return undefined
   if (supportedVersions.includes(metaProtocolVersion)) return undefined
   return new UnsupportedVersion(metaProtocolVersion, supportedVersions)
-}
-
-function clientGone(): KnownError {
-  return new KnownError('cancelled', 'the client closed the connection')
 }
 
 function known(error: unknown): KnownError {

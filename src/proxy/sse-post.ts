@@ -108,7 +108,8 @@ export class SsePost {
       this.#beginAll()
       return this.#fail(new KnownError('session_not_found', 'the stream has ended', { cause: error }))
     }
-    for (const id of this.#waiting.keys()) this.#end(id, { kind: 'failure', error })
+    const failure = error.code === 'cancelled' ? this.#admission.givenUp(error.message) : error
+    for (const id of this.#waiting.keys()) this.#end(id, { kind: 'failure', error: failure })
     this.#settle()
   }
 

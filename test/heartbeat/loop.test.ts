@@ -422,6 +422,51 @@ describe('probe: passive', () => {
     expect(asked.heartbeat.status().verdict.failingSinceMs).toBe(asked.clock.now())
   })
 
+  it('takes requests that clients gave up in vain for misses, each as long as a heartbeat may take', async () => {
+    const { heartbeat, advance, state, reason, clock } = watched({ settings: passive })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(20_000)
+    const states: State[] = []
+    for (let request = 1; request <= 3; request++) {
+      await advance(9000)
+      // The second waited beside the first; the third gave up too soon to tell.
+      for (const silentMs of [8000, 8000, settings.maxTimeoutMs - 1]) heartbeat.trafficGivenUp(silentMs)
+      states.push(state())
+    }
+    expect(states).toEqual(['suspect', 'suspect', 'down'])
+    const why = "a client's request failed: nothing came for 8 s, until its client gave it up"
+    expect(reason()).toBe(`3 misses in a row: ${why}`)
+    expect(heartbeat.status().verdict.failingSinceMs).toBe(clock.now() - 18_000 - 8000)
+  })
+
+  it.each([
+    ['somebody was answered meanwhile', {}, 'healthy'],
+    ['it is asked by heartbeats', { settings: fixed }, 'healthy'],
+    ['its process is ours, which is looked at', { vitals: () => undefined }, 'healthy'],
+  ] as const)('takes none of them for a miss where %s', async (_what, options, expected) => {
+    const { heartbeat, advance, state } = watched({ settings: passive, ...options })
+    heartbeat.start()
+    await advance(10_000)
+    heartbeat.trafficAnswered(true)
+    await advance(5000)
+    for (let request = 1; request <= 3; request++) heartbeat.trafficGivenUp(8000)
+    expect(state()).toBe(expected)
+  })
+
+  it('does not say that nobody asks while somebody waits, nor where nobody was answered', async () => {
+    let inFlight = 1
+    const { heartbeat, advance, state, reason } = watched({ settings: passive, inFlight: () => inFlight })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    await advance(400_000)
+    expect(state()).toBe('healthy')
+    inFlight = 0
+    heartbeat.trafficGivenUp(1000)
+    await advance(20_000)
+    expect([state(), reason()]).toEqual(['idle', 'no client was answered for 5 min (probe: passive)'])
+  })
+
   it('opens what clients or a start wait for', async () => {
     const { prober, heartbeat, advance, probesAt, state } = watched({
       settings: passive,

@@ -60,6 +60,23 @@ describe('a server that is drained', () => {
   })
 })
 
+describe('a request that its client gives up', () => {
+  it.each<[Claim, boolean, number]>([
+    ['answer', true, 4000],
+    ['answer', false, 0],
+    ['delivery', true, 0],
+    ['stream', true, 0],
+  ])('(%s, sent: %s) has been left alone for %i ms', async (claim, isSent, silentMs) => {
+    const { admission, clock } = setting()
+    const one = admission()
+    one.enter(claim, 'tools/call', () => undefined)
+    if (isSent) one.sent({ isExcused: () => false, onOverdue: () => undefined })
+    await clock.advance(4000)
+    expect(one.givenUp('it left')).toMatchObject({ code: 'cancelled', message: 'it left', silentMs })
+    one.over()
+  })
+})
+
 describe('a delivery', () => {
   it('ends with what it delivers', async () => {
     const { admission, inFlight, clock } = setting()

@@ -49,6 +49,20 @@ describe('a watch', () => {
     expect(told).toEqual(['upstream_timeout at 600000 ms'])
   })
 
+  it('knows for how long the server has done nothing', async () => {
+    let isExcused = false
+    const { clock, watch } = watching(() => isExcused)
+    await clock.advance(8000)
+    expect(watch.silentMs()).toBe(8000)
+    watch.heard()
+    expect(watch.silentMs()).toBe(0)
+    await clock.advance(3500)
+    expect(watch.silentMs()).toBe(2500)
+    isExcused = true
+    expect(watch.silentMs()).toBe(0)
+    watch.stop()
+  })
+
   it('does not count the time in which the server waits for the client', async () => {
     let isPaused = true
     const { clock, told } = watching(() => isPaused)

@@ -1,6 +1,7 @@
 import { brotliCompressSync, createGzip, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
+import { GivenUp } from '../../src/errors.ts'
 import {
   RawClient,
   bodyOf,
@@ -344,6 +345,7 @@ describe('when one side goes', () => {
     client.close()
     await upstream.until(() => arrived.isClosed())
     await proxy.until(() => proxy.inFlight('u') === 0)
+    expect(proxy.told.failed.map((error) => error instanceof GivenUp)).toEqual([true])
     expect(proxy.told.operations.map(({ side, errorType }) => [side, errorType])).toEqual(
       method === 'POST'
         ? [

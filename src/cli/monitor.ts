@@ -118,6 +118,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
   const { name } = config
   const { clock, random, bridge, instruments, log } = deps
   const settings: Supervised = { supervision: config.supervision }
+  const isStopped = (pid: number) => deps.processTable.usageOf(pid)?.isStopped ?? false
   const upstream: StdioUpstream = new StdioUpstream({
     target,
     clock,
@@ -131,6 +132,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     maxLineBytes: defaults.maxLineBytes,
     policy: () => settings.supervision.restart,
+    isStopped,
     events: {
       onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
       onCrash: (line, exit, others) => {
@@ -175,9 +177,9 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
     waitingIn: (key) => {
       const session = deps.directory.withKey(name, key)
-      return session ? waitingIn(session) : 'nobody'
+      return session ? waitingIn(session) : 'client'
     },
-    isStopped: (pid) => deps.processTable.usageOf(pid)?.isStopped ?? false,
+    isStopped,
     method: () => probeMethod(),
     sharedCapabilities: target.process === 'shared' ? sharedCapabilities : undefined,
   })

@@ -63,15 +63,18 @@ export function stdioProcesses(
   }
 }
 
-/** How many requests wait for the answer of a process: those of its session, or all that belong to no such session. */
+/**
+ * How many requests wait for the answer of a process: those of its session, or all that belong to no such session. One
+ * that is not registered yet is its client's `initialize`.
+ */
 function requestsOn(
   { directory, requestsInFlight }: OwnProcessDeps,
   name: string,
   upstream: StdioUpstream,
 ): (line: Line) => number {
   const pendingOf = (lines: readonly Line[]) => {
-    const keys = new Set(lines.map(({ session }) => session))
-    return [...directory.all()].reduce((sum, { key, pending }) => (keys.has(key) ? sum + pending : sum), 0)
+    const pending = new Map([...directory.of(name)].map((session) => [session.key, session.pending]))
+    return lines.reduce((sum, { session = '' }) => sum + (pending.get(session) ?? 1), 0)
   }
   return (line) =>
     line.role === 'session'

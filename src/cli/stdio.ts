@@ -124,7 +124,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     peering: { upstream: name, network: 'pipe' },
     directory,
     toClient: () => ({ canAsk: () => relay.toClient.canAsk(), request: (asked) => client.request(asked) }),
-    onOpened: () => heartbeat.start(),
+    onOpened: () => heartbeat.probeNow(),
   })
   const watch = unharmed(log)
   const relay: RawRelay = new RawRelay({
@@ -177,6 +177,8 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     stop: () => heartbeat.stop(),
   })
   stop.add('stop the scheduler', () => scheduler.stop())
+  // Before its opening exchange is over it is only looked at, and listened to.
+  heartbeat.start()
   sessionBeats.start()
   stop.add('stop the heartbeats inside the session', () => sessionBeats.stop())
   stop.add('stop the heartbeat', () => heartbeat.stop())

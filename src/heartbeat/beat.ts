@@ -140,8 +140,8 @@ export function judgeTime(result: ProbeResult, beat: Beat, nowMs: number): Probe
   return { ...result, outcome: noise > 0 ? 'invalid' : 'timeout', reason: silence(timeoutMs, noise) }
 }
 
-/** What the checks say together once the time is up, or all are over: some hang, all do, or none. */
-export function evidenceOfChecks(beat: Beat): Evidence | undefined {
+/** What the checks say together once the time is up, or all are over: some hang, all do, or none; or nothing at all. */
+export function evidenceOfChecks(beat: Beat): Evidence {
   const { runs, alive, settled, busy, timeoutMs, startedMs, isTimeUp } = beat
   const failing = runs.length - busy.size - settled.filter(({ outcome }) => !isFailure(outcome)).length
   const answering = alive + settled.filter(({ outcome }) => isAnswered(outcome)).length
@@ -158,7 +158,8 @@ export function evidenceOfChecks(beat: Beat): Evidence | undefined {
   }
   const [work] = busy.values()
   if (answering === 0 && work !== undefined) return { kind: 'busy', reason: work }
-  return answering > 0 ? { kind: 'answered', by: 'probe', reason: `${answering} processes answered` } : undefined
+  if (answering > 0) return { kind: 'answered', by: 'probe', reason: `${answering} processes answered` }
+  return { kind: 'inconclusive' }
 }
 
 /** Whoever says something is not silent, but no answer is no answer. */

@@ -328,7 +328,8 @@ export class Heartbeat {
     this.#lastHeardMs = clock.now()
     if (resetsTimer) this.#lastTrafficMs = clock.now()
     this.#lastSuccessWallMs = clock.wallTime()
-    if (this.#verdict.state !== 'healthy' || this.#verdict.misses > 0) {
+    const { state, misses, inconclusives } = this.#verdict
+    if (state !== 'healthy' || misses > 0 || inconclusives > 0) {
       this.#weigh({ kind: 'answered', by: 'traffic', reason: 'it answered a client' })
     }
   }
@@ -588,6 +589,7 @@ export class Heartbeat {
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
+      else this.#weigh({ kind: 'inconclusive' })
       return { isHardFailure: false, heardMs: aliveSinceMs }
     }
     const beat: Beat = {

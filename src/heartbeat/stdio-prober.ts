@@ -18,7 +18,7 @@ import {
   ask,
   fixedRung,
 } from './probe.ts'
-import { processRuns, saysSomething } from './unasked.ts'
+import { type Look, type Way, processRuns, saysSomething, wayTo } from './unasked.ts'
 
 export interface StdioProberOptions {
   readonly upstream: StdioUpstream
@@ -28,7 +28,7 @@ export interface StdioProberOptions {
   readonly discoverPatienceMs: number
   /** Sessions whose process answered real traffic since this time need no probe. */
   readonly idleSinceMs: () => number
-  /** Who waits for whom inside the session of this key. */
+  /** Who waits for whom inside the session of this key; its client, while its `initialize` is not answered. */
   readonly waitingIn: (session: string) => Waiting
   /** Whether a signal has stopped the process of this id. */
   readonly isStopped: (pid: number) => boolean
@@ -80,26 +80,34 @@ export class StdioProber implements Prober {
 
   /** An opening exchange is made alone: it may take as long as a start. */
   start({ deadlineMs, wantsInventory }: CheckOptions): Checks {
-    const { clock, upstream, idleSinceMs, waitingIn } = this.#options
+    const { clock, upstream } = this.#options
     const endsMs = clock.now() + deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
     const resident = upstream.residentLine()
-    // A server whose client does not read is not read either, and one that has asked its client something waits: that
-    // it is not heard says nothing about it.
-    const sessions = upstream
-      .sessionLines()
-      .filter((line) => line.opened && !line.ended && !line.process.stdout.isPaused())
-      .filter(({ session }) => session === undefined || waitingIn(session) !== 'server')
-    const idle = sessions.filter((line) => line.lastHeardMs < idleSinceMs())
-    const heard = sessions.filter((line) => !idle.includes(line)).map(({ lastHeardMs }) => lastHeardMs)
+    const sessions = upstream.sessionLines().filter(({ ended }) => !ended)
+    const ways = sessions.map((line) => ({ line, way: this.#wayTo(line) }))
+    const heard = ways.filter(({ way }) => way.kind === 'heard').map(({ line }) => line.lastHeardMs)
     const passedOver = { alive: heard.length, ...(heard.length > 0 && { aliveSinceMs: Math.min(...heard) }) }
     const method = this.describe().probe
     if (resident && !resident.opened) {
       const noise = noiseSince(resident)
       return { runs: [{ leg: 'upstream', method, done: this.#open(resident, leftMs), noise }], ...passedOver }
     }
-    const probed = resident ? [resident, ...idle] : idle
-    return { runs: probed.map((line) => this.#run(line, wantsInventory, leftMs)), ...passedOver }
+    const learning = { wantsInventory, leftMs }
+    const runs = ways.flatMap(({ line, way }) => this.#runIn(line, way, learning) ?? [])
+    return { runs: resident ? [this.#ask(resident, 'upstream', learning), ...runs] : runs, ...passedOver }
+  }
+
+  /** A server whose client does not read is not read either. */
+  #wayTo(line: Line): Way {
+    const { idleSinceMs } = this.#options
+    return wayTo({
+      hasSpoken: line.firstHeardMs !== undefined,
+      isIdle: line.lastHeardMs < idleSinceMs(),
+      isOpened: line.opened,
+      canAsk: !line.process.stdout.isPaused(),
+      waiting: this.#waitingIn(line),
+    })
   }
 
   forget(): void {
@@ -110,12 +118,25 @@ export class StdioProber implements Prober {
     return Promise.resolve()
   }
 
-  #run(line: Line, wantsInventory: boolean, leftMs: () => number): ProbeRun {
-    const { session, role } = line
-    const isOurs = role === 'resident'
-    const leg = isOurs ? 'upstream' : 'session'
-    if (!isOurs && this.#isAwaited(line)) return this.#listen(line, leg, leftMs())
-    const era = isOurs ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
+  #runIn(line: Line, way: Way, learning: Learning): ProbeRun | undefined {
+    const { session } = line
+    const deadlineMs = learning.leftMs()
+    switch (way.kind) {
+      case 'heard':
+        return undefined
+      case 'ask':
+        return this.#ask(line, 'session', learning)
+      case 'listen':
+        return this.#listen(line, deadlineMs)
+      case 'look':
+        return { leg: 'session', method: 'process', session, done: this.#look(line, 'session', deadlineMs, way.proves) }
+    }
+  }
+
+  #ask(line: Line, leg: Leg, learning: Learning): ProbeRun {
+    const { session } = line
+    const { leftMs } = learning
+    const era = leg === 'upstream' ? (this.#era ?? 'legacy') : 'legacy' // Modern clients have no session.
     const method = this.#methodFor(era)
     const noise = noiseSince(line)
     const look = (deadlineMs: number) => this.#look(line, leg, deadlineMs)
@@ -125,26 +146,26 @@ export class StdioProber implements Prober {
     const asked = fixed
       ? ask({ ...beat, method: fixed })
       : this.#ladder.ask({ ...beat, liveness: this.#opening?.hasTools === true ? undefined : look })
-    const done = asked.then(({ result }) => this.#learn(result, line, { wantsInventory, leftMs }))
+    const done = asked.then(({ result }) => this.#learn(result, line, learning))
     return { leg, method, session, done, noise }
   }
 
-  /** Whether the client of this process waits for it, so that nothing of ours goes in. */
-  #isAwaited({ session }: Line): boolean {
-    return session !== undefined && this.#options.waitingIn(session) === 'client'
+  #waitingIn({ session }: Line): Waiting {
+    return session === undefined ? 'nobody' : this.#options.waitingIn(session)
   }
 
-  #listen(line: Line, leg: Leg, deadlineMs: number): ProbeRun {
+  #listen(line: Line, deadlineMs: number): ProbeRun {
     const { session } = line
-    const options = { clock: this.#options.clock, leg, session, deadlineMs }
-    const server = { lastHeardMs: () => line.lastHeardMs, isAwaited: () => this.#isAwaited(line) }
+    const leg = 'session'
+    const options = { clock: this.#options.clock, leg, session, deadlineMs } as const
+    const server = { lastHeardMs: () => line.lastHeardMs, isAwaited: () => this.#waitingIn(line) === 'client' }
     return { leg, method: 'traffic', session, done: saysSomething(options, server) }
   }
 
-  #look({ process: { pid }, session }: Line, leg: Leg, deadlineMs: number): Promise<ProbeResult> {
+  #look({ process: { pid }, session }: Line, leg: Leg, deadlineMs: number, proves?: Look): Promise<ProbeResult> {
     const { clock, isStopped } = this.#options
     const process = { pid, isStopped: () => pid !== undefined && isStopped(pid) }
-    return processRuns({ clock, leg, session, deadlineMs }, process)
+    return processRuns({ clock, leg, session, deadlineMs }, process, proves)
   }
 
   #methodFor(era: Era): string {

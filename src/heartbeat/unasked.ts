@@ -1,4 +1,5 @@
 import { type Clock, sleep } from '../clock.ts'
+import type { Waiting } from '../sessions/session.ts'
 import type { Leg } from './classify.ts'
 import type { ProbeResult } from './probe.ts'
 
@@ -9,6 +10,51 @@ export interface UnaskedOptions {
   readonly deadlineMs: number
 }
 
+/** How the process of a client's session is at this moment. */
+export interface ClientsProcess {
+  /** Whether it ever said something, and whether it has said nothing for so long that it is to be asked again. */
+  readonly hasSpoken: boolean
+  readonly isIdle: boolean
+  /** Whether its client's opening exchange is over. */
+  readonly isOpened: boolean
+  /** Whether something of ours could go in, and its answer come out. */
+  readonly canAsk: boolean
+  readonly waiting: Waiting
+}
+
+/** What its heartbeat is. */
+export type Way =
+  /** What it said lately. */
+  | { readonly kind: 'heard' }
+  | { readonly kind: 'ask' }
+  /** What it says to its client, who waits. */
+  | { readonly kind: 'listen' }
+  /** Whether it runs, and what that proves. */
+  | { readonly kind: 'look'; readonly proves: Look }
+
+export interface Look {
+  readonly outcome: 'ok' | 'inconclusive'
+  /** Why no more can be asked of it; to follow "it runs". */
+  readonly why?: string
+}
+
+/**
+ * What the heartbeat of a client's process is. Where nothing of ours may go in it is looked at all the same, for a signal
+ * may have stopped it; that one runs proves that it lives only where it has spoken and waits for its client.
+ */
+export function wayTo({ hasSpoken, isIdle, isOpened, canAsk, waiting }: ClientsProcess): Way {
+  if (hasSpoken && !isIdle) return { kind: 'heard' }
+  if (waiting === 'server') return look('ok', 'it waits for its client')
+  if (!canAsk) return look('inconclusive', 'its pipe is busy')
+  if (waiting === 'client') return isIdle ? { kind: 'listen' } : look('inconclusive', 'it has only just started')
+  if (isOpened) return { kind: 'ask' }
+  return hasSpoken ? look('ok', 'its client has yet to begin') : look('inconclusive', 'it has said nothing yet')
+}
+
+function look(outcome: Look['outcome'], why: string): Way {
+  return { kind: 'look', proves: { outcome, why } }
+}
+
 /** How often it is looked whether something has changed. */
 const lookMs = 250
 
@@ -16,13 +62,13 @@ const lookMs = 250
 export async function processRuns(
   options: UnaskedOptions,
   process: { readonly pid: number | undefined; readonly isStopped: () => boolean },
+  { outcome, why }: Look = { outcome: 'ok' },
 ): Promise<ProbeResult> {
   const { leg, session, deadlineMs } = options
   const name = `process ${process.pid ?? '?'}`
   const found = { leg, session, method: 'process', durationMs: 0 } as const
-  const ran = await sooner(options, () =>
-    process.isStopped() ? undefined : ({ ...found, outcome: 'ok', reason: `${name} runs` } as const),
-  )
+  const reason = why === undefined ? `${name} runs` : `${name} runs: ${why}`
+  const ran = await sooner(options, () => (process.isStopped() ? undefined : ({ ...found, outcome, reason } as const)))
   return ran ?? { ...found, outcome: 'timeout', durationMs: deadlineMs, reason: `a signal has stopped ${name}` }
 }
 

@@ -461,7 +461,7 @@ function countSessions(
   reason: string,
   context: Context,
 ): Verdict {
-  if (!(hung > 0)) return learn(current, { hung: undefined }, reason, context)
+  if (!(hung > 0)) return learn(current, { hung: undefined, ...(alive > 0 && { inconclusives: 0 }) }, reason, context)
   if (alive > 0) return learn(current, { hung: reason }, reason, context)
   if (current.state === 'down' || current.state === 'crash_loop') return current
   return fall(current, { failingSinceMs: startOf(current, undefined, context.nowMs) }, reason, context)

@@ -12,7 +12,7 @@ import {
   ask,
   fixedRung,
 } from './probe.ts'
-import { processRuns, saysSomething } from './unasked.ts'
+import { type Look, processRuns, saysSomething, wayTo } from './unasked.ts'
 
 export interface WrapperProberOptions {
   /** Speaks to the server between the lines of its client. */
@@ -66,15 +66,27 @@ export class WrapperProber implements Prober {
 
   start({ deadlineMs }: CheckOptions): Checks {
     const { session, canAsk, idleSinceMs } = this.#options
-    const { era, key } = session
-    if (era === undefined) return { runs: [], alive: 0 }
-    if (session.lastHeardMs > idleSinceMs()) return { runs: [], alive: 1, aliveSinceMs: session.lastHeardMs }
-    const waiting = session.waiting()
-    // One that has asked its client something waits itself.
-    if (waiting === 'server' || !canAsk()) return { runs: [], alive: 0 }
-    const method = waiting === 'client' ? 'traffic' : this.#method(era)
-    const done = waiting === 'client' ? this.#listen(deadlineMs) : this.#ask(era, deadlineMs)
-    return { runs: [{ leg: 'session', method, session: key, done }], alive: 0 }
+    const { era = 'legacy', key, lastHeardMs } = session
+    const way = wayTo({
+      hasSpoken: lastHeardMs > Number.NEGATIVE_INFINITY,
+      isIdle: lastHeardMs <= idleSinceMs(),
+      isOpened: session.era !== undefined,
+      canAsk: canAsk(),
+      waiting: session.waiting(),
+    })
+    const run = (method: string, done: Promise<ProbeResult>): Checks => {
+      return { runs: [{ leg: 'session', method, session: key, done }], alive: 0 }
+    }
+    switch (way.kind) {
+      case 'heard':
+        return { runs: [], alive: 1, aliveSinceMs: lastHeardMs }
+      case 'ask':
+        return run(this.#method(era), this.#ask(era, deadlineMs))
+      case 'listen':
+        return run('traffic', this.#listen(deadlineMs))
+      case 'look':
+        return run('process', this.#look(deadlineMs, way.proves))
+    }
   }
 
   /** Nothing of ours goes in while the client waits. */
@@ -86,10 +98,15 @@ export class WrapperProber implements Prober {
     )
   }
 
+  #look(deadlineMs: number, proves?: Look): Promise<ProbeResult> {
+    const { clock, session, process } = this.#options
+    return processRuns({ clock, leg: 'session', session: session.key, deadlineMs }, process, proves)
+  }
+
   async #ask(era: Era, deadlineMs: number): Promise<ProbeResult> {
-    const { talker, clock, session, process, method } = this.#options
+    const { talker, clock, session, method } = this.#options
     const { key, hasTools } = session
-    const look = (leftMs: number) => processRuns({ clock, leg: 'session', session: key, deadlineMs: leftMs }, process)
+    const look = (leftMs: number) => this.#look(leftMs)
     if (method() === 'transport') return look(deadlineMs)
     const beat = { talker, clock, era, leg: 'session', session: key, deadlineMs } as const
     const fixed = fixedRung(method(), era)

@@ -152,7 +152,7 @@ export class PipeSession {
       this.#isInitialized = false
       this.#isInitializeAnswered = false
       this.#era = undefined
-    }
+    } else if (this.#isInitializeAnswered && envelope.method !== 'ping') this.#isInitialized = true // Some never say so.
     const operation = beginOperation(this.#options, {
       peering,
       clientNetwork: 'pipe',
@@ -164,6 +164,7 @@ export class PipeSession {
     const id = envelope.id ?? 'null'
     this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), operation])
     this.#count(envelope, 1)
+    this.#openLegacy()
   }
 
   #answer(envelope: Envelope, text: Buffer | undefined): void {

@@ -60,7 +60,7 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       const refusal = to.channel.refusal()
       if (refusal) return Promise.reject(refusal)
       const sent = to.channel.send(message)
-      return method === 'notifications/initialized' ? sent.then(() => void (to.opened = true)) : sent
+      return isOpenedBy(to, kind, method) ? sent.then(() => void (to.opened = true)) : sent
     },
     giveUp: (id, reason) => {
       line?.channel.send(cancellationOf(id, reason)).catch(() => undefined) // It has gone, and the request with it.
@@ -74,6 +74,12 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       if (line) await upstream.closeSession(line)
     },
   }
+}
+
+/** Some clients never say that their opening exchange is over: what they ask after it says so too. */
+function isOpenedBy({ firstHeardMs }: Line, kind: Envelope['kind'], method: string | undefined): boolean {
+  if (method === 'notifications/initialized') return true
+  return kind === 'request' && firstHeardMs !== undefined && method !== 'initialize' && method !== 'ping'
 }
 
 export interface UrlLinkOptions {

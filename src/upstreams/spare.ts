@@ -20,6 +20,8 @@ export interface SparePoolOptions {
   readonly starts: StartLane
   /** How many to keep; 0 is none. */
   readonly count: number
+  /** Whether a signal has stopped the process of this id. */
+  readonly isStopped: (pid: number) => boolean
   readonly events: SpareEvents
 }
 
@@ -71,9 +73,10 @@ export class SparePool {
     return [...this.#spares].filter((process) => process.pid !== undefined && !process.exit())
   }
 
-  /** The oldest, which is most likely to have started up; it is replaced. */
+  /** The oldest that no signal has stopped, which is most likely to have started up; it is replaced. */
   take(): ServerProcess | undefined {
-    const [process] = this.all()
+    const { isStopped } = this.#options
+    const process = this.all().find(({ pid }) => pid !== undefined && !isStopped(pid))
     if (!process) return undefined
     this.#spares.delete(process)
     this.#notBeforeMs = Math.max(this.#notBeforeMs, this.#options.clock.now() + replaceAfterMs)

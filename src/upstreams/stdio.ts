@@ -77,6 +77,8 @@ export interface StdioUpstreamOptions {
   readonly startDeadlineMs: number
   readonly maxLineBytes: number
   readonly policy: () => RestartPolicy
+  /** Whether a signal has stopped the process of this id. */
+  readonly isStopped: (pid: number) => boolean
   readonly events: StdioUpstreamEvents
 }
 
@@ -108,13 +110,14 @@ export class StdioUpstream {
 
   constructor(options: StdioUpstreamOptions) {
     this.#options = options
-    const { target, clock, random, startProcess, starts, startDeadlineMs, policy, events } = options
+    const { target, clock, random, startProcess, starts, startDeadlineMs, policy, isStopped, events } = options
     this.#spares = new SparePool({
       clock,
       random,
       start: () => startProcess('session'),
       starts,
       count: target.spareProcesses ?? 0,
+      isStopped,
       events,
     })
     this.#supervisor = new Supervisor({

@@ -1192,6 +1192,20 @@ describe('the processes of several sessions (design.md, "Data paths")', () => {
     expect(changes).toEqual([`${t0 + 12_000} degraded`, `${t0 + 20_000} healthy`])
   })
 
+  it.each([
+    ['none of which can be asked', [] as const],
+    ['that only run', ['inconclusive', 'inconclusive'] as const],
+  ])('%s tell nothing, which makes doubtful after five heartbeats, until one is heard', async (_, outcomes) => {
+    const { t0, prober, advance, changes } = await settled({ settings: fixed })
+    prober.play({ checks: outcomes.map((outcome, at) => ({ leg: 'session', session: `s${at}`, outcome })) })
+    await advance(45_000)
+    prober.play({ checks: [], alive: 1 })
+    await advance(10_000)
+    prober.play({ checks: [] })
+    await advance(60_000)
+    expect(changes).toEqual([`${t0 + 100_000} suspect`])
+  })
+
   it('are asked an interval after the one was heard that has been silent for longest', async () => {
     const { t0, prober, advance, probesAt } = await settled({ settings: fixed })
     prober.play({ checks: [], alive: 2, aliveSinceMs: t0 + 4000 })

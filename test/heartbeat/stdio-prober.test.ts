@@ -40,6 +40,7 @@ async function proberOf({
     starts: new StartGate(4).lane(),
     startDeadlineMs: 60_000,
     policy: () => 'always',
+    isStopped: (pid) => halted.has(pid),
     maxLineBytes: 100_000,
     startProcess: () => {
       const pid = processes.length + 1
@@ -401,10 +402,45 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     await clock.advance(0)
     const { runs, alive, aliveSinceMs } = start()
     expect([alive, aliveSinceMs]).toEqual([1, clock.now()])
-    const expected = { leg: 'session', method: 'ping', outcome: 'ok', session: 'idle' }
-    expect(await Promise.all(runs.map(({ done }) => done))).toMatchObject([expected])
+    expect(await Promise.all(runs.map(({ done }) => done))).toMatchObject([
+      { leg: 'session', method: 'process', outcome: 'inconclusive', session: 'opening' },
+      { leg: 'session', method: 'ping', outcome: 'ok', session: 'idle' },
+    ])
     expect([at(2).methods(), at(3).methods(), at(4).methods()]).toEqual([[], ['ping'], []])
     expect(opening.opened).toBe(false)
+  })
+
+  it('are what the server says to the client whose initialize it has not answered yet', async () => {
+    const { start, upstream, waits, clock, at } = await proberOf()
+    await upstream.openSession('a', nobody)
+    waits.set('a', 'client')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'inconclusive' })
+    await clock.advance(10_001)
+    const [silent] = start().runs
+    await clock.advance(10_000)
+    expect(await silent?.done).toMatchObject({ method: 'traffic', outcome: 'timeout', session: 'a' })
+    const [answered] = start().runs
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await clock.advance(250)
+    expect(await answered?.done).toMatchObject({ method: 'traffic', outcome: 'ok' })
+  })
+
+  it.each<[string, (line: Line, waits: Map<string, Waiting>) => void]>([
+    ['whose server waits for its client', (_line, waits) => waits.set('a', 'server')],
+    ['whose client never says that its opening exchange is over', (line) => (line.opened = false)],
+    ['whose client does not read', (line) => line.process.stdout.pause()],
+  ])('find one that a signal has stopped, and %s', async (_, make) => {
+    const { start, session, at, clock, halted, waits } = await proberOf()
+    const line = await session('a')
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await clock.advance(20_000)
+    make(line, waits)
+    halted.add(2)
+    const [run] = start().runs
+    await clock.advance(10_000)
+    const found = { method: 'process', outcome: 'timeout', reason: 'a signal has stopped process 2', session: 'a' }
+    expect(await run?.done).toMatchObject(found)
+    expect(at(2).methods()).toEqual([])
   })
 
   it('know of lines that are no JSON-RPC, which are no answer', async () => {
@@ -427,14 +463,14 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(start().runs[0]?.noise?.()).toBe(0)
   })
 
-  it('come to none whose client does not read: its answer would not be read either', async () => {
+  it('ask none whose client does not read: its answer would not be read either', async () => {
     const { clock, start, session } = await proberOf()
     const line = await session('a')
     await clock.advance(20_000)
     line.process.stdout.pause()
-    expect(start()).toEqual({ runs: [], alive: 0 })
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'inconclusive' })
     line.process.stdout.resume()
-    expect(start().runs).toHaveLength(1)
+    expect(start().runs).toMatchObject([{ method: 'ping' }])
   })
 
   it('are what its server says while a client waits, and nothing goes in', async () => {
@@ -459,12 +495,14 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(at(2).methods()).toEqual([])
   })
 
-  it('come to none whose server waits for its client: that silence is not its own', async () => {
-    const { start, session, waits, clock } = await proberOf()
+  it('ask none whose server waits for its client: that silence is not its own, so that it runs has to do', async () => {
+    const { start, session, waits, clock, at } = await proberOf()
     await session('a')
     await clock.advance(20_000)
     waits.set('a', 'server')
-    expect(start()).toEqual({ runs: [], alive: 0 })
+    const found = { method: 'process', outcome: 'ok', reason: 'process 2 runs: it waits for its client' }
+    expect(await start().runs[0]?.done).toMatchObject(found)
+    expect(at(2).methods()).toEqual([])
   })
 
   it('come to each of them', async () => {
@@ -533,6 +571,7 @@ describe('real servers', () => {
       startDeadlineMs: 60_000,
       maxLineBytes: 1_000_000,
       policy: () => 'always',
+      isStopped: () => false,
       startProcess: () =>
         startProcess({ command: process.execPath, args, env: {}, cwd: repoRoot }, { stderrTailBytes: 1024 }),
       events: {

@@ -78,11 +78,27 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMe
 }
 
 describe('WrapperProber', () => {
-  it('asks nothing before the opening exchange of the client is over', () => {
-    const { prober, asked, start } = proberOf()
-    expect(start()).toEqual({ runs: [], alive: 0 })
+  it('asks nothing before the opening exchange of the client is over, but looks at the process', async () => {
+    const { prober, asked, start, session, clock, halt } = proberOf()
+    session.lastHeardMs = Number.NEGATIVE_INFINITY
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'inconclusive' })
+    session.lastHeardMs = 0
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    halt()
+    const [stopped] = start().runs
+    await clock.advance(10_000)
+    expect(await stopped?.done).toMatchObject({ method: 'process', outcome: 'timeout' })
     expect(asked).toEqual([])
     expect(prober.openingDeadlineMs()).toBeUndefined()
+  })
+
+  it('listens while its client waits for the end of the opening exchange', async () => {
+    const { start, session, wait, clock } = proberOf()
+    session.lastHeardMs = Number.NEGATIVE_INFINITY
+    wait('client')
+    const [run] = start().runs
+    await clock.advance(10_000)
+    expect(await run?.done).toMatchObject({ method: 'traffic', outcome: 'timeout' })
   })
 
   it.each([
@@ -95,14 +111,14 @@ describe('WrapperProber', () => {
     expect(asked).toEqual(expected)
   })
 
-  it('asks nothing of a server that spoke lately, which is alive, or while nothing can be put in, which proves nothing', () => {
+  it('asks nothing of a server that spoke lately, which is alive, or while nothing can be put in, which proves nothing', async () => {
     const { clock, asked, session, start, forbid } = proberOf()
     session.era = 'legacy'
     session.lastHeardMs = clock.now() - 9999
     expect(start()).toEqual({ runs: [], alive: 1, aliveSinceMs: session.lastHeardMs })
     session.lastHeardMs = clock.now() - 10_000
     forbid()
-    expect(start()).toEqual({ runs: [], alive: 0 })
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'inconclusive' })
     expect(asked).toEqual([])
   })
 
@@ -123,7 +139,7 @@ describe('WrapperProber', () => {
     await clock.advance(250)
     expect(await given?.done).toMatchObject({ outcome: 'inconclusive' })
     wait('server')
-    expect(start()).toEqual({ runs: [], alive: 0 })
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
     expect(asked).toEqual([])
   })
 

@@ -268,6 +268,7 @@ function stdioAccess(
     startDeadlineMs: 10_000,
     maxLineBytes: 16 * 1024 * 1024,
     policy: () => 'always',
+    isStopped: () => false,
     events: {
       onResidentStarted: (line) => {
         if (policy === 'shared') void openShared(upstream, line)

@@ -65,6 +65,12 @@ describe('PipeSession', () => {
     ['one that is answered', [`>${initialize}`, agreed], undefined],
     ['initialized (MCP 2025-11-25, Lifecycle)', [`>${initialize}`, agreed, `>${initialized}`], 'legacy'],
     ['a hasty client', [`>${initialize}`, `>${initialized}`, agreed], 'legacy'],
+    [
+      'a request of a client that never says so',
+      [`>${initialize}`, agreed, '>{"id":2,"method":"tools/list"}'],
+      'legacy',
+    ],
+    ['a ping, which may come before', [`>${initialize}`, agreed, '>{"id":2,"method":"ping"}'], undefined],
     ['a refused initialize', [`>${initialize}`, unknown, `>${initialized}`], undefined],
     ['initialized without initialize', [`>${initialized}`], undefined],
     ['a modern request', [`>${discover}`], undefined],

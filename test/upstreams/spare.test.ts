@@ -17,6 +17,7 @@ async function started({ count = 1, gate = new StartGate(4).lane(), isStartable 
   const clock = fakeClock()
   const log: string[] = []
   const processes: FakeProcess[] = []
+  const halted = new Set<number>()
   let starts = 0
   const say = (text: string) => log.push(`${clock.now() / 1000} s: ${text}`)
   const pool = new SparePool({
@@ -24,6 +25,7 @@ async function started({ count = 1, gate = new StartGate(4).lane(), isStartable 
     random: () => 1,
     starts: gate,
     count,
+    isStopped: (pid) => halted.has(pid),
     start: () => {
       starts += 1
       if (!isStartable(starts)) return unstartable()
@@ -46,7 +48,7 @@ async function started({ count = 1, gate = new StartGate(4).lane(), isStartable 
     return found
   }
   const news = () => log.splice(0)
-  return { clock, pool, processes, gate, pids, at, news, starts: () => starts }
+  return { clock, pool, processes, gate, pids, at, news, halted, starts: () => starts }
 }
 
 describe('spare processes', () => {
@@ -100,6 +102,17 @@ describe('spare processes', () => {
     const { pool } = await started()
     expect(pool.take()?.pid).toBe(1)
     expect(pool.take()).toBeUndefined()
+  })
+
+  it('that a signal has stopped are passed over until they go on', async () => {
+    const { clock, pool, pids, halted } = await started({ count: 2 })
+    await clock.advance(10_000)
+    halted.add(1)
+    expect(pool.take()?.pid).toBe(2)
+    expect(pool.take()).toBeUndefined()
+    expect(pids()).toEqual([1])
+    halted.clear()
+    expect(pool.take()?.pid).toBe(1)
   })
 
   it('that end are replaced by the restart law: at once, then more and more slowly', async () => {

@@ -38,6 +38,7 @@ function upstreamOf(options: Options = {}) {
     startDeadlineMs: 60_000,
     maxLineBytes: 1000,
     policy: () => options.policy ?? 'always',
+    isStopped: () => false,
     startProcess: () => {
       const pid = processes.length + 1
       const options = process(pid)

@@ -7,6 +7,7 @@ import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import { type FollowOptions, follow } from './follow.ts'
 import { post } from './post.ts'
+import type { ResumePoint } from './reply.ts'
 
 export interface HttpChannelOptions {
   readonly endpoint: Endpoint
@@ -69,22 +70,22 @@ export class HttpChannel implements Channel {
 
   #follow(
     signal: AbortSignal,
-    lastEventId: string | undefined,
+    from: ResumePoint | undefined,
     heard: Pick<FollowOptions, 'onMessage' | 'onBroken' | 'onRefused'>,
   ): void {
     const { endpoint, clock, maxBodyBytes } = this.#options
     const headers = this.#contextHeaders({})
-    follow({ endpoint, clock, path: this.#path, headers, maxBodyBytes, lastEventId, signal, ...heard })
+    follow({ endpoint, clock, path: this.#path, headers, maxBodyBytes, from, signal, ...heard })
   }
 
   /** What was left of an answer: until it came, the request stays open, as it would with the client itself. */
-  #resume(asked: Envelope | undefined, lastEventId: string, signal: AbortSignal): Promise<void> {
+  #resume(asked: Envelope | undefined, from: ResumePoint, signal: AbortSignal): Promise<void> {
     const answered = new AbortController()
     return new Promise((resolve, reject) => {
       const cancel = () => reject(new KnownError('cancelled', 'the connection was closed by us'))
       if (signal.aborted) return cancel()
       signal.addEventListener('abort', cancel, { once: true })
-      this.#follow(AbortSignal.any([answered.signal, signal]), lastEventId, {
+      this.#follow(AbortSignal.any([answered.signal, signal]), from, {
         onMessage: (message, envelope) => {
           this.#options.events.onMessage(message, envelope)
           if (envelope.kind !== 'response' || envelope.id !== asked?.id) return
@@ -102,8 +103,8 @@ export class HttpChannel implements Channel {
   async send(message: Buffer, outgoing: Outgoing, signal?: AbortSignal): Promise<void> {
     const ends = signal ? [signal, this.#life.signal] : [this.#life.signal]
     try {
-      const lastEventId = await this.#post(message, outgoing, ends)
-      if (lastEventId !== undefined) await this.#resume(readEnvelope(message), lastEventId, AbortSignal.any(ends))
+      const rest = await this.#post(message, outgoing, ends)
+      if (rest) await this.#resume(readEnvelope(message), rest, AbortSignal.any(ends))
     } catch (error) {
       const code = errorCode(error)
       this.#wasLost ||= code === 'upstream_refused' || code === 'upstream_reset'
@@ -111,7 +112,7 @@ export class HttpChannel implements Channel {
     }
   }
 
-  #post(message: Buffer, outgoing: Outgoing, signals: readonly AbortSignal[]): Promise<string | undefined> {
+  #post(message: Buffer, outgoing: Outgoing, signals: readonly AbortSignal[]): Promise<ResumePoint | undefined> {
     const { endpoint, clock, maxBodyBytes, events, resumes } = this.#options
     const isModern = this.#isModern(outgoing)
     return post({

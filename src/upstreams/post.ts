@@ -3,7 +3,7 @@ import { KnownError } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import type { ResponseHead } from './http.ts'
-import { Reply } from './reply.ts'
+import { Reply, type ResumePoint } from './reply.ts'
 
 export interface PostOptions {
   readonly endpoint: Endpoint
@@ -28,22 +28,21 @@ export interface PostOptions {
 const lingerMs = 1000
 
 /**
- * Posts one message of our own. Resolves when its answer is complete, or with the id of the event behind which the rest
- * can be had; what needs no answer is done as soon as the server has taken it (2xx), whatever body it then leaves open.
+ * Posts one message of our own. Resolves when its answer is complete, or with where the rest can be had; what needs no answer is done as soon as the server has taken it (2xx), whatever body it then leaves open.
  * Rejects with what is wrong with it.
  */
-export function post(options: PostOptions): Promise<string | undefined> {
+export function post(options: PostOptions): Promise<ResumePoint | undefined> {
   const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signals, onMessage } = options
   const { canResume = false } = options
   if (signals.some(({ aborted }) => aborted)) return Promise.reject(closedByUs())
   const asked = readEnvelope(message)
   return new Promise((resolve, reject) => {
     let linger: Timer | undefined
-    const finish = (error?: KnownError, lastEventId?: string) => {
+    const finish = (error?: KnownError, rest?: ResumePoint) => {
       linger?.cancel()
       for (const signal of signals) signal.removeEventListener('abort', cancel)
       if (error) reject(error)
-      else resolve(lastEventId)
+      else resolve(rest)
     }
     const abort = (error?: KnownError) => {
       exchange.abort()
@@ -59,8 +58,8 @@ export function post(options: PostOptions): Promise<string | undefined> {
       leaveSoon()
     }
     const end = (error: KnownError | undefined) => {
-      const lastEventId = error && canResume ? reply.resumableFrom() : undefined
-      finish(lastEventId === undefined ? error : undefined, lastEventId)
+      const rest = error && canResume ? reply.resumableFrom() : undefined
+      finish(rest ? undefined : error, rest)
     }
     const reply = new Reply({
       asked,

@@ -1,6 +1,6 @@
 import { KnownError, TooManyRequests } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { headerValue, isEventStream } from '../wire/headers.ts'
+import { headerValue, isEventStream, retryAfterMs } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 import type { ResponseHead } from './http.ts'
 
@@ -17,14 +17,23 @@ export interface ReplyOptions {
   readonly onTooLarge: (error: KnownError) => void
 }
 
+/** Where the rest of an answer can be had whose stream was cut. */
+export interface ResumePoint {
+  /** The last event that came. */
+  readonly lastEventId: string
+  /** How long the server wants us to wait, where it said so. */
+  readonly retryMs: number | undefined
+}
+
 /** Reads what comes back for one POST of our own and says at its end what is wrong with it. */
 export class Reply {
   readonly #options: ReplyOptions
   #status = 0
   #isSessionGone = false
   #challenge: string | undefined
-  #retryAfter: string | undefined
+  #retryAfterMs: number | undefined
   #lastEventId: string | undefined
+  #retryMs: number | undefined
   #wasAnswered = false
   #stream: SseMessageReader | undefined
   #chunks: Buffer[] = []
@@ -38,14 +47,13 @@ export class Reply {
     this.#status = status
     this.#isSessionGone = isSessionGone
     this.#challenge = headerValue(rawHeaders, 'www-authenticate')
-    this.#retryAfter = headerValue(rawHeaders, 'retry-after')
+    this.#retryAfterMs = retryAfterMs(rawHeaders)
     if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
       maxBytes: this.#options.maxBodyBytes,
-      onMessage: ({ id, data }) => {
-        if (id !== undefined && id !== '') this.#lastEventId = id
-        this.#hear(data)
-      },
+      onId: (id) => void (this.#lastEventId = id || this.#lastEventId),
+      onRetry: (retryMs) => void (this.#retryMs = retryMs),
+      onMessage: ({ data }) => this.#hear(data),
       onTooLarge: (bytes) => this.#refuse(bytes),
     })
   }
@@ -57,10 +65,11 @@ export class Reply {
     else this.#refuse(this.#bytes)
   }
 
-  /** The event behind which a stream can be resumed that ended without the answer. */
-  resumableFrom(): string | undefined {
+  /** Of a stream that ended without the answer, if its events have ids. */
+  resumableFrom(): ResumePoint | undefined {
     const isCut = this.#status === 200 && this.#stream !== undefined && !this.#wasAnswered
-    return isCut ? this.#lastEventId : undefined
+    const lastEventId = this.#lastEventId
+    return isCut && lastEventId !== undefined ? { lastEventId, retryMs: this.#retryMs } : undefined
   }
 
   /** What is wrong with the answer as a whole; undefined when nothing is. */
@@ -71,7 +80,7 @@ export class Reply {
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
     if (!this.#stream && this.#chunks.length > 0) this.#hear(Buffer.concat(this.#chunks))
     if (this.#wasAnswered) return undefined
-    if (this.#status === 429) return new TooManyRequests(secondsAsMs(this.#retryAfter))
+    if (this.#status === 429) return new TooManyRequests(this.#retryAfterMs)
     if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)
     if (this.#options.asked?.kind !== 'request') return undefined
     if (this.#stream) return new KnownError('upstream_closed', 'the event stream ended without an answer')
@@ -109,11 +118,6 @@ function isJsonRpc(message: Buffer): boolean {
   } catch {
     return false // Half a message.
   }
-}
-
-/** A date (RFC 9110 §10.2.3) is not read: whoever limits rates counts seconds. */
-function secondsAsMs(text: string | undefined): number | undefined {
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) * 1000 : undefined
 }
 
 function refusalOf(status: number, isSessionGone: boolean, challenge: string | undefined): KnownError | undefined {

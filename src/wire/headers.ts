@@ -160,3 +160,9 @@ export function isJson(contentType: string | undefined): boolean {
 function mediaType(contentType: string | undefined): string | undefined {
   return contentType?.split(';', 1)[0]?.trim().toLowerCase()
 }
+
+/** `Retry-After`; a date (RFC 9110 §10.2.3) is not read: whoever limits rates counts seconds. */
+export function retryAfterMs(rawHeaders: readonly string[]): number | undefined {
+  const text = headerValue(rawHeaders, 'retry-after')
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) * 1000 : undefined
+}

@@ -13,12 +13,13 @@ const maxName = 256 ** 6
 const dataName = nameCode('data')
 const eventName = nameCode('event')
 const idName = nameCode('id')
+const retryName = nameCode('retry')
 
 function nameCode(name: string): number {
   return Buffer.from(name).reduce((code, byte) => code * 256 + byte, emptyName)
 }
 
-/** A longer type or id counts as absent. */
+/** A longer type, id or time counts as absent. */
 const maxValueBytes = 4096
 
 const newline = Buffer.from('\n')
@@ -29,6 +30,8 @@ export interface SseHandler {
   onData(piece: Buffer): void
   /** A blank line. */
   onEvent(event: SseEvent): void
+  /** How long to wait before the stream is opened again. */
+  onRetry?(retryMs: number): void
 }
 
 export interface SseEvent {
@@ -50,7 +53,7 @@ export class SseReader {
   #isAfterCr = false
   #name = emptyName
   #place: 'name' | 'space' | 'value' = 'name'
-  /** The value of a type or an id, a character per byte. */
+  /** The value of a type, an id or a time, a character per byte. */
   #value = ''
   #type = ''
   #id: string | undefined
@@ -122,7 +125,7 @@ export class SseReader {
 
   #readValue(bytes: Buffer, from: number, to: number): void {
     if (this.#name === dataName) this.#handler.onData(bytes.subarray(from, to))
-    else if (this.#name === eventName || this.#name === idName) {
+    else if (this.#name === eventName || this.#name === idName || this.#name === retryName) {
       const room = maxValueBytes + 1 - this.#value.length
       this.#value += bytes.toString('latin1', from, Math.min(to, from + room))
     }
@@ -140,6 +143,7 @@ export class SseReader {
     const isKept = this.#value.length <= maxValueBytes
     if (this.#name === eventName) this.#type = isKept ? fromBytes(this.#value) : ''
     if (this.#name === idName && isKept && !this.#value.includes('\0')) this.#id = fromBytes(this.#value)
+    if (this.#name === retryName && isKept && /^\d+$/.test(this.#value)) this.#handler.onRetry?.(Number(this.#value))
     this.#name = emptyName
     this.#place = 'name'
     this.#value = ''
@@ -180,6 +184,10 @@ function lineEnds(bytes: Buffer): (from: number) => number {
 export interface SseMessageReaderOptions {
   readonly maxBytes: number
   onMessage(event: { readonly type: string; readonly id: string | undefined; readonly data: Buffer }): void
+  /** The id of an event, before its message if it has one: without data an id counts as well. */
+  onId?(id: string): void
+  /** How long to wait before the stream is opened again. */
+  onRetry?(retryMs: number): void
   /** The data of an event was longer than `maxBytes` and is dropped. */
   onTooLarge(bytes: number): void
 }
@@ -196,8 +204,10 @@ export class SseMessageReader {
     this.#reader = new SseReader({
       onData: (piece) => this.#gather(piece),
       onEvent: ({ type, id, hadData }) => {
+        if (id !== undefined) this.#options.onId?.(id)
         if (hadData) this.#finish(type, id)
       },
+      onRetry: (retryMs) => this.#options.onRetry?.(retryMs),
     })
   }
 

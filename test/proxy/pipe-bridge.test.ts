@@ -496,6 +496,25 @@ describe('a Streamable HTTP server', () => {
     expect(client.lines()).toHaveLength(1)
   })
 
+  it('gives the rest of an answer behind an id that came without data, once it has time for it', async () => {
+    const { client, reactions, heard } = await server()
+    reactions.set('tools/list', (_message, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.end('id: e1\nretry: 200\n\n')
+    })
+    reactions.set('GET', (_message, response, { headers }) => {
+      const isResumed = headers['last-event-id'] === 'e1'
+      if (!isResumed) return void response.writeHead(405).end()
+      reactions.set('GET', (_again, resumed) => sendEvents(resumed, [{ jsonrpc: '2.0', id: 1, result: {} }]))
+      response.writeHead(429).end()
+    })
+    client.say(initialize, initialized, request(1, 'tools/list'))
+    await client.hears('"id":1,"result":{}')
+    expect(client.failed).toEqual([])
+    const asked = heard.filter(({ what, headers }) => what === 'GET' && headers['last-event-id'] === 'e1')
+    expect(asked).toHaveLength(2)
+  })
+
   it('that forgot the session gets the opening exchange anew, unseen, and the request that it refused', async () => {
     const { client, sessions, heard } = await server()
     client.say(initialize, initialized, request(1, 'ping'))

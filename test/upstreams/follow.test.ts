@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Endpoint } from '../../src/upstreams/endpoint.ts'
 import { follow } from '../../src/upstreams/follow.ts'
 import type { HttpRequest, HttpResponseHandler } from '../../src/upstreams/http.ts'
+import type { ResumePoint } from '../../src/upstreams/reply.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
 /** An endpoint that keeps what was asked of it, for the test to answer. */
@@ -20,12 +21,12 @@ function recorder(clock: { now(): number }) {
     stats: () => ({ active: 0, idle: 0, pending: 0 }),
     close: () => Promise.resolve(),
   }
-  const start = (at: number, status: number, type = 'text/event-stream') =>
-    asked[at]?.handler.onStart({ status, statusText: '', rawHeaders: ['Content-Type', type] })
+  const start = (at: number, status: number, type = 'text/event-stream', retryAfter: readonly string[] = []) =>
+    asked[at]?.handler.onStart({ status, statusText: '', rawHeaders: ['Content-Type', type, ...retryAfter] })
   return { endpoint, asked, start }
 }
 
-function followed(lastEventId?: string) {
+function followed(from?: ResumePoint) {
   const clock = fakeClock()
   const { endpoint, asked, start } = recorder(clock)
   const life = new AbortController()
@@ -37,7 +38,7 @@ function followed(lastEventId?: string) {
     path: '/mcp',
     headers: ['mcp-session-id', 's'],
     maxBodyBytes: 1000,
-    lastEventId,
+    from,
     signal: life.signal,
     onMessage: (message) => heard.push(message.toString()),
     onRefused: (status) => refused.push(status),
@@ -62,7 +63,7 @@ describe('a followed event stream (MCP 2025-11-25, "Resumability and Redelivery"
   })
 
   it('waits longer each time that the server cannot be reached or fails, up to 30 s', async () => {
-    const { clock, asked, start } = followed('e')
+    const { clock, asked, start } = followed({ lastEventId: 'e', retryMs: undefined })
     for (let failures = 0; failures < 8; failures++) {
       await clock.advance(30_000)
       start(failures, 503, 'text/html')
@@ -72,7 +73,69 @@ describe('a followed event stream (MCP 2025-11-25, "Resumability and Redelivery"
     expect(asked.map(({ atMs }) => atMs)).toEqual([1000, 32_000, 64_000, 98_000, 136_000, 180_000, 210_000, 240_000])
   })
 
-  it.each([405, 404, 401, 204])('is not tried again after %i', async (status) => {
+  it('goes on behind an id that came without data (WHATWG HTML §9.2.6)', async () => {
+    const { clock, asked, start } = followed()
+    start(0, 200)
+    asked[0]?.handler.onData(Buffer.from('id: 7\n\nid\n\n'))
+    asked[0]?.handler.onEnd()
+    await clock.advance(1000)
+    expect(asked[1]?.request.headers.slice(-2)).toEqual(['last-event-id', '7'])
+  })
+
+  it('is opened again when the server’s retry time is over, and not before', async () => {
+    const { clock, asked, start } = followed({ lastEventId: 'e', retryMs: 4000 })
+    await clock.advance(3999)
+    expect(asked).toHaveLength(0)
+    await clock.advance(1)
+    start(0, 200)
+    asked[0]?.handler.onData(Buffer.from('retry: 6000\n\nretry: soon\n\n'))
+    asked[0]?.handler.onEnd()
+    await clock.advance(5999)
+    expect(asked).toHaveLength(1)
+    await clock.advance(1)
+    start(1, 200)
+    asked[1]?.handler.onData(Buffer.from('retry: 60000\n'))
+    asked[1]?.handler.onEnd()
+    await clock.advance(59_999)
+    expect(asked).toHaveLength(2)
+    await clock.advance(1)
+    start(2, 200)
+    asked[2]?.handler.onData(Buffer.from('retry: 0\n'))
+    asked[2]?.handler.onEnd()
+    await clock.advance(99)
+    expect(asked).toHaveLength(3)
+    await clock.advance(1)
+    expect(asked).toHaveLength(4)
+  })
+
+  it.each([401, 403, 408, 409, 425, 429])('is tried again after %i, more and more slowly', async (status) => {
+    const { clock, asked, start, refused } = followed()
+    for (let failures = 0; failures < 3; failures++) {
+      start(failures, status, 'text/plain')
+      asked[failures]?.handler.onEnd()
+      await clock.advance(4000)
+    }
+    start(3, 200)
+    asked[3]?.handler.onEnd()
+    await clock.advance(1000)
+    expect(refused).toEqual([])
+    expect(asked.map(({ atMs }) => atMs)).toEqual([0, 1000, 6000, 12_000, 13_000])
+  })
+
+  it('is tried again when the time is over that Retry-After names', async () => {
+    const { clock, asked, start } = followed()
+    start(0, 429, 'text/plain', ['Retry-After', '7'])
+    asked[0]?.handler.onEnd()
+    await clock.advance(6999)
+    expect(asked).toHaveLength(1)
+    await clock.advance(1)
+    start(1, 429, 'text/plain')
+    asked[1]?.handler.onEnd()
+    await clock.advance(2000)
+    expect(asked).toHaveLength(3)
+  })
+
+  it.each([405, 404, 400, 204])('is not tried again after %i', async (status) => {
     const { clock, asked, start, refused } = followed()
     start(0, status)
     await clock.advance(60_000)
@@ -83,7 +146,7 @@ describe('a followed event stream (MCP 2025-11-25, "Resumability and Redelivery"
     const open = followed()
     open.life.abort()
     expect(open.asked[0]?.isAborted).toBe(true)
-    const waiting = followed('e')
+    const waiting = followed({ lastEventId: 'e', retryMs: undefined })
     waiting.life.abort()
     await waiting.clock.advance(60_000)
     expect(waiting.asked).toHaveLength(0)

@@ -165,6 +165,23 @@ describe('SseReader', () => {
 })
 
 describe('SseMessageReader', () => {
+  it('tells of ids without data, and of times that are whole numbers, wherever the chunks are cut', () => {
+    for (const size of [1, 3, 1000]) {
+      const told: unknown[] = []
+      const reader = new SseMessageReader({
+        maxBytes: 100,
+        onMessage: ({ id, data }) => told.push([id, data.toString()]),
+        onId: (id) => told.push(id),
+        onRetry: (retryMs) => told.push(retryMs),
+        onTooLarge: () => expect.fail('nothing is too large'),
+      })
+      const stream =
+        'id: 1\nretry: 4000\n\nretry:5\nid: 2\ndata: a\n\nretry: 1.5\nretry: -1\nretry\nretries: 3\n\nretry: 7\n'
+      inChunks(Buffer.from(stream), [size], (chunk) => reader.push(chunk))
+      expect(told).toEqual([4000, '1', 5, '2', ['2', 'a'], 7])
+    }
+  })
+
   it('drops an event that is too large and goes on', () => {
     const told: string[] = []
     const reader = new SseMessageReader({

@@ -9,7 +9,7 @@ import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { EventTap } from '../wire/event-tap.ts'
-import { headerValue, isEventStream } from '../wire/headers.ts'
+import { headerValue, identityCoding, isEventStream } from '../wire/headers.ts'
 import { sseEvent } from '../wire/sse.ts'
 import { unreadIn } from './batch-operation.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
@@ -43,14 +43,16 @@ export class SseForwarder {
       this.#deps.instruments.countRejected(unwelcome.code)
       return replyError(incoming, outgoing, unwelcome)
     }
-    const passage = new StreamPassage(this.#deps, exchange, endpoint, this.#streams)
+    const headers = plainStreamHeaders(forwardedHeaders(this.#deps, exchange, endpoint))
+    const sentHost = headerValue(headers, 'host')
+    const passage = new StreamPassage(this.#deps, { exchange, endpoint, sentHost, streams: this.#streams })
     outgoing.once('close', () => passage.close(new KnownError('cancelled', 'the client closed its stream')))
     passage.attach(
       endpoint.send(
         {
           method: incoming.method ?? 'GET',
           path: forwardedPath(exchange, endpoint),
-          headers: plainStreamHeaders(forwardedHeaders(this.#deps, exchange, endpoint)),
+          headers,
           body: null,
         },
         passage,
@@ -95,19 +97,29 @@ function isForUs({ clientPeers }: ForwardDeps, { session }: SseStream, body: Buf
   return envelope !== undefined && clientPeers.takeAnswer(session, body, envelope)
 }
 
-/** A compressed stream could not have its endpoint rewritten, so none is asked for. */
+/** A compressed stream could not have its endpoint rewritten, so none is asked for; silence would allow it. */
 function plainStreamHeaders(headers: readonly string[]): string[] {
-  return headers.filter((_part, index) => headers[index - (index % 2)]?.toLowerCase() !== 'accept-encoding')
+  const isOther = (_part: string, index: number) => headers[index - (index % 2)]?.toLowerCase() !== 'accept-encoding'
+  return [...headers.filter(isOther), ...identityCoding]
 }
 
 /** The length of a stream whose endpoint is rewritten is another one. */
 const lengthHeader: ReadonlySet<string> = new Set(['content-length'])
+
+interface StreamOptions {
+  readonly exchange: Exchange
+  readonly endpoint: Endpoint
+  /** The `Host` that the server was called with. */
+  readonly sentHost: string | undefined
+  readonly streams: Map<string, SseStream>
+}
 
 /** One client's stream, from the upstream's first byte to the end of either side. */
 class StreamPassage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
   readonly #endpoint: Endpoint
+  readonly #sentHost: string | undefined
   readonly #streams: Map<string, SseStream>
   readonly #id = randomUUID()
   readonly #relay: Relay
@@ -122,10 +134,11 @@ class StreamPassage {
   #isEventStream = false
   #over = false
 
-  constructor(deps: ForwardDeps, exchange: Exchange, endpoint: Endpoint, streams: Map<string, SseStream>) {
+  constructor(deps: ForwardDeps, { exchange, endpoint, sentHost, streams }: StreamOptions) {
     this.#deps = deps
     this.#exchange = exchange
     this.#endpoint = endpoint
+    this.#sentHost = sentHost
     this.#streams = streams
     this.#relay = new Relay(exchange.outgoing)
     this.#tap = new EventTap({
@@ -234,7 +247,7 @@ class StreamPassage {
   /** The server said where to POST: our own address goes to the client instead. */
   #opened(data: string): string {
     const { upstream } = this.#exchange
-    const messages = messagesUrl(this.#endpoint.url, data)
+    const messages = messagesUrl(this.#endpoint.url, data, this.#sentHost)
     const session = this.#deps.directory.add({
       id: this.#id,
       upstream,

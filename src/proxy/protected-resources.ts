@@ -5,7 +5,7 @@ import type { Endpoint } from '../upstreams/endpoint.ts'
 import type { ResponseHead } from '../upstreams/http.ts'
 import { type WholeResponse, receiveWhole } from '../upstreams/whole.ts'
 import { withResourceMetadata } from '../wire/challenge.ts'
-import { endToEndHeaders } from '../wire/headers.ts'
+import { endToEndHeaders, identityCoding } from '../wire/headers.ts'
 import {
   issuerOf,
   metadataPaths,
@@ -143,6 +143,7 @@ export class ProtectedResources {
     const { metadataTimeoutMs, maxMetadataBytes } = defaults.http
     const headers = endToEndHeaders(incoming.rawHeaders, { drop: new Set([...ofClient, ...endpoint.replaced]) })
     if (!endpoint.headers.has('host')) headers.push('host', endpoint.url.host)
+    if (!endpoint.headers.has('accept-encoding')) headers.push(...identityCoding)
     for (const [name, value] of endpoint.headers) headers.push(name, value)
     const method = incoming.method === 'OPTIONS' ? 'OPTIONS' : 'GET'
     const send = endpoint.send.bind(endpoint)

@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from '../clock.ts'
 import type { KnownError } from '../errors.ts'
+import { identityCoding } from '../wire/headers.ts'
 import { authorized } from './authorized.ts'
 import { readBearerFile, tokenInFile } from './bearer-file.ts'
 import type { Credentials } from './credentials.ts'
@@ -124,7 +125,8 @@ export function isLoopback(hostname: string): boolean {
 export function ownHeaders(target: Endpoint, extra: readonly string[]): string[] {
   const host = target.headers.has('host') ? [] : ['host', target.url.host]
   const agent = target.headers.has('user-agent') ? [] : ['user-agent', 'mcp-vitals']
-  const headers = [...host, ...agent, ...extra]
+  const coding = target.headers.has('accept-encoding') ? [] : identityCoding
+  const headers = [...host, ...agent, ...coding, ...extra]
   for (const [name, value] of target.headers) headers.push(name, value)
   return headers
 }

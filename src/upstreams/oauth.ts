@@ -4,6 +4,7 @@ import type { FetchLike } from '@modelcontextprotocol/sdk/shared/transport.js'
 import type { Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorMessage } from '../errors.ts'
+import { identityCoding } from '../wire/headers.ts'
 import type { Send } from './authorized.ts'
 import { type ClientCredentials, isToken } from './credentials.ts'
 import { HttpPool } from './http.ts'
@@ -109,7 +110,12 @@ function whoeverAnswers({ clock, serverUrl, send, headers: serverHeaders, tls, p
   const fetch: FetchLike = async (input, init = {}) => {
     const url = new URL(input)
     const body = init.body === undefined ? null : Buffer.from(await new Response(init.body).arrayBuffer())
-    const headers = new Map([['host', url.host], ['user-agent', 'mcp-vitals'], ...new Headers(init.headers)])
+    const headers = new Map([
+      ['host', url.host],
+      ['user-agent', 'mcp-vitals'],
+      identityCoding,
+      ...new Headers(init.headers),
+    ])
     if (body) headers.set('content-length', String(body.length))
     if (url.origin === serverUrl.origin) for (const [name, value] of serverHeaders) headers.set(name, value)
     const { metadataTimeoutMs: timeoutMs, maxMetadataBytes: maxBytes } = defaults.http

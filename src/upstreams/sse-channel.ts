@@ -18,21 +18,33 @@ export interface SseChannelOptions {
 
 /**
  * Where the `endpoint` event of HTTP+SSE sends us: a path or URL of the upstream's own origin. Anything else would let
- * the server point us at its neighbours (SSRF), so it is refused.
+ * the server point us at its neighbours (SSRF), so it is refused. `sentHost` is the `Host` that we opened the stream
+ * with: a server that builds its URL from that means itself, at the address by which we know it.
  */
-export function messagesUrl(stream: URL, endpointData: string): URL {
+export function messagesUrl(stream: URL, endpointData: string, sentHost?: string): URL {
   const text = endpointData.trim()
   if (text === '' || !URL.canParse(text, stream.href)) {
     throw new KnownError('upstream_invalid', `the endpoint event "${text.slice(0, 200)}" is no URL`)
   }
   const url = new URL(text, stream)
-  if (url.origin !== stream.origin) {
+  if (url.origin === stream.origin) return url
+  if (!isAt(url, sentHost)) {
     throw new KnownError(
       'upstream_invalid',
       `the endpoint event names ${url.origin}, but only ${stream.origin} is allowed`,
     )
   }
-  return url
+  const own = new URL(stream.origin)
+  own.pathname = url.pathname
+  own.search = url.search
+  return own
+}
+
+/** Whether it is a web address of this host; a port that its scheme implies may be left out. */
+function isAt(url: URL, host: string | undefined): boolean {
+  if (host === undefined || !/^https?:$/.test(url.protocol)) return false
+  const named = `${url.protocol}//${host}`
+  return URL.canParse(named) && new URL(named).host === url.host
 }
 
 /** HTTP+SSE (2024-11-05) towards a server, for the sidecar's own messages: one stream down, POSTs up. */
@@ -51,6 +63,7 @@ export class SseChannel implements Channel {
   open(): Promise<void> {
     const { endpoint, maxBodyBytes } = this.#options
     if (this.#closed !== undefined) return Promise.reject(new KnownError('cancelled', this.#closed))
+    const headers = ownHeaders(endpoint, ['accept', 'text/event-stream'])
     return new Promise((resolve, reject) => {
       this.#life.signal.addEventListener('abort', () => reject(new KnownError('cancelled', this.#closed ?? '')))
       const fail = (error: KnownError) => {
@@ -62,7 +75,7 @@ export class SseChannel implements Channel {
         onMessage: ({ type, data }) => {
           if (type !== 'endpoint') return this.#hear(data)
           try {
-            this.#messages ??= messagesUrl(endpoint.url, data.toString())
+            this.#messages ??= messagesUrl(endpoint.url, data.toString(), headerValue(headers, 'host'))
             resolve()
           } catch (error) {
             fail(error instanceof KnownError ? error : new KnownError('internal', String(error)))
@@ -74,7 +87,7 @@ export class SseChannel implements Channel {
         {
           method: 'GET',
           path: endpoint.url.pathname + endpoint.url.search,
-          headers: ownHeaders(endpoint, ['accept', 'text/event-stream']),
+          headers,
           body: null,
         },
         {

@@ -22,6 +22,9 @@ const hopByHop: ReadonlySet<string> = new Set([
   'upgrade',
 ])
 
+/** For answers that we read ourselves: without the header, any coding would be welcome (RFC 9110 §12.5.3). */
+export const identityCoding = ['accept-encoding', 'identity'] as const
+
 const noNames: ReadonlySet<string> = new Set()
 
 /**

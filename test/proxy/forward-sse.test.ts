@@ -63,7 +63,7 @@ describe('the stream (MCP 2024-11-05, Transports, HTTP with SSE)', () => {
     const own = ['host', 'connection']
     const isOwn = (_part: string, index: number, all: string[]) =>
       !own.includes(all[index - (index % 2)]?.toLowerCase() ?? '')
-    expect(request.rawHeaders.filter(isOwn)).toEqual(headers.slice(2))
+    expect(request.rawHeaders.filter(isOwn)).toEqual([...headers.slice(2), 'accept-encoding', 'identity'])
   })
 
   it.each([
@@ -71,6 +71,8 @@ describe('the stream (MCP 2024-11-05, Transports, HTTP with SSE)', () => {
     ['a relative path', 'messages?sessionId=s1', '/api/messages?sessionId=s1'],
     ['a query alone', '?sessionId=s1', '/api/sse?sessionId=s1'],
     ['a URL of its own origin', 'ORIGIN/m?a=1&b=%2F', '/m?a=1&b=%2F'],
+    ['a URL of the Host that it was called with', 'http://localhost/m?a=1', '/m?a=1'],
+    ['one of another scheme', 'https://localhost//m', '//m'],
   ])(
     'its endpoint event becomes our address, and what is posted there goes to %s',
     async (_title, endpoint, target) => {
@@ -89,6 +91,8 @@ describe('the stream (MCP 2024-11-05, Transports, HTTP with SSE)', () => {
 
   it.each([
     'http://127.0.0.1:1/m',
+    'http://localhost:1/m',
+    'http://localhost@evil.example/m',
     'http://evil.example/m',
     '//evil.example/m',
     'https://127.0.0.1/m',

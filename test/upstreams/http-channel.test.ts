@@ -133,6 +133,7 @@ describe('headers', () => {
       accept: 'application/json, text/event-stream',
       'content-type': 'application/json',
       'user-agent': 'mcp-vitals',
+      'accept-encoding': 'identity',
     })
   })
 })

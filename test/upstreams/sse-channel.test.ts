@@ -1,4 +1,5 @@
 import { type ServerResponse, createServer } from 'node:http'
+import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { SseChannel, messagesUrl } from '../../src/upstreams/sse-channel.ts'
@@ -91,6 +92,42 @@ describe('the endpoint event (MCP 2024-11-05, HTTP with SSE)', () => {
     'https://',
   ])('is refused when it leads anywhere else: %s', (data) => {
     expect(() => messagesUrl(stream, data)).toThrow(expect.objectContaining({ code: 'upstream_invalid' }))
+  })
+
+  it.each([
+    ['http://127.0.0.1:7080/messages?sessionId=1', '127.0.0.1:7080', 'https://mcp.example:8443/messages?sessionId=1'],
+    ['https://Proxy.example:443/a', 'proxy.example', 'https://mcp.example:8443/a'],
+    ['http://proxy.example//evil.example/a', 'proxy.example:80', 'https://mcp.example:8443//evil.example/a'],
+    ['http://[::1]:7080/a#b', '[::1]:7080', 'https://mcp.example:8443/a'],
+  ])('%s names the server itself when it was called as %s', (data, sentHost, url) => {
+    expect(messagesUrl(stream, data, sentHost).href).toBe(url)
+  })
+
+  it.each([
+    ['http://127.0.0.1:7081/messages', '127.0.0.1:7080'],
+    ['http://evil.example/', 'proxy.example'],
+    ['http://proxy.example@evil.example/', 'proxy.example'],
+    ['ftp://proxy.example/', 'proxy.example'],
+    ['http://proxy.example/', ''],
+  ])('%s is refused when it was called as "%s"', (data, sentHost) => {
+    expect(() => messagesUrl(stream, data, sentHost)).toThrow(expect.objectContaining({ code: 'upstream_invalid' }))
+  })
+
+  it('leads only to the server, whatever the Host was', () => {
+    const word = fc.oneof(fc.webUrl(), fc.string(), fc.constantFrom('//', 'http://h', '@', ':80', '/a', 'h', '\\\\'))
+    fc.assert(
+      fc.property(
+        fc.array(word, { maxLength: 4 }),
+        fc.constantFrom('h', 'h:80', 'a.b', '//', '', 'h@x'),
+        (words, host) => {
+          try {
+            expect(messagesUrl(stream, words.join(''), host).origin).toBe(stream.origin)
+          } catch (error) {
+            expect(error).toMatchObject({ code: 'upstream_invalid' })
+          }
+        },
+      ),
+    )
   })
 
   it('that is refused closes the stream', async () => {

@@ -341,7 +341,9 @@ export class Referee {
     const { kind, probe } = watched
     const isOpening = kind !== 'url' && method !== 'ping'
     if (probe !== 'active' && !isOpening) this.#violate('unasked', upstream, `${method} (probe: ${probe})`)
-    if (watched.wasAsked) return
+    // A list of tools that is read after a late answer is no heartbeat, and it may come when the next one is over already.
+    const isLateList = method === 'tools/list' && !watched.isProbing
+    if (watched.wasAsked || isLateList) return
     watched.wasAsked = true
     const gapMs = now() - watched.lastAskedMs
     // The second one comes at an offset of its own, and a process that starts is probed at once.

@@ -1,4 +1,5 @@
-import { constants } from 'node:os'
+import { closeSync, openSync } from 'node:fs'
+import { constants, devNull } from 'node:os'
 import { systemClock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
@@ -61,22 +62,33 @@ async function runStdioCommand(options: StdioOptions, launch: Command, env: Node
   return endLike(exit)
 }
 
+/** Nothing else of ours may come to be at that number, so the null device takes its place. */
+function closeStandard(fd: 0 | 1, flags: 'r' | 'w'): void {
+  closeSync(fd)
+  openSync(devNull, flags) // The lowest free number: this one.
+}
+
 /**
- * Signals that a terminal sends to every process of its foreground job, which the server's group would be part of; and
- * those that are sent to one process. The kernel's own (SIGKILL, SIGSTOP) cannot be passed on.
+ * Signals that a terminal or shell sends to every process of its foreground job, which the server's group would be part
+ * of; and those that are sent to one process. SIGKILL and SIGSTOP cannot be passed on, SIGPIPE would come from our own
+ * pipes, those by which a terminal stops a job have no effect on a group of its own, and Node cannot hear the others.
  */
-const jobSignals = ['SIGINT', 'SIGQUIT', 'SIGHUP'] as const
-const processSignals = ['SIGTERM', 'SIGUSR1', 'SIGUSR2'] as const
+const jobSignals = ['SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGWINCH', 'SIGCONT'] as const
+const processSignals = ['SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGPROF', 'SIGIO', 'SIGURG'] as const
+
+/** They ask for the end; and those that do nothing to whoever does not listen. */
+const endSignals: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGTERM'])
+const harmlessSignals: ReadonlySet<string> = new Set(['SIGWINCH', 'SIGCONT', 'SIGURG'])
 
 /** Passes signals on; those after the end of the server end us, too. */
 function forwardSignals(server: ServerProcess): { askedToEnd(): boolean } {
   let isEndWanted = false
   const on = (signal: NodeJS.Signals, pass: () => void) =>
     process.on(signal, () => {
-      isEndWanted ||= !signal.startsWith('SIGUSR')
+      isEndWanted ||= endSignals.has(signal)
       const exit = server.exit()
-      if (exit) endLike(exit)
-      else pass()
+      if (!exit) pass()
+      else if (!harmlessSignals.has(signal)) endLike(exit)
     })
   for (const signal of jobSignals) on(signal, () => server.kill(signal))
   for (const signal of processSignals) on(signal, () => signalOne(server.pid, signal))
@@ -128,7 +140,12 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
   })
   const watch = unharmed(log)
   const relay: RawRelay = new RawRelay({
-    client: { input: process.stdin, output: process.stdout },
+    client: {
+      input: process.stdin,
+      output: process.stdout,
+      closeInput: () => closeStandard(0, 'r'),
+      closeOutput: () => closeStandard(1, 'w'),
+    },
     server,
     maxHeldBytes: defaults.maxHeldBytes,
     maxTextBytes: defaults.maxHeldBytes,

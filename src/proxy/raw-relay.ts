@@ -6,13 +6,21 @@ import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { LineTap } from '../wire/line-tap.ts'
 
 export interface RawRelayOptions {
-  /** Where the client writes to, and reads from. */
-  readonly client: { readonly input: Readable; readonly output: Writable }
+  readonly client: RelayedClient
   readonly server: { readonly stdin: Writable; readonly stdout: Readable }
   /** See `LineTap`. */
   readonly maxHeldBytes: number
   readonly maxTextBytes: number
   readonly events: RawRelayEvents
+}
+
+export interface RelayedClient {
+  /** Where it writes to, and reads from. */
+  readonly input: Readable
+  readonly output: Writable
+  /** Close our own ends for good, as seen by the client: streams on standard input and output leave them open. */
+  readonly closeInput: () => void
+  readonly closeOutput: () => void
 }
 
 export interface RawRelayEvents {
@@ -50,6 +58,7 @@ export class RawRelay {
   #isInputOver = false
   #isInputRefused = false
   readonly #over = new AbortController()
+  #outputEnding: Promise<void> | undefined
   #bytesHeard = 0
 
   constructor(options: RawRelayOptions) {
@@ -88,6 +97,8 @@ export class RawRelay {
       this.#fromServer.pass(chunk)
     })
     for (const end of ['end', 'error', 'close']) server.stdout.once(end, () => this.#over.abort())
+    // A server may go on without one of them, and its client is to know at once.
+    server.stdout.once('end', () => void this.#endOutput())
     // Whoever closes the end that it reads from learns so of nobody; whoever writes there gets a broken pipe.
     for (const end of ['error', 'close']) server.stdin.on(end, () => this.#refuseInput())
     for (const end of ['error', 'close']) client.output.on(end, () => server.stdout.destroy())
@@ -100,7 +111,7 @@ export class RawRelay {
 
   /** Puts whole messages of ours in one way, and keeps the answers back that come the other way. */
   #channel(way: Way, back: Way): AskingChannel {
-    const canAsk = () => way.canPut() && !back.isSlow && !this.#isInputOver
+    const canAsk = () => way.canPut() && !back.isSlow && !this.#isInputOver && !this.#outputEnding
     return {
       canAsk,
       send: (message) => {
@@ -116,14 +127,24 @@ export class RawRelay {
 
   /** After the process ended: resolves once the client has all that it said, however long the client takes to read it. */
   async finish(clock: Clock): Promise<void> {
-    const { output } = this.#options.client
     for (let heard = -1; !this.#over.signal.aborted; heard = this.#bytesHeard) {
       if (heard === this.#bytesHeard && !this.#fromServer.isSlow) break
       await sleep(clock, lastWordsMs, this.#over.signal)
     }
-    if (output.destroyed || !output.writable) return
+    await this.#endOutput()
+  }
+
+  /** Nothing more comes from the server: the client gets the rest of it, and the end. */
+  #endOutput(): Promise<void> {
+    this.#outputEnding ??= this.#flush().then(() => this.#options.client.closeOutput())
+    return this.#outputEnding
+  }
+
+  #flush(): Promise<void> {
+    const { output } = this.#options.client
+    if (output.destroyed || !output.writable) return Promise.resolve()
     const rest = Buffer.concat(this.#fromServer.tap.end())
-    await new Promise<void>((resolve) => {
+    return new Promise((resolve) => {
       output.once('close', resolve)
       output.write(rest, () => resolve())
     })
@@ -131,8 +152,10 @@ export class RawRelay {
 
   /** The server reads no more, which is not the client's doing. */
   #refuseInput(): void {
+    if (this.#isInputRefused) return
     this.#isInputRefused = true
-    this.#options.client.input.destroy()
+    const { input, closeInput } = this.#options.client
+    input.once('close', closeInput).destroy()
   }
 
   #endInput(): void {

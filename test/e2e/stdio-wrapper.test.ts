@@ -47,6 +47,22 @@ function place([command = '', ...args]: readonly string[]) {
   return { command, args }
 }
 
+const passedSignals = [
+  'SIGTERM',
+  'SIGINT',
+  'SIGHUP',
+  'SIGQUIT',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGALRM',
+  'SIGVTALRM',
+  'SIGPROF',
+  'SIGIO',
+  'SIGURG',
+  'SIGWINCH',
+  'SIGCONT',
+] as const
+
 describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurrent: true }, () => {
   const cases: [what: string, command: string[], input: string | Buffer][] = [
     ['exit code 0', sh('exit 0'), ''],
@@ -81,17 +97,14 @@ describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurre
     expect(seen.stderr.toString('latin1')).toBe(expected.stderr.toString('latin1'))
   })
 
-  it.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)(
-    'gets %s once, and may survive it',
-    async (signal) => {
-      const script = `process.on('${signal}', () => { console.log('got it'); setTimeout(() => process.exit(7), 200) }); setInterval(() => {}, 1000); console.log('ready')`
-      const kept = run(wrapped(js(script)))
-      await eventually(() => kept.stdout() === 'ready\n', { what: 'the server runs' })
-      kept.child.kill(signal)
-      expect(await kept.ended).toMatchObject({ code: 7, signal: null })
-      expect(kept.stdout()).toBe('ready\ngot it\n')
-    },
-  )
+  it.each(passedSignals)('gets %s once, and may survive it', async (signal) => {
+    const script = `process.on('${signal}', () => { console.log('got it'); setTimeout(() => process.exit(7), 200) }); setInterval(() => {}, 1000); console.log('ready')`
+    const kept = run(wrapped(js(script)))
+    await eventually(() => kept.stdout() === 'ready\n', { what: 'the server runs' })
+    kept.child.kill(signal)
+    expect(await kept.ended).toMatchObject({ code: 7, signal: null })
+    expect(kept.stdout()).toBe('ready\ngot it\n')
+  })
 
   it.each(['SIGTERM', 'SIGINT'] as const)('dies of %s as it would alone', async (signal) => {
     const kept = run(wrapped(sh('echo ready; exec sleep 60')))
@@ -124,6 +137,25 @@ describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurre
     for (const { child } of [direct, through]) child.stdout.once('data', () => child.stdout.destroy())
     const [one, other] = await Promise.all([direct.ended, through.ended])
     expect([other.code, other.signal]).toEqual([one.code, one.signal])
+  })
+
+  it('ends its output for the client at once when it closes that and goes on', async () => {
+    const kept = run(wrapped(sh('echo last; exec >&-; read line; exit 5')))
+    await new Promise((resolve) => kept.child.stdout.once('end', resolve))
+    expect([kept.stdout(), kept.child.exitCode]).toEqual(['last\n', null])
+    kept.child.stdin.end('go\n')
+    expect(await kept.ended).toMatchObject({ code: 5, signal: null })
+  })
+
+  it('that closes its input and goes on breaks the pipe of its client', async () => {
+    const kept = run(wrapped(sh('exec <&-; echo closed; exec sleep 60')))
+    await eventually(() => kept.stdout() === 'closed\n', { what: 'the server runs' })
+    const broken = new Promise<Error>((resolve) => kept.child.stdin.once('error', resolve))
+    await eventually(() => kept.child.stdin.destroyed || (kept.child.stdin.write('x\n'), false), { what: 'the end' })
+    expect(await broken).toMatchObject({ code: 'EPIPE' })
+    expect(kept.child.exitCode).toBe(null)
+    kept.child.kill('SIGTERM')
+    expect(await kept.ended).toMatchObject({ signal: 'SIGTERM' })
   })
 
   it('is stopped by a client that does not read, and loses nothing', async () => {

@@ -20,8 +20,9 @@ const silent: RawRelayEvents = {
 function relayed(events: Partial<RawRelayEvents> = {}, { highWaterMark = 1 << 20, maxHeldBytes = 1 << 16 } = {}) {
   const [input, stdout] = [new PassThrough(), new PassThrough()]
   const [output, stdin] = [new PassThrough({ highWaterMark }), new PassThrough({ highWaterMark })]
+  const closed: string[] = []
   const relay = new RawRelay({
-    client: { input, output },
+    client: { input, output, closeInput: () => closed.push('input'), closeOutput: () => closed.push('output') },
     server: { stdin, stdout },
     maxHeldBytes,
     maxTextBytes: 1 << 16,
@@ -39,6 +40,7 @@ function relayed(events: Partial<RawRelayEvents> = {}, { highWaterMark = 1 << 20
     output,
     stdin,
     stdout,
+    closed,
     read,
     client: () => Buffer.concat(toClient).toString('latin1'),
     server: () => Buffer.concat(toServer).toString('latin1'),
@@ -299,6 +301,22 @@ describe('RawRelay', () => {
     await settled()
     expect([two.stdout.destroyed, two.input.destroyed]).toEqual([true, true])
     expect(two.relay.isInputOver, 'the client did not end it').toBe(false)
+    expect([one.closed, two.closed]).toEqual([[], ['input']])
+  })
+
+  it('closes the output once the client has all of it, when the server ends its own', async () => {
+    const pipes = relayed({}, { highWaterMark: 10 })
+    const { toServer, toClient } = pipes.relay
+    void toServer.send(ping('vitals-a'), {})
+    pipes.stdout.end('{"id":1,"result":{}}\n{"id":"vita')
+    await settled()
+    expect(pipes.closed).toEqual([])
+    pipes.read()
+    await eventually(() => pipes.closed.length === 1, { what: 'an end is closed' })
+    expect(pipes.client()).toBe('{"id":1,"result":{}}\n{"id":"vita')
+    expect([pipes.closed, toServer.canAsk(), toClient.canAsk()]).toEqual([['output'], false, false])
+    await pipes.relay.finish(fakeClock())
+    expect(pipes.closed).toEqual(['output'])
   })
 
   it('finishes when all that the server said is with the client, be it half a line, and although its pipe stays open', async () => {

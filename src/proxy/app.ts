@@ -40,7 +40,7 @@ export function dataApp(options: DataAppOptions): RequestListener {
     replyError(c.env.incoming, c.env.outgoing, error, reply)
     return RESPONSE_ALREADY_SENT
   }
-  const guarded = (carry: Carry) => (c: DataContext) => {
+  const guarded = (carry: Carry, reply?: ReplyOptions) => (c: DataContext) => {
     const refusal = guard(c.env.incoming.headers)
     if (refusal) return refuse(c, refusal)
     if (isStopping()) return refuse(c, new KnownError('shutting_down', 'mcp-vitals is shutting down'))
@@ -50,8 +50,12 @@ export function dataApp(options: DataAppOptions): RequestListener {
     if (isLeaving(name)) return refuse(c, leaving(name))
     const { incoming, outgoing } = c.env
     const mismatch = carry({ incoming, outgoing, upstream: name, arrivedAtMs: clock.now() }, upstream)
-    return mismatch ? refuse(c, mismatch) : RESPONSE_ALREADY_SENT
+    return mismatch ? refuse(c, mismatch, reply) : RESPONSE_ALREADY_SENT
   }
+  const notBut = (allow: 'GET' | 'POST') =>
+    guarded(({ incoming: { method } }) => new KnownError('method_not_allowed', `${method ?? ''} is not allowed here`), {
+      headers: { allow },
+    })
   const app = new Hono<{ Bindings: HttpBindings }>({ getPath: (_request, at) => pathOfTarget(at?.env?.incoming.url) })
   app.all(
     '/:upstream/mcp',
@@ -77,6 +81,8 @@ export function dataApp(options: DataAppOptions): RequestListener {
       return bridge.postMessage(exchange, access)
     }),
   )
+  app.all('/:upstream/sse', notBut('GET'))
+  app.all('/:upstream/messages', notBut('POST'))
   const { protectedResources } = forwarding
   if (protectedResources) {
     for (const mount of ['mcp', 'sse'] as const) {

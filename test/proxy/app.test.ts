@@ -39,7 +39,8 @@ describe('what is no path of ours', () => {
     ['POST', '/h', 'unknown_path', { paths }],
     ['POST', '/h/mcp/', 'unknown_path', { paths }],
     ['POST', '/h/mcp/more', 'unknown_path', { paths }],
-    ['POST', '/s/sse', 'unknown_path', { paths }],
+    ['POST', '/s/sse/', 'unknown_path', { paths }],
+    ['POST', '/nobody/sse', 'unknown_upstream', {}],
     ['GET', '/metrics', 'unknown_path', { paths }],
   ])('%s %s is a 404 that names what there is', async (method, path, reason, details) => {
     const { upstream, proxy } = await start()
@@ -47,6 +48,21 @@ describe('what is no path of ours', () => {
     expect(statusOf(response)).toBe(404)
     expect(JSON.parse(textOf(response))).toMatchObject({ error: { code: -32000, data: { reason, ...details } } })
     expect(proxy.told.rejected).toEqual([reason])
+    expect(upstream.arrived.length).toBe(0)
+  })
+
+  it.each([
+    ['POST', '/h/sse', 'GET'],
+    ['POST', '/s/sse', 'GET'],
+    ['DELETE', '/p/sse', 'GET'],
+    ['GET', '/s/messages', 'POST'],
+    ['PUT', '/p/messages', 'POST'],
+  ])('%s %s is a 405 that names what is allowed (RFC 9110 §15.5.6)', async (method, path, allow) => {
+    const { upstream, proxy } = await start()
+    const response = await rawFetch(proxy.port, { method, path, ...(method === 'POST' && { body }) })
+    expect([statusOf(response), headerOf(response, 'allow')]).toEqual([405, allow])
+    expect(JSON.parse(textOf(response))).toMatchObject({ error: { data: { reason: 'method_not_allowed' } } })
+    expect(proxy.told.rejected).toEqual(['method_not_allowed'])
     expect(upstream.arrived.length).toBe(0)
   })
 

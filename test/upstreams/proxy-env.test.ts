@@ -33,6 +33,9 @@ describe('the proxy of a URL', () => {
     ['.b.a.example', false],
     ['xample', false],
     ['', false],
+    ['.', false],
+    ['a.example.', true],
+    ['0.0.0.0/0', false],
   ])('is none with NO_PROXY=%s: %s', (list, isExempt) => {
     const proxy = proxyFor(new URL('https://a.example:8443/mcp'), { ...both, NO_PROXY: list })
     expect(proxy === undefined).toBe(isExempt)
@@ -44,6 +47,24 @@ describe('the proxy of a URL', () => {
       expect(proxyFor(new URL('https://[2001:db8::1]/mcp'), { ...both, no_proxy: list })).toBeUndefined()
     },
   )
+
+  it.each([
+    ['10.1.2.3', '10.0.0.0/8', true],
+    ['10.1.2.3', 'b.example,10.1.2.3/32', true],
+    ['11.1.2.3', '10.0.0.0/8', false],
+    ['10.1.2.3', '10.0.0.0/33', false],
+    ['10.1.2.3', '10.0.0.0/', false],
+    ['10.1.2.3', '/8', false],
+    ['10.1.2.3', '::/0', false],
+    ['a.example', '0.0.0.0/0', false],
+    ['[2001:db8::1]', '2001:db8::/32', true],
+    ['[2001:db8::1]', '[2001:db8::]/32', true],
+    ['[2001:db9::1]', '2001:db8::/32', false],
+    ['a.example.', 'a.example', true],
+  ])('for %s with no_proxy=%s is none: %s', (host, list, isExempt) => {
+    const proxy = proxyFor(new URL(`http://${host}:8080/mcp`), { ...both, no_proxy: list })
+    expect(proxy === undefined).toBe(isExempt)
+  })
 
   it('must be http or https, and its value is not shown', () => {
     const env = { HTTPS_PROXY: 'socks5://me:canary@host:1' }

@@ -122,6 +122,8 @@ export const defaults = {
     /** A start that nobody knows to be over holds its place among those for this long at most. */
     startHoldMs: 2000,
     discoverPatienceMs: 20_000,
+    /** How long after its pipe or port the end of a process may be heard of. */
+    exitHeardMs: 500,
     /** How long requests of clients wait for a server that only starts to listen, and how often they try. */
     clientPatienceMs: 5000,
     clientRetryMs: 100,

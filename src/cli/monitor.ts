@@ -429,6 +429,7 @@ function launch(
     {
       process: () => supervisor.current(),
       lastHeardMs: () => Math.max(lastOutputMs, heartbeat().lastHeardMs()),
+      lastServedMs: () => heartbeat().lastAnswerMs(),
       restart: () => void supervisor.restart('hung'),
     },
   )

@@ -90,6 +90,8 @@ export function launchedProcess(
     readonly process: () => ServerProcess | undefined
     /** Monotonic time of its last output, or of what it last said to anybody. */
     readonly lastHeardMs: () => number
+    /** The same of its last answer. */
+    readonly lastServedMs: () => number
     readonly restart: () => void
   },
 ): OwnProcesses {
@@ -97,7 +99,8 @@ export function launchedProcess(
     law: lawOf(limits),
     examine: () => {
       const process = server.process()
-      return process && vitalsOf(deps, process, server.lastHeardMs(), deps.requestsInFlight(name))
+      const vitals = process && vitalsOf(deps, process, server.lastHeardMs(), deps.requestsInFlight(name))
+      return vitals && { ...vitals, lastServedMs: server.lastServedMs() }
     },
     onHung: guarded(deps, name, () => {
       server.restart()

@@ -122,6 +122,11 @@ export function isGone(outcome: Outcome): boolean {
   return meanings[outcome] === 'gone'
 }
 
+/** Whether the connection or the pipe is what failed, of a server that may run all the same. */
+export function isUnreached(outcome: Outcome): boolean {
+  return outcome === 'refused' || outcome === 'reset' || outcome === 'closed'
+}
+
 /** Whether the heartbeat counts as failed in rates and histories. */
 export function isFailure(outcome: Outcome): boolean {
   return isMiss(outcome) || isGone(outcome)

@@ -15,6 +15,8 @@ export interface Vitals {
   readonly isStopped: boolean
   /** Monotonic time of its last output. */
   readonly lastHeardMs: number
+  /** The same of its last answer to anybody, where a client may reach it though a probe does not. */
+  readonly lastServedMs?: number
   /** Requests of clients that wait for its answer. */
   readonly inFlight: number
 }

@@ -15,7 +15,7 @@ import {
   waitFor,
   wasStalled,
 } from './beat.ts'
-import { isAnswered, isFailure, isGone, wasAsked } from './classify.ts'
+import { isAnswered, isFailure, isGone, isUnreached, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
@@ -33,6 +33,7 @@ import {
 } from './interval.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
+import { ReachWatch } from './reach-watch.ts'
 import type { Scheduler } from './scheduler.ts'
 import { watchStalls } from './stall.ts'
 import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
@@ -165,6 +166,16 @@ const beginnings: Readonly<Record<ProbeMode, { readonly state: State; readonly r
 /** A server that only clients ask, and none has for so long, may be dead without anybody knowing. */
 const staleMs = 300_000
 
+/** Who did not answer one heartbeat: those who said nothing in time, and those who could not even be asked. */
+interface Suspects {
+  readonly silent: readonly (string | undefined)[]
+  readonly unreached: readonly ProbeResult[]
+}
+
+function unreached({ settled }: Beat): readonly ProbeResult[] {
+  return settled.filter(({ outcome }) => isUnreached(outcome))
+}
+
 /** What came of the checks of one heartbeat. */
 interface Probed {
   readonly isHardFailure: boolean
@@ -218,6 +229,8 @@ export class Heartbeat {
   #asking: (() => void)[] = []
   /** Only where it is known which clients wait. */
   readonly #hangs: HangWatch | undefined
+  /** Only where processes are ours. */
+  readonly #reach: ReachWatch | undefined
   readonly #life = new AbortController()
 
   constructor(options: HeartbeatOptions) {
@@ -226,6 +239,7 @@ export class Heartbeat {
     const signs = own ?? remote
     const law = signs && (() => ({ ...signs.law, ...this.#settings.hang }))
     this.#hangs = law && new HangWatch({ examine: signs.examine, clock, law })
+    this.#reach = law && own && new ReachWatch({ examine: own.examine, clock, law })
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
     const { state, reason } = beginnings[settings.probe]
@@ -613,7 +627,7 @@ export class Heartbeat {
     slow.cancel()
     if (this.#life.signal.aborted) return { isHardFailure: false }
     if (wasStalled(beat)) this.#inconclusive()
-    else this.#conclude(beat, beat.isTimeUp ? silent() : [])
+    else this.#conclude(beat, { silent: beat.isTimeUp ? silent() : [], unreached: isStart ? [] : unreached(beat) })
     if (openingMs !== undefined) await all
     return { isHardFailure: this.#verdict.misses > 0 || beat.settled.some(({ outcome }) => isGone(outcome)) }
   }
@@ -639,20 +653,28 @@ export class Heartbeat {
 
   async #endHeard({ startedMs }: Beat): Promise<void> {
     const { clock } = this.#options
-    const untilMs = clock.now() + exitPatienceMs
+    const untilMs = clock.now() + defaults.supervision.exitHeardMs
     while (this.#endedMs < startedMs && clock.now() < untilMs && !this.#life.signal.aborted) {
       await sleep(clock, exitLookMs, this.#life.signal)
     }
   }
 
   /** What the checks come to, once it is known which of the silent processes are at work, and which hang. */
-  #conclude(beat: Beat, silent: readonly (string | undefined)[]): void {
+  #conclude(beat: Beat, { silent, unreached }: Suspects): void {
     if (noiseOf(unanswered(beat)) > 0) this.#lastNoiseMs = this.#options.clock.now()
     const hung = new Map<string | undefined, string>()
     for (const session of silent) {
       const diagnosis = this.#diagnose(session)
       if (diagnosis?.kind === 'busy') beat.busy.set(session, diagnosis.reason)
       if (diagnosis?.kind === 'hung') hung.set(session, diagnosis.reason)
+    }
+    for (const { session, reason } of unreached) {
+      const forMs = this.#isJudged()
+        ? this.#reach?.failed(session, beat.startedMs, this.#interval.intervalMs)
+        : undefined
+      if (forMs === undefined) continue
+      hung.set(session, `hung: it runs, and was not reached for ${Math.floor(forMs / 1000)} s (${reason})`)
+      this.#reach?.close(session)
     }
     if (beat.isTimeUp || !isAlone(beat)) this.#weigh(evidenceOfChecks(beat))
     for (const [session, why] of hung) {
@@ -661,10 +683,13 @@ export class Heartbeat {
     }
   }
 
-  /** Who is not to be asked, or only by hand, is not judged either. */
   #diagnose(session: string | undefined): Diagnosis | undefined {
-    if (this.#pause || this.#settings.probe !== 'active') return undefined
-    return this.#hangs?.diagnose(session, this.#interval.intervalMs)
+    return this.#isJudged() ? this.#hangs?.diagnose(session, this.#interval.intervalMs) : undefined
+  }
+
+  /** Who is not to be asked, or only by hand, is not judged either. */
+  #isJudged(): boolean {
+    return !this.#pause && this.#settings.probe === 'active'
   }
 
   #inconclusive(): void {
@@ -677,6 +702,7 @@ export class Heartbeat {
     const { clock } = this.#options
     if (isAnswered(result.outcome)) {
       this.#hangs?.close(result.session)
+      this.#reach?.close(result.session)
       this.#lastHeardMs = clock.now()
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
@@ -786,8 +812,7 @@ export class Heartbeat {
   }
 }
 
-/** How long the end of a process may take to be heard after its pipe broke or its port closed; how often that is looked at. */
-const exitPatienceMs = 500
+/** How often it is looked whether the end of a process was heard. */
 const exitLookMs = 20
 
 /** How long a prober waits at least after the longest time-out. */

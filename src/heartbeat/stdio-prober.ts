@@ -1,4 +1,5 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, sleep } from '../clock.ts'
+import { defaults } from '../defaults.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { describeExit } from '../upstreams/process.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
@@ -146,8 +147,19 @@ export class StdioProber implements Prober {
     const asked = fixed
       ? ask({ ...beat, method: fixed })
       : this.#ladder.ask({ ...beat, liveness: this.#opening?.hasTools === true ? undefined : look })
-    const done = asked.then(({ result }) => this.#learn(result, line, learning))
+    const done = asked
+      .then(({ result }) => this.#learn(result, line, learning))
+      .then((result) => this.#checkEnd(result, line))
     return { leg, method, session, done, noise }
+  }
+
+  /** A pipe breaks a moment before the end of its process is heard; one that goes on running has not ended. */
+  async #checkEnd(result: ProbeResult, { process }: Line): Promise<ProbeResult> {
+    if (result.outcome !== 'exited') return result
+    const over = new AbortController()
+    void process.exited.then(() => over.abort())
+    if (!process.exit()) await sleep(this.#options.clock, defaults.supervision.exitHeardMs, over.signal)
+    return process.exit() ? result : { ...result, outcome: 'closed' }
   }
 
   #waitingIn({ session }: Line): Waiting {
@@ -220,7 +232,8 @@ export class StdioProber implements Prober {
       const outcome = exit ? 'exited' : outcomeOf(error)
       const reason = exit ? `the process ${describeExit(exit)}` : errorMessage(error)
       const durationMs = clock.now() - startedMs
-      return { leg: 'upstream', method: this.describe().probe, outcome, reason, durationMs, opening: true }
+      const { probe: asked } = this.describe()
+      return this.#checkEnd({ leg: 'upstream', method: asked, outcome, reason, durationMs, opening: true }, line)
     }
   }
 

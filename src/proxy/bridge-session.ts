@@ -235,6 +235,8 @@ export class BridgeSession implements GuestListener {
     this.#fail(waiting, error)
     if (error.code === 'upstream_session_gone') this.end('unknown')
     else if (isOpening && this.transport === 'http') this.end('refused')
+    // It may run without reading any more; what it still has to answer is waited for.
+    else if (error.code === 'upstream_exited' && this.#open.all().length === 0) this.end('exited')
   }
 
   /**

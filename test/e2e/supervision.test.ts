@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type Running, serve } from '../../src/cli/serve.ts'
@@ -13,15 +14,17 @@ import { isRunning } from '../support/processes.ts'
 import { openPost, openSession, post } from '../support/rpc.ts'
 
 // Real servers, and shorter times for hangs: what is silent, or spins, for 8 s hangs.
-const port = String(await freePort())
-const stubborn = {
-  url: `http://127.0.0.1:${port}/mcp`,
-  launch: {
-    command: process.execPath,
-    args: ['test/peers/children/stubborn-http.mjs'],
-    env: { PORT: port },
-    cwd: repoRoot,
-  },
+const stubborn = async () => {
+  const port = String(await freePort())
+  return {
+    url: `http://127.0.0.1:${port}/mcp`,
+    launch: {
+      command: process.execPath,
+      args: ['test/peers/children/stubborn-http.mjs'],
+      env: { PORT: port },
+      cwd: repoRoot,
+    },
+  }
 }
 const blockable = { command: process.execPath, args: ['test/peers/children/blockable-stdio.mjs'], cwd: repoRoot }
 
@@ -50,7 +53,10 @@ beforeAll(async () => {
       onFailure: { ...blockable, restart: 'on_failure' },
       never: { ...blockable, restart: 'never' },
       launched: await launchedEverything(),
-      stubborn,
+      stubborn: await stubborn(),
+      closing: await stubborn(),
+      deaf: blockable,
+      deafSession: blockable,
       finished: { ...(await launchedEverything()), restart: 'on_failure' },
     },
   }
@@ -120,6 +126,36 @@ describe.concurrent('supervision', { timeout: 120_000 }, () => {
     await replaced('stopped', pid)
     expect(await restartsOf('stopped', 'hung')).toBe(1)
     expect(hangsOf('stopped')[0]).toContain('and a signal has stopped it')
+    expect(isRunning(pid)).toBe(false)
+  })
+
+  it.each([
+    ['deaf', 'resident', 'SIGWINCH', 'write EPIPE|no longer reads'],
+    ['closing', 'server', 'SIGHUP', 'ECONNREFUSED'],
+  ] as const)('%s, but it runs: down, and started again like a hung one', async (name, role, signal, why) => {
+    const pid = await pidOf(name, role)
+    process.kill(pid, signal)
+    await becomes(name, 'down')
+    expect(isRunning(pid)).toBe(true)
+    await replaced(name, pid)
+    expect(await restartsOf(name, 'hung')).toBe(1)
+    expect(hangsOf(name)[0]).toMatch(new RegExp(`it runs, and was not reached for (8|9|\\d\\d) s .*(${why})`))
+    expect(await metricValue(vitals, 'mcp_heartbeats_total', { upstream: name, outcome: 'exited' })).toBe(0)
+    expect(isRunning(pid)).toBe(false)
+  })
+
+  it('a session whose process reads no more: one request fails, and then it is over', async () => {
+    const session = await opened('deafSession')
+    const pid = await pidOf('deafSession', 'session')
+    process.kill(pid, 'SIGWINCH')
+    await eventually(() => !existsSync(`/proc/${pid}/fd/0`), { what: 'it closed its stdin' })
+    const statuses = new Set<number>()
+    const ping = { jsonrpc: '2.0', id: 2, method: 'ping' }
+    await eventually(async () => statuses.add((await post(urlOf('deafSession'), ping, session)).status).has(404), {
+      what: 'its session is over',
+    })
+    expect([...statuses]).toEqual([502, 404])
+    await replaced('deafSession', pid)
     expect(isRunning(pid)).toBe(false)
   })
 

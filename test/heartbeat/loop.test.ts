@@ -1071,6 +1071,37 @@ describe('a process of ours', () => {
     expect(test.beats).toEqual([`${test.t0 + 10_300} process exited`])
   })
 
+  it.each(['refused', 'reset', 'closed'] as const)(
+    'that runs, and cannot be reached (%s), is dealt with like one that hangs: after 30 s, once',
+    async (outcome) => {
+      const running = { pid: 7, cpu: undefined, isStopped: false, lastHeardMs: 0, inFlight: 0 }
+      const test = await settled({ settings: { ...fixed, initialMs: 5000 }, vitals: () => running })
+      test.prober.play({ outcome, reason: 'nobody is there' })
+      await test.advance(34_000)
+      expect([test.state(), test.hangs]).toEqual(['down', []])
+      await test.advance(6000)
+      expect(test.hangs).toHaveLength(1)
+      expect(test.reason()).toMatch(
+        /^hung: it runs, and was not reached for 3\d s \(nobody is there\); it is restarted$/,
+      )
+      await test.advance(25_000)
+      expect(test.hangs).toHaveLength(1)
+    },
+  )
+
+  it('that cannot be reached is left alone while it is under maintenance, or not asked by us', async () => {
+    const running = { pid: 7, cpu: undefined, isStopped: false, lastHeardMs: 0, inFlight: 0 }
+    const { heartbeat, prober, advance, hangs } = await settled({ settings: fixed, vitals: () => running })
+    prober.play({ outcome: 'refused' })
+    await advance(25_000)
+    heartbeat.pause(600_000)
+    await advance(60_000)
+    const asked = heartbeat.probeOnce()
+    await advance(1000)
+    await asked
+    expect(hangs).toEqual([])
+  })
+
   it('that runs, and refuses connections, is down half a second later', async () => {
     const test = await settled({ settings: fixed, vitals: () => undefined })
     test.prober.play({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })

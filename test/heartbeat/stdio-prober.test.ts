@@ -356,6 +356,19 @@ describe('a heartbeat of the resident process', () => {
     expect(await beat()).toMatchObject({ outcome: 'exited', reason: 'process 1 was killed by SIGKILL' })
   })
 
+  it('is closed, and not exited, when the process reads no more and runs on', async () => {
+    const { beat, at, clock } = await proberOf()
+    await beat()
+    at(1).stdin.destroy()
+    const failed = beat()
+    await clock.advance(500)
+    expect(await failed).toMatchObject({ outcome: 'closed', reason: 'the process no longer reads its stdin' })
+    const dying = beat()
+    await clock.advance(499)
+    at(1).end(crash)
+    expect(await dying).toMatchObject({ outcome: 'exited' })
+  })
+
   it('brings the tools along when the server says that they changed, once', async () => {
     const tools = ['read']
     const script = (): Script => (message, process) => legacyScript({ tools })(message, process)

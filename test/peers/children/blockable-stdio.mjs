@@ -1,8 +1,9 @@
 /**
  * A legacy stdio server on one thread, whose tools keep it from answering anything else: `spin` and `wait` block it for
  * `seconds`, the one with its processor, the other without; `grow` keeps `megabytes`. SIGUSR2 makes it spin for ever,
- * SIGHUP exit with code 0.
+ * SIGHUP exit with code 0, SIGWINCH close its stdin and live on.
  */
+import { closeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 const kept = []
@@ -37,3 +38,8 @@ createInterface({ input: process.stdin }).on('line', (line) => {
 
 process.on('SIGUSR2', () => spin(Infinity))
 process.on('SIGHUP', () => process.exit(0))
+process.on('SIGWINCH', () => {
+  process.stdin.destroy() // It leaves the descriptor open.
+  closeSync(0)
+  setInterval(() => process.stderr.write('nobody speaks to me\n'), 1000)
+})

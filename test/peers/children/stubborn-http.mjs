@@ -1,6 +1,7 @@
 /**
  * A legacy server over Streamable HTTP on PORT of loopback. After SIGUSR2 it keeps every request without an answer.
- * SIGTERM brings it round: it answers them all, goes on for two seconds, and ends.
+ * SIGTERM brings it round: it answers them all, goes on for two seconds, and ends. After SIGHUP it listens no more, and
+ * lives on.
  */
 import { createServer } from 'node:http'
 
@@ -25,7 +26,7 @@ function answer(message, response) {
     .end(JSON.stringify({ jsonrpc: '2.0', id, ...outcome }))
 }
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   if (request.method !== 'POST') return response.writeHead(405).end()
   let body = ''
   request.on('data', (chunk) => (body += chunk))
@@ -34,9 +35,15 @@ createServer((request, response) => {
     if (kept) kept.push(reply)
     else reply()
   })
-}).listen(Number(process.env.PORT), '127.0.0.1')
+})
+server.listen(Number(process.env.PORT), '127.0.0.1')
 
 process.on('SIGUSR2', () => (kept ??= []))
+process.on('SIGHUP', () => {
+  server.close()
+  server.closeAllConnections()
+  setInterval(() => process.stderr.write('nobody comes to me\n'), 1000)
+})
 process.on('SIGTERM', () => {
   for (const reply of kept ?? []) reply()
   kept = undefined

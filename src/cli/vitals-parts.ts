@@ -10,7 +10,7 @@ import { defaults } from '../defaults.ts'
 import { errorMessage } from '../errors.ts'
 import { SilenceWatch, isExcused } from '../heartbeat/correlation.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
-import { type Monitored, limitedOf, silenceOf } from '../heartbeat/monitored.ts'
+import { type Monitored, limitedOf, silencesOf } from '../heartbeat/monitored.ts'
 import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
@@ -114,11 +114,11 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
   const standstills = new Standstills(clock)
   stop.add('stop looking for standstills', () => standstills.stop())
 
-  const silences = () => upstreams().map(silenceOf)
+  const silences = () => silencesOf(upstreams())
   const silence = new SilenceWatch({
     silences,
     onChange: (together) => {
-      const what = `${together.length} of ${upstreams().length} servers fell silent together`
+      const what = `${together.length} of ${silences().length} servers that are asked fell silent together`
       if (together.length === 0) log.warn('servers are silent together no more')
       else log.error({ upstreams: together }, `${what}: the fault is ours or the network's`)
     },

@@ -4,8 +4,9 @@ import type { Limited } from '../upstreams/queue.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import type { Silence } from './correlation.ts'
-import type { Heartbeat } from './loop.ts'
+import type { Heartbeat, HeartbeatStatus } from './loop.ts'
 import type { Prober } from './probe.ts'
+import type { State } from './verdict.ts'
 
 /** One process of an upstream, as `/debug` and the metrics show it. */
 export interface ProcessView {
@@ -70,8 +71,24 @@ export interface Monitored {
   stop(): Promise<void>
 }
 
-/** What tells whether it fell silent together with others. */
-export function silenceOf({ name, heartbeat }: Pick<Monitored, 'name' | 'heartbeat'>): Silence {
-  const { verdict, interval } = heartbeat.status()
-  return { upstream: name, silentSinceMs: verdict.silentSinceMs, intervalMs: interval.intervalMs }
+interface Judged {
+  readonly name: string
+  readonly heartbeat: { status(): Pick<HeartbeatStatus, 'verdict' | 'interval' | 'probe'> }
+}
+
+/** Of these nobody hears whether the network is there: none is asked, or none runs. */
+const mute: ReadonlySet<State> = new Set(['idle', 'paused', 'disabled', 'crash_loop'])
+
+/**
+ * What tells which upstreams fell silent together; those that nobody asks have no part in it, since they would outvote
+ * the others. One that only clients ask counts once it is silent.
+ */
+export function silencesOf(upstreams: readonly Judged[]): readonly Silence[] {
+  return upstreams.flatMap(({ name, heartbeat }) => {
+    const { verdict, interval, probe } = heartbeat.status()
+    const { state, silentSinceMs } = verdict
+    const isHeard = probe === 'active' || silentSinceMs !== undefined
+    if (!isHeard || mute.has(state)) return []
+    return [{ upstream: name, silentSinceMs, intervalMs: interval.intervalMs }]
+  })
 }

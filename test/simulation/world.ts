@@ -7,7 +7,7 @@ import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { defaults } from '../../src/defaults.ts'
 import { type Silence, SilenceWatch, isExcused } from '../../src/heartbeat/correlation.ts'
 import { overload } from '../../src/heartbeat/load.ts'
-import { limitedOf, silenceOf } from '../../src/heartbeat/monitored.ts'
+import { limitedOf, silencesOf } from '../../src/heartbeat/monitored.ts'
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import type { AdmissionDeps } from '../../src/proxy/admission.ts'
 import { Shedder } from '../../src/proxy/shed.ts'
@@ -123,7 +123,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     referee,
     ledger,
     ownLoad,
-    silences: () => upstreams.map(silenceOf),
+    silences: () => silencesOf(upstreams),
     onVerdict: () => void silence.look(),
     requestsInFlight: (name) => inFlight.get(name) ?? 0,
   })
@@ -183,7 +183,7 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     return one
   })
   const silence = new SilenceWatch({
-    silences: () => upstreams.map(silenceOf),
+    silences: () => silencesOf(upstreams),
     onChange: (together) => referee.silentTogether(together),
   })
   for (const upstream of upstreams) upstream.start()

@@ -146,6 +146,8 @@ export const defaults = {
   },
   http: {
     connectTimeoutMs: 5000,
+    /** All headers of a message together, either way: servers in other languages take more than Node's 16 KiB. */
+    maxHeaderBytes: 64 * 1024,
     /**
      * Servers commonly close connections that were idle for 5 s (Node, uvicorn), and a POST that meets that moment is
      * lost: ours close long before, since timers are late on a busy machine.

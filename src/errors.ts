@@ -7,6 +7,8 @@ export const errorCodes = [
   'origin_not_allowed',
   'unauthorized',
   'body_too_large',
+  'headers_too_large',
+  'malformed_request',
   'invalid_message',
   'header_mismatch',
   'unsupported_version',

@@ -1,10 +1,11 @@
 import { type RequestListener, type Server, createServer } from 'node:http'
 import { type Address, formatAddress } from '../config/address.ts'
+import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 
 /** Binds a listener; `key` names it in the error. */
 export function listen(handle: RequestListener, address: Address, key: 'listen' | 'admin_listen'): Promise<Server> {
-  const server = createServer(handle)
+  const server = createServer({ maxHeaderSize: defaults.http.maxHeaderBytes }, handle)
   server.requestTimeout = 0
   server.keepAliveTimeout = 65_000
   return new Promise((resolve, reject) => {

@@ -17,6 +17,7 @@ import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
 import { ClientPeers } from '../proxy/client-peers.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
+import { answerMalformed } from '../proxy/malformed.ts'
 import { ProtectedResources } from '../proxy/protected-resources.ts'
 import { Shedder } from '../proxy/shed.ts'
 import { Streams } from '../proxy/streams.ts'
@@ -319,6 +320,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
   try {
     adminServer = await listen(admin, config.adminListen, 'admin_listen')
     dataServer = await listen(data, config.listen, 'listen')
+    answerMalformed(dataServer, ({ code }) => instrumented.countRejected(code))
     const open = () => [...inFlight.values()].reduce((sum, count) => sum + count, 0)
     stop.add('let requests finish', () => drained(clock, open))
     stop.add('finish the reload', () => reloader.stop())

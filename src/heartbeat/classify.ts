@@ -83,6 +83,8 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   origin_not_allowed: 'inconclusive',
   unauthorized: 'inconclusive',
   body_too_large: 'inconclusive',
+  headers_too_large: 'inconclusive',
+  malformed_request: 'inconclusive',
   header_mismatch: 'inconclusive',
   unsupported_version: 'inconclusive',
   unknown_path: 'inconclusive',

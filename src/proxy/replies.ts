@@ -15,6 +15,8 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   origin_not_allowed: { status: 403, rpcCode: -32000 },
   unauthorized: { status: 401, rpcCode: -32000 },
   body_too_large: { status: 413, rpcCode: -32000 },
+  headers_too_large: { status: 431, rpcCode: -32000 },
+  malformed_request: { status: 400, rpcCode: -32000 },
   invalid_message: { status: 400, rpcCode: -32700 },
   header_mismatch: { status: 400, rpcCode: -32020 },
   unsupported_version: { status: 400, rpcCode: -32022 },

@@ -91,6 +91,7 @@ export class HttpPool {
         allowH2: false,
         headersTimeout: 0,
         bodyTimeout: 0,
+        maxHeaderSize: defaults.http.maxHeaderBytes,
         keepAliveTimeout: idleConnectionMs,
         keepAliveTimeoutThreshold: defaults.http.idleMarginMs,
         connect: connector({ url: end, connectTimeoutMs, tls, tunnel: isTunnel ? proxy : undefined }),

@@ -256,6 +256,13 @@ describe('the answer reaches the client as it was sent', () => {
     expect([response.startLine, textOf(response)]).toEqual(['HTTP/1.1 200 ', 'ok'])
   })
 
+  it('60,000 bytes of headers pass', async () => {
+    const big = 'a'.repeat(60_000)
+    const { proxy } = await start((arrived) => arrived.answer(200, answer, [...json, 'X-Big', big]))
+    const response = await rawFetch(proxy.port, { path: '/u/mcp', body: call })
+    expect([statusOf(response), headerOf(response, 'x-big')]).toEqual([200, big])
+  })
+
   it('a redirect is the client’s to follow', async () => {
     const { upstream, proxy } = await start((one) => one.answer(307, '', ['Location', '/elsewhere']))
     const response = await rawFetch(proxy.port, { path: '/u/mcp', body: call })

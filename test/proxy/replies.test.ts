@@ -8,6 +8,8 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   origin_not_allowed: [403, -32000],
   unauthorized: [401, -32000],
   body_too_large: [413, -32000],
+  headers_too_large: [431, -32000],
+  malformed_request: [400, -32000],
   invalid_message: [400, -32700],
   header_mismatch: [400, -32020],
   unsupported_version: [400, -32022],

@@ -90,13 +90,27 @@ export class RetryLater extends KnownError {
   }
 }
 
-/** A server that is there and wants to be asked less often (HTTP 429). */
-export class TooManyRequests extends KnownError {
-  /** Its `Retry-After`, where that is a number of seconds. */
+/** A server that is there and wants to be left alone for a while: HTTP 429, or 503 with `Retry-After`. */
+export class ServerBusy extends KnownError {
+  readonly status: 429 | 503
+  /** Its `Retry-After` as it came: seconds, or a date (RFC 9110 §10.2.3). */
+  readonly retryAfter: string | undefined
+
+  constructor(status: 429 | 503, retryAfter: string | undefined) {
+    const wish = status === 429 ? 'wants fewer requests' : 'asks to be tried again later'
+    super('upstream_http_error', `HTTP ${status}: the server ${wish}`)
+    this.status = status
+    this.retryAfter = retryAfter
+  }
+}
+
+/** One that serves, and wants to be asked less often (HTTP 429). */
+export class TooManyRequests extends ServerBusy {
+  /** The same, where it is a number of seconds. */
   readonly retryAfterMs: number | undefined
 
-  constructor(retryAfterMs: number | undefined) {
-    super('upstream_http_error', 'HTTP 429: the server wants fewer requests')
+  constructor(retryAfter: string | undefined, retryAfterMs: number | undefined) {
+    super(429, retryAfter)
     this.retryAfterMs = retryAfterMs
   }
 }

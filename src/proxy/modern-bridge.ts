@@ -189,7 +189,7 @@ export class ModernBridge {
     const message = splice(body, edits([ranges.id, id], [ranges.progressToken, id]))
     line.channel
       .send(waiting.operation?.traced(message) ?? message, {})
-      .catch((error: unknown) => this.#fail(waiting, known(error), false))
+      .catch((error: unknown) => this.#fail(waiting, sessionless(known(error)), false))
   }
 
   /** `delivered` says whether the server got the request. */
@@ -328,6 +328,11 @@ function unsupportedBy({ supportedVersions }: SharedLine, { metaProtocolVersion 
   if (!supportedVersions || metaProtocolVersion === undefined) return undefined
   if (supportedVersions.includes(metaProtocolVersion)) return undefined
   return new UnsupportedVersion(metaProtocolVersion, supportedVersions)
+}
+
+/** A client of this era has no session that it could open anew, and takes 404 for a method that does not exist. */
+function sessionless(error: KnownError): KnownError {
+  return error.code === 'upstream_session_gone' ? new KnownError('upstream_http_error', error.message) : error
 }
 
 function known(error: unknown): KnownError {

@@ -1,14 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type ErrorCode, KnownError, RetryLater, UnsupportedVersion } from '../errors.ts'
+import { type ErrorCode, KnownError, RetryLater, ServerBusy, UnsupportedVersion } from '../errors.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { type Exchange, holdWholeBytes } from './exchange.ts'
 
 /**
  * Every answer of our own, as HTTP status and JSON-RPC code. Clients detect the era of a server from 4xx bodies, so
  * ours never use −32020…−32099, which the 2026-07-28 revision reserves, and an upstream's failure is a 5xx. The
- * exceptions are those of a bridge: it passes the 401 or 403 of a server on, with what it asks for, and it refuses in
- * the server's place what a server has to refuse over HTTP and cannot over stdio: headers that contradict the body, and
- * a revision other than those that the server named.
+ * exceptions are those of a bridge: it passes on what is for the client to act on, namely the 401, 403 or 429 of a
+ * server, with what it asks for, and the 404 of a session that it forgot; and it refuses in the server's place what a
+ * server has to refuse over HTTP and cannot over stdio: headers that contradict the body, and a revision other than
+ * those that the server named.
  */
 const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rpcCode: number }>> = {
   host_not_allowed: { status: 403, rpcCode: -32000 },
@@ -43,7 +44,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   upstream_http_error: { status: 502, rpcCode: -32000 },
   upstream_invalid: { status: 502, rpcCode: -32000 },
   upstream_unauthorized: { status: 502, rpcCode: -32000 },
-  upstream_session_gone: { status: 502, rpcCode: -32000 },
+  upstream_session_gone: { status: 404, rpcCode: -32001 },
   usage: { status: 500, rpcCode: -32603 },
   config_invalid: { status: 500, rpcCode: -32603 },
   listen_failed: { status: 500, rpcCode: -32603 },
@@ -94,13 +95,15 @@ export function replyError(
   }
   const code = error instanceof KnownError ? error.code : 'internal'
   const refusal = error instanceof Unauthorized ? error : undefined
-  const status = refusal?.status ?? statusOf(code)
+  const busy = error instanceof ServerBusy ? error : undefined
+  const status = refusal?.status ?? busy?.status ?? statusOf(code)
   const body = Buffer.from(errorMessageFor(error, options.id, options.details))
   const isLong = !incoming.complete && !isShort(incoming)
   outgoing.writeHead(status, {
     'content-type': 'application/json',
     'content-length': body.length,
     ...(status === 503 && { 'retry-after': String(error instanceof RetryLater ? error.retryAfterSeconds : 1) }),
+    ...(busy?.retryAfter !== undefined && { 'retry-after': busy.retryAfter }),
     ...(code === 'unauthorized' && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
     // What the server behind a bridge wants, so that the client can get it.
     ...(refusal?.challenge !== undefined && { 'www-authenticate': refusal.challenge }),

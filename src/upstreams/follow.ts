@@ -65,7 +65,8 @@ export function follow(options: FollowOptions): void {
       maxBytes: maxBodyBytes,
       onId: (id) => void (lastEventId = id || lastEventId),
       onRetry: (retryMs) => void (firstPauseMs = retryMs),
-      onMessage: ({ data }) => {
+      onMessage: ({ type, data }) => {
+        if (type !== 'message') return
         const envelope = readEnvelope(data)
         if (envelope && !signal.aborted) onMessage(data, envelope)
       },

@@ -1,4 +1,4 @@
-import { KnownError, TooManyRequests } from '../errors.ts'
+import { KnownError, ServerBusy, TooManyRequests } from '../errors.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream, retryAfterMs } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
@@ -31,7 +31,7 @@ export class Reply {
   #status = 0
   #isSessionGone = false
   #challenge: string | undefined
-  #retryAfterMs: number | undefined
+  #busy: ServerBusy | undefined
   #lastEventId: string | undefined
   #retryMs: number | undefined
   #wasAnswered = false
@@ -47,13 +47,15 @@ export class Reply {
     this.#status = status
     this.#isSessionGone = isSessionGone
     this.#challenge = headerValue(rawHeaders, 'www-authenticate')
-    this.#retryAfterMs = retryAfterMs(rawHeaders)
+    this.#busy = busyOf(status, rawHeaders)
     if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
       maxBytes: this.#options.maxBodyBytes,
       onId: (id) => void (this.#lastEventId = id || this.#lastEventId),
       onRetry: (retryMs) => void (this.#retryMs = retryMs),
-      onMessage: ({ data }) => this.#hear(data),
+      onMessage: ({ type, data }) => {
+        if (type === 'message') this.#hear(data)
+      },
       onTooLarge: (bytes) => this.#refuse(bytes),
     })
   }
@@ -80,7 +82,7 @@ export class Reply {
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
     if (!this.#stream && this.#chunks.length > 0) this.#hear(Buffer.concat(this.#chunks))
     if (this.#wasAnswered) return undefined
-    if (this.#status === 429) return new TooManyRequests(this.#retryAfterMs)
+    if (this.#busy) return this.#busy
     if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)
     if (this.#options.asked?.kind !== 'request') return undefined
     if (this.#stream) return new KnownError('upstream_closed', 'the event stream ended without an answer')
@@ -118,6 +120,13 @@ function isJsonRpc(message: Buffer): boolean {
   } catch {
     return false // Half a message.
   }
+}
+
+/** A server that says by its status that it is to be left alone for a while. */
+export function busyOf(status: number, rawHeaders: readonly string[]): ServerBusy | undefined {
+  const retryAfter = headerValue(rawHeaders, 'retry-after')
+  if (status === 429) return new TooManyRequests(retryAfter, retryAfterMs(rawHeaders))
+  return status === 503 && retryAfter !== undefined ? new ServerBusy(503, retryAfter) : undefined
 }
 
 function refusalOf(status: number, isSessionGone: boolean, challenge: string | undefined): KnownError | undefined {

@@ -7,7 +7,7 @@ import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
 import { type Endpoint, ownHeaders } from './endpoint.ts'
 import type { HttpExchange } from './http.ts'
 import { post } from './post.ts'
-import { Unauthorized } from './reply.ts'
+import { Unauthorized, busyOf } from './reply.ts'
 
 export interface SseChannelOptions {
   readonly endpoint: Endpoint
@@ -73,7 +73,8 @@ export class SseChannel implements Channel {
       const reader = new SseMessageReader({
         maxBytes: maxBodyBytes,
         onMessage: ({ type, data }) => {
-          if (type !== 'endpoint') return this.#hear(data)
+          if (type === 'message') return this.#hear(data)
+          if (type !== 'endpoint') return
           try {
             this.#messages ??= messagesUrl(endpoint.url, data.toString(), headerValue(headers, 'host'))
             resolve()
@@ -152,6 +153,8 @@ export class SseChannel implements Channel {
 function streamRefusal(status: number, rawHeaders: readonly string[]): KnownError | undefined {
   const contentType = headerValue(rawHeaders, 'content-type')
   if (status === 401 || status === 403) return new Unauthorized(status, headerValue(rawHeaders, 'www-authenticate'))
+  const busy = busyOf(status, rawHeaders)
+  if (busy) return busy
   if (status !== 200) return new KnownError('upstream_http_error', `HTTP ${status} instead of an event stream`)
   if (!isEventStream(contentType)) {
     return new KnownError('upstream_invalid', `content type "${contentType ?? 'none'}" instead of text/event-stream`)

@@ -50,7 +50,7 @@ describe('outcomeOf', () => {
     expect(outcomeOf(transportError(refusal, 'http://127.0.0.1'))).toBe('refused')
     expect(outcomeOf(new Error('bug'))).toBe('inconclusive')
     // RFC 6585 §4: it is there, and says nothing of how it serves others.
-    expect(outcomeOf(new TooManyRequests(undefined))).toBe('inconclusive')
+    expect(outcomeOf(new TooManyRequests(undefined, undefined))).toBe('inconclusive')
   })
 })
 

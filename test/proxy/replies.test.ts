@@ -36,7 +36,7 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   upstream_http_error: [502, -32000],
   upstream_invalid: [502, -32000],
   upstream_unauthorized: [502, -32000],
-  upstream_session_gone: [502, -32000],
+  upstream_session_gone: [404, -32001],
   usage: [500, -32603],
   config_invalid: [500, -32603],
   listen_failed: [500, -32603],
@@ -73,7 +73,10 @@ describe('answers of our own', () => {
     },
   )
 
-  it.each(errorCodes.filter((code) => code.startsWith('upstream_')))('%s is never the client’s fault', (code) => {
+  /** What a client can and should do something about (MCP 2025-11-25, Session Management, 4). */
+  const forTheClient: readonly ErrorCode[] = ['upstream_session_gone']
+  const ofTheServer = errorCodes.filter((code) => code.startsWith('upstream_') && !forTheClient.includes(code))
+  it.each(ofTheServer)('%s is never the client’s fault', (code) => {
     expect(statusOf(code)).toBeGreaterThanOrEqual(500)
   })
 

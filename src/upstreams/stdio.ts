@@ -350,7 +350,7 @@ export class StdioUpstream {
     if (state === 'waiting') {
       return Promise.reject(restarting('the server process is being ended, and started again after that', 1))
     }
-    if (state === 'left_down') {
+    if (this.#supervisor.isLeftDown()) {
       const why = 'the server process is not running, and is not started again (restart: never)'
       return Promise.reject(new KnownError('upstream_exited', why))
     }
@@ -454,7 +454,7 @@ export class StdioUpstream {
       // Nobody restarts a session; when it was the last, the resident process takes its place.
       const reason = line.ended ?? (exit.kind === 'signal' ? 'signal' : 'exit')
       if (!line.ended && line.firstHeardMs === undefined) this.#supervisor.failedBeside(exit)
-      else if (target.resident !== 'never') events.onRestart(reason)
+      else if (target.resident !== 'never' && !this.#supervisor.isLeftDown()) events.onRestart(reason)
     }
     this.#wakeResident()
   }

@@ -174,6 +174,12 @@ export class Supervisor {
     return isFailing(this.#law) || this.#wait?.decision.kind === 'give_up'
   }
 
+  /** It ended, stopped since or not, and is not started again before somebody asks for another try. */
+  isLeftDown(): boolean {
+    const decision = this.#wait?.decision
+    return decision?.kind === 'rest' && decision.isFailure
+  }
+
   /** How long the restart law still lets nothing be started, stopped or not, and why; undefined where it would. */
   heldBack(): { readonly leftMs: number; readonly why: string } | undefined {
     const leftMs = this.#leftMs()
@@ -206,7 +212,7 @@ export class Supervisor {
    * other of the same command, and the next one waits accordingly.
    */
   failedBeside(exit: ExitReason): void {
-    if (this.#life) return
+    if (this.#life || this.isLeftDown()) return
     const wait = this.#decide({ kind: 'exited', exit }, true)
     this.#wait = wait.decision.kind === 'rest' ? undefined : wait
   }
@@ -223,7 +229,7 @@ export class Supervisor {
   workedBeside(readyMs: number): void {
     if (this.#life || readyMs < defaults.supervision.resetAfterReadyMs) return
     this.#law = freshRestartState
-    this.#wait = undefined
+    if (!this.isLeftDown()) this.#wait = undefined
   }
 
   /**
@@ -290,7 +296,7 @@ export class Supervisor {
       }
     }
     this.#law = afterStopped(this.#law, this.#options.clock.now())
-    if (this.#wait?.decision.kind === 'rest') this.#wait = undefined
+    if (this.#wait?.decision.kind === 'rest' && !this.isLeftDown()) this.#wait = undefined
     this.#state = 'stopped'
     this.#tellAsking()
   }

@@ -703,6 +703,35 @@ describe('a resident process that is not always started again', () => {
     await upstream.tryAgain('config')
     expect(news()).toEqual(['start 2', 'restart: config', 'resident 2'])
   })
+
+  it('stays down under never when sessions have come and gone, however they went', async () => {
+    const { upstream, at, clock, settle, news, running } = await started({ policy: 'never' })
+    at(1).end(crash)
+    await settle()
+    const down = 'left down: the resident process exited with code 1 (restart: never)'
+    expect(news().at(-1)).toBe(down)
+    const served = await upstream.openSession('a', nobody)
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await expect(upstream.borrowResident()).rejects.toMatchObject({ code: 'upstream_exited' })
+    upstream.releaseResident()
+    await clock.advance(150_000)
+    await upstream.closeSession(served)
+    await settle()
+    expect(news()).toEqual(['start 2', 'end 2', down])
+    for (const word of [[], [{ jsonrpc: '2.0', id: 1, result: {} }]]) {
+      const line = await upstream.openSession('a', nobody)
+      const process = at(line.process.pid ?? 0)
+      process.say(...word)
+      await settle()
+      process.end(crash)
+      await settle()
+      expect(news().slice(1)).toEqual([`end ${process.pid}`, `crash ${process.pid} (0 others)`, down])
+    }
+    expect(running()).toEqual([])
+    await upstream.tryAgain('manual')
+    await settle()
+    expect(running()).toEqual([5])
+  })
 })
 
 describe('a process that is about to be replaced', () => {

@@ -4,6 +4,7 @@ import Pool from 'undici/lib/dispatcher/pool.js'
 import { defaults } from '../defaults.ts'
 import { KnownError, Unreachable, errorMessage } from '../errors.ts'
 import { connector, proxyAuthorization, serverNameOf } from './connect.ts'
+import { isOwnLack } from './own-lack.ts'
 import type { TlsSettings } from './upstream.ts'
 
 /** One request as it goes on the wire: `headers` alternate name and value, `path` includes the query. */
@@ -204,16 +205,9 @@ function textHeaders(raw: unknown): string[] {
   return raw.map((part) => (Buffer.isBuffer(part) ? part.toString('latin1') : String(part)))
 }
 
-const refusedCodes = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EADDRNOTAVAIL',
-  'ENOENT',
-])
-const timeoutCodes = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
+const refusedCodes = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'])
+/** Nobody was reached who could have refused: without a network, all servers are as silent as one that is gone. */
+const silentCodes = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'ENETUNREACH', 'ENETDOWN'])
 const resetCodes = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
 /** The request itself cannot be written: nothing was sent, and the upstream has no part in it. */
 const unsendableCodes = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'])
@@ -223,7 +217,8 @@ export function transportError(error: Error, origin: string): KnownError {
   if (error instanceof KnownError) return error
   const code = codeOf(error)
   const message = `${origin}: ${error.message === '' ? code : error.message}`
-  if (timeoutCodes.has(code)) return new Unreachable(message, { cause: error })
+  if (isOwnLack(code)) return new KnownError('overloaded', `mcp-vitals lacks resources: ${message}`, { cause: error })
+  if (silentCodes.has(code)) return new Unreachable(message, { cause: error })
   if (refusedCodes.has(code)) return new KnownError('upstream_refused', message, { cause: error })
   if (resetCodes.has(code)) return new KnownError('upstream_reset', message, { cause: error })
   if (unsendableCodes.has(code)) return new KnownError('internal', message, { cause: error })
@@ -245,10 +240,13 @@ function isMalformed({ name }: Error, code: string): boolean {
   return name === 'HTTPParserError' || malformedCodes.has(code)
 }
 
-/** The error's own code, or that of the first error inside an AggregateError (happy eyeballs). */
+/** The error's own code; of several inside an AggregateError (happy eyeballs), the first that tells of the server. */
 function codeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return ''
+  if ('errors' in error && Array.isArray(error.errors)) {
+    const codes = error.errors.map(codeOf)
+    return codes.find((code) => !isOwnLack(code) && !silentCodes.has(code)) ?? codes[0] ?? ''
+  }
   if ('code' in error && typeof error.code === 'string') return error.code
-  if ('errors' in error && Array.isArray(error.errors)) return codeOf(error.errors[0])
   return 'cause' in error ? codeOf(error.cause) : ''
 }

@@ -1,4 +1,5 @@
 import { defaults } from '../defaults.ts'
+import { isOwnLack } from './own-lack.ts'
 import { describeExit, type ExitReason } from './process.ts'
 import type { RestartPolicy, RestartReason } from './upstream.ts'
 
@@ -104,6 +105,11 @@ function isHopeless(exit: ExitReason): boolean {
   }
 }
 
+/** Nothing was started, and not by its own fault. */
+function lacksResources(gone: Gone): boolean {
+  return gone.kind === 'exited' && gone.exit.kind === 'spawn_failed' && isOwnLack(gone.exit.code)
+}
+
 /** How long until the next start, whoever does not ask for one. */
 export function delayOf(decision: RestartDecision): number {
   switch (decision.kind) {
@@ -134,7 +140,8 @@ export interface GoneEvent {
 /**
  * The restart law: at once, then min(60 s, 1 s · 2ⁿ) · U[.5, 1], where `random` in [0, 1) draws the jitter. Staying
  * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that never
- * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes. The policy may
+ * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes; those that failed
+ * for lack of our own resources do not count. The policy may
  * forbid all of that but the restart that somebody asked for.
  */
 export function afterGone(
@@ -154,7 +161,7 @@ export function afterGone(
   }
   const wasReady = state.readyAtMs !== undefined
   const { restarts, besides } = wasStable(state, nowMs, law) ? freshRestartState : state
-  const failedStarts = wasReady ? 0 : state.failedStarts + 1
+  const failedStarts = wasReady ? 0 : state.failedStarts + (lacksResources(gone) ? 0 : 1)
   const next = { restarts: restarts + 1, failedStarts, besides: besides + (isBeside ? 1 : 0), readyAtMs: undefined }
   const giveUp = (why: string) =>
     ({ state: next, decision: { kind: 'give_up', retryInMs: law.crashLoopRetryMs, why } }) as const

@@ -54,6 +54,34 @@ describe('outcomeOf', () => {
   })
 })
 
+describe('a connection that failed', () => {
+  const failed = (code: string) => Object.assign(new Error(`connect ${code} 192.0.2.1:80`), { code })
+  /** As Node reports it where a name has several addresses. */
+  const ofEach = (...codes: string[]) => Object.assign(new AggregateError(codes.map(failed)), { code: codes[0] })
+
+  it.each(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS', 'ENOMEM'])(
+    'for a lack of our own, %s, is no miss',
+    (code) => {
+      const error = transportError(failed(code), 'http://x')
+      expect([outcomeOf(error), error.code]).toEqual(['inconclusive', 'overloaded'])
+      expect(error.message).toBe(`mcp-vitals lacks resources: http://x: connect ${code} 192.0.2.1:80`)
+    },
+  )
+
+  it.each(['ENETUNREACH', 'ENETDOWN'])('for want of a network, %s, is silence', (code) => {
+    expect(outcomeOf(transportError(failed(code), 'http://x'))).toBe('timeout')
+  })
+
+  it.each([
+    ['::1 cannot be had, and 127.0.0.1 refuses', ofEach('EADDRNOTAVAIL', 'ECONNREFUSED'), 'refused'],
+    ['there is no IPv6, and IPv4 refuses', ofEach('ENETUNREACH', 'ECONNREFUSED'), 'refused'],
+    ['nothing can be reached', ofEach('ENETUNREACH', 'ETIMEDOUT'), 'timeout'],
+    ['no address has a socket', ofEach('EMFILE', 'EMFILE'), 'inconclusive'],
+  ])('at each of several addresses says what the server did, if one did anything: %s', (_, error, outcome) => {
+    expect(outcomeOf(transportError(error, 'http://x'))).toBe(outcome)
+  })
+})
+
 describe('outcomeOfCode', () => {
   /** A request that we refuse while a server waits for its next start never reached it. */
   const isOurs = (code: ErrorCode) => !code.startsWith('upstream_') || code === 'upstream_restarting'

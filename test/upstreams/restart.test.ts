@@ -162,6 +162,17 @@ describe('giving up', () => {
     expect(decision.kind).toBe('restart')
   })
 
+  it('not for starts that failed for lack of our own resources, which become rare all the same', () => {
+    let state = freshRestartState
+    for (let start = 1; start <= 12; start++) {
+      const gone: Gone = { kind: 'exited', exit: spawnFailed('EMFILE') }
+      const next = afterGone(state, { gone, nowMs: start, random: 1 })
+      expect(next.decision).toMatchObject({ kind: 'restart', delayMs: backoffMs(start - 1) })
+      state = next.state
+    }
+    expect(state.failedStarts).toBe(0)
+  })
+
   it('not at the 127 of a server that was ready: it found its command', () => {
     const gone: Gone = { kind: 'exited', exit: { kind: 'exit', code: 127 } }
     const { decision } = afterGone(afterReady(freshRestartState, 0), { gone, nowMs: 5, random: 0 })

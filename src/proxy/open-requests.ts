@@ -1,6 +1,6 @@
 import { BoundedSet } from '../bounded-set.ts'
 import { PassingMap } from '../passing-map.ts'
-import type { Envelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId } from '../wire/envelope.ts'
 
 export interface OpenRequest {
   readonly envelope: Envelope
@@ -60,8 +60,8 @@ export class OpenRequests<T extends OpenRequest> {
   /** The request that an answer of the server with this id is for. */
   answeredBy(id: string | undefined): T | undefined {
     const request = this.#asked.get(id ?? 'null')
-    if (!request && id !== undefined) this.#unanswered.delete(id)
-    return request
+    if (request || id === undefined || this.#unanswered.delete(id)) return request
+    return this.asked().find((one) => isSameId(idOf(one), id))
   }
 
   /** The request that a cancellation of this id means: the latest, and rather one that the server has not got. */

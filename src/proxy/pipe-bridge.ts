@@ -9,7 +9,7 @@ import type { Link, LinkListener } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { batchItems } from '../wire/batch.ts'
-import { type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
+import { type Envelope, isSameId, readEnvelope, splice } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
@@ -288,7 +288,8 @@ export class PipeBridge implements LinkListener {
     this.#options.events.onServerMessage(envelope, message)
     this.#questions.heardServer(envelope)
     if (envelope.kind !== 'response') return
-    const waiting = this.#waiting.get(envelope.id ?? 'null')?.[0]
+    const { id } = envelope
+    const waiting = this.#waiting.get(id ?? 'null')?.[0] ?? this.#all().find((one) => isSameId(one.envelope.id, id))
     if (waiting) this.#remove(waiting)
   }
 

@@ -11,7 +11,7 @@ import {
   sessionKey,
   waitingIn,
 } from '../sessions/session.ts'
-import type { Envelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId } from '../wire/envelope.ts'
 import { type Era, detectEra } from '../wire/era.ts'
 import { namesIn } from '../wire/lists.ts'
 import { claimOf } from './admission.ts'
@@ -168,7 +168,9 @@ export class PipeSession {
   }
 
   #answer(envelope: Envelope, text: Buffer | undefined): void {
-    const operation = this.#waiting.get(envelope.id ?? 'null')?.[0]
+    const { id } = envelope
+    const all = () => [...this.#waiting.values()].flat()
+    const operation = this.#waiting.get(id ?? 'null')?.[0] ?? all().find((one) => isSameId(one.envelope.id, id))
     if (!operation) return
     this.#remove(operation)
     if (this.#session) this.#options.directory.answered(this.#session)

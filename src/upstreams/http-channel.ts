@@ -1,6 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
 import { KnownError, errorCode } from '../errors.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion } from '../wire/era.ts'
 import { headerNames, headerValue, modernHeaders } from '../wire/headers.ts'
 import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
@@ -88,7 +88,7 @@ export class HttpChannel implements Channel {
       this.#follow(AbortSignal.any([answered.signal, signal]), from, {
         onMessage: (message, envelope) => {
           this.#options.events.onMessage(message, envelope)
-          if (envelope.kind !== 'response' || envelope.id !== asked?.id) return
+          if (envelope.kind !== 'response' || !isSameId(asked?.id, envelope.id)) return
           answered.abort()
           signal.removeEventListener('abort', cancel)
           resolve()

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock, Timer } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorCode } from '../errors.ts'
-import { type Envelope, readEnvelope, splice } from '../wire/envelope.ts'
+import { type Envelope, isSameId, readEnvelope, splice } from '../wire/envelope.ts'
 import type { HeadersFor } from './client-endpoint.ts'
 import type { Link, LinkListener } from './link.ts'
 import type { Answer, Peer, RequestOptions } from './peer.ts'
@@ -175,7 +175,7 @@ export class LastingLink implements Link {
   }
 
   #learn({ kind, id, error, protocolVersion }: Envelope): void {
-    if (kind !== 'response' || !this.#asked || id !== this.#asked.id) return
+    if (kind !== 'response' || !this.#asked || !isSameId(this.#asked.id, id)) return
     if (!error) this.#opening = { message: this.#asked.message, protocolVersion, initialized: undefined }
     this.#asked = undefined
   }

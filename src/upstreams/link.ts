@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError, errorCode } from '../errors.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
-import type { Envelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId } from '../wire/envelope.ts'
 import { entriesIn } from '../wire/lists.ts'
 import type { Channel, Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
@@ -200,7 +200,7 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
     events: {
       onMessage: (message, envelope) => {
         if (peer.takeAnswer(message, envelope)) return
-        const isAgreed = envelope.kind === 'response' && openingId !== undefined && envelope.id === openingId
+        const isAgreed = envelope.kind === 'response' && openingId !== undefined && isSameId(openingId, envelope.id)
         if (isAgreed && !envelope.error) channel.useProtocolVersion(envelope.protocolVersion)
         const isToolList = envelope.kind === 'response' && posts.get(envelope.id)?.isToolList === true
         if (isToolList) toolHeaders.learn(entriesIn(message, 'tools'))

@@ -1,5 +1,5 @@
 import { KnownError, ServerBusy, TooManyRequests } from '../errors.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream, retryAfterMs } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 import type { ResponseHead } from './http.ts'
@@ -101,7 +101,7 @@ export class Reply {
     if (isNameless && !isJsonRpc(message)) return
     const envelope = isNameless && asked?.id !== undefined ? { ...read, id: asked.id } : read
     onMessage(message, envelope)
-    if (envelope.kind !== 'response' || (asked?.kind === 'request' && envelope.id !== asked.id)) return
+    if (envelope.kind !== 'response' || (asked?.kind === 'request' && !isSameId(asked.id, envelope.id))) return
     this.#wasAnswered = true
     onAnswered()
   }

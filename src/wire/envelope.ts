@@ -265,6 +265,15 @@ function idText(token: Token | undefined): string | undefined {
   return Number.isFinite(value) ? String(value) : token.text
 }
 
+/**
+ * Whether an answer under `heard` is for `asked`, both JSON text: JavaScript writes the id 12345678901234567890 back as
+ * 12345678901234567000, and -0 as 0.
+ */
+export function isSameId(asked: string | undefined, heard: string | undefined): boolean {
+  if (asked === heard || asked === undefined || heard === undefined) return asked === heard
+  return Number(asked) === Number(heard)
+}
+
 /** An escape may hide which character it is, as in `"a\/b"`, so such a string is written anew. */
 function quoted(text: string): string {
   return text.includes('\\') ? JSON.stringify(unescaped(text) ?? text) : `"${text}"`

@@ -60,6 +60,21 @@ describe('the id of a request', () => {
     expect(sent(open, '1').alias).toBeUndefined()
   })
 
+  it.each([
+    ['12345678901234567890', '12345678901234567000'],
+    ['-0', '0'],
+  ])('%s may come back as JavaScript writes it, %s, unless that is another one', (id, heard) => {
+    const open = new OpenRequests<Asked>()
+    const asked = sent(open, id)
+    expect(open.answeredBy(heard)).toBe(asked)
+    const other = sent(open, heard)
+    expect([open.answeredBy(heard), open.answeredBy(id), open.answeredBy(`"${heard}"`)]).toEqual([
+      other,
+      asked,
+      undefined,
+    ])
+  })
+
   it('is not replaced by one that the client uses itself', () => {
     const open = new OpenRequests<Asked>()
     sent(open, '"vitals-again-1"')

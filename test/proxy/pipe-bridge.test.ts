@@ -139,6 +139,17 @@ describe('a pipe keeps its order', () => {
     expect(lines()).toHaveLength(1)
   })
 
+  it('an answer under an id as JavaScript writes it is the only one, and frees its place', async () => {
+    const server = scripted()
+    const { say, lines, inFlight, failed } = bridged({ ...server, clock: fakeClock() })
+    say('{"jsonrpc":"2.0","id":12345678901234567890,"method":"ping"}')
+    await settled()
+    const answer = '{"jsonrpc":"2.0","id":12345678901234567000,"result":{}}'
+    server.tell(answer)
+    await settled()
+    expect([lines(), inFlight(), failed]).toEqual([[answer], 0, []])
+  })
+
   it('requests run side by side, up to max_in_flight, and what does not fit into the queue gets queue_full', async () => {
     const server = scripted()
     const { say, lines, inFlight, failed } = bridged({ ...server, clock: fakeClock() })

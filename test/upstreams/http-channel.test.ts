@@ -106,6 +106,14 @@ describe('a session of our own (MCP 2025-11-25, Session Management)', () => {
   })
 })
 
+it.each(['12345678901234567890', '-0'])('an answer to the id %s is one, also as JavaScript writes it', async (id) => {
+  const { channel, heard } = await channelTo()
+  await channel.send(Buffer.from(`{"jsonrpc":"2.0","id":${id},"method":"initialize"}`), { method: 'initialize' })
+  expect(heard.map((text) => (JSON.parse(text) as { id: unknown }).id)).toEqual([
+    JSON.parse(JSON.stringify(Number(id))),
+  ])
+})
+
 describe('a server that wants fewer requests (429)', () => {
   it.each([
     ['7', 7000],

@@ -1,5 +1,5 @@
 import { KnownError, ServerBusy, TooManyRequests } from '../errors.ts'
-import { type Envelope, isSameId, readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, isSameId, readEnvelope, withoutMark } from '../wire/envelope.ts'
 import { headerValue, isEventStream, retryAfterMs } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 import type { ResponseHead } from './http.ts'
@@ -80,7 +80,7 @@ export class Reply {
     if (refusal) return refusal
     const isAccepted = this.#status < 300
     if (isAccepted && this.#options.isAnsweredElsewhere) return undefined
-    if (!this.#stream && this.#chunks.length > 0) this.#hear(Buffer.concat(this.#chunks))
+    if (!this.#stream && this.#chunks.length > 0) this.#hear(withoutMark(Buffer.concat(this.#chunks)))
     if (this.#wasAnswered) return undefined
     if (this.#busy) return this.#busy
     if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)

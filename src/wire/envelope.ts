@@ -337,10 +337,20 @@ function replaced(message: Buffer, { range: { start, end }, text }: Edit): Buffe
 }
 
 /**
- * The message on one line, as the framing of stdio needs it: raw line breaks, which JSON allows only between tokens,
- * become spaces. Gives back the same buffer when there is nothing to change.
+ * The message without a UTF-8 byte order mark in front: whoever reads the body of a POST or its answer drops one (`fetch`
+ * does), and whoever parses a line takes it for an error (RFC 8259 §8.1).
  */
-export function onOneLine(message: Buffer): Buffer {
+export function withoutMark(message: Buffer): Buffer {
+  const isMarked = message[0] === 0xef && message[1] === 0xbb && message[2] === 0xbf
+  return isMarked ? message.subarray(3) : message
+}
+
+/**
+ * The message on one line, as the framing of stdio needs it: raw line breaks, which JSON allows only between tokens,
+ * become spaces, and a byte order mark goes. Gives back the same buffer when there is nothing to change.
+ */
+export function onOneLine(marked: Buffer): Buffer {
+  const message = withoutMark(marked)
   if (!message.includes(lineFeed) && !message.includes(carriageReturn)) return message
   const line = Buffer.from(message)
   for (let at = 0; at < line.length; at++) {

@@ -96,6 +96,14 @@ describe('one answer', () => {
     expect((await received(proxy, session)).at(-2)).toBe('{    "jsonrpc": "2.0", \t"method": "note\\n",  "x": 1e400 } ')
   })
 
+  it('a byte order mark in front of a body does not come before the line', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const body = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    expect(textOf(await post(proxy, session, `\uFEFF${body}`))).toBe(ok.replace('$ID', '1'))
+    expect((await received(proxy, session)).at(-2)).toBe(body)
+  })
+
   it('twice the same id at once: the server can tell them apart, so each gets its own', async () => {
     const proxy = await start()
     const session = await openSession(proxy)

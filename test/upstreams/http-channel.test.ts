@@ -114,6 +114,16 @@ it.each(['12345678901234567890', '-0'])('an answer to the id %s is one, also as 
   ])
 })
 
+it('a byte order mark in front of an answer is not part of it', async () => {
+  const { mcp, send, heard } = await channelTo()
+  const answer = '{"jsonrpc":"2.0","id":1,"result":{}}'
+  mcp.reactions.set('initialize', (_message, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(`\uFEFF${answer}`)
+  })
+  await send('initialize')
+  expect(heard).toEqual([answer])
+})
+
 describe('a server that wants fewer requests (429)', () => {
   it.each([
     ['7', 7000],

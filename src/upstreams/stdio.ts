@@ -210,9 +210,15 @@ export class StdioUpstream {
     return this.#supervisor.absence(residentText) ?? (isUnwanted ? { kind: 'idle', reason: unwantedText } : undefined)
   }
 
-  /** How long until the resident process is started again, if it will be by itself. */
+  /** How long until the resident process is started again, if it will be by itself, or until a client may have it tried. */
   nextStartInMs(): number | undefined {
-    return this.#supervisor.nextStartInMs()
+    return this.#supervisor.nextStartInMs() ?? this.#givenUp()?.leftMs
+  }
+
+  /** The crash loop of a server that only clients start, while none of them is served. */
+  #givenUp(): ReturnType<Supervisor['heldBack']> {
+    const isIdle = this.#options.target.resident === 'never' && this.#isAlone()
+    return isIdle && this.#supervisor.hasGivenUp() ? this.#supervisor.heldBack() : undefined
   }
 
   /** Ends the resident process; the next one starts by the restart law. */
@@ -485,7 +491,10 @@ export class StdioUpstream {
     const { resident } = this.#options.target
     if (resident === 'always' || (resident === 'when_idle' && this.#isAlone())) this.#supervisor.start()
     else if (this.#isAlone() && this.#residentUsers === 0) {
-      this.#options.events.onIdle(unwantedText)
+      const { events } = this.#options
+      const givenUp = this.#givenUp()
+      if (givenUp) events.onCrashLoop(givenUp.why, givenUp.leftMs)
+      else events.onIdle(unwantedText)
     }
   }
 

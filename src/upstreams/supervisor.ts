@@ -171,7 +171,12 @@ export class Supervisor {
 
   /** So many starts in a row failed, or the last one so surely, that another one hardly helps anybody. */
   isFailing(): boolean {
-    return isFailing(this.#law) || this.#wait?.decision.kind === 'give_up'
+    return isFailing(this.#law) || this.hasGivenUp()
+  }
+
+  /** It is in a crash loop, stopped since or not. */
+  hasGivenUp(): boolean {
+    return this.#wait?.decision.kind === 'give_up'
   }
 
   /** It ended, stopped since or not, and is not started again before somebody asks for another try. */

@@ -99,6 +99,9 @@ describe('clients that come again and again', { timeout: 90_000 }, () => {
     const starts = await startsOf('never')
     for (let client = 0; client < 8; client++) expect(await refusal('never')).toBeGreaterThan(500)
     expect(await startsOf('never')).toBe(starts)
+    const { process } = await becomesState(vitals, 'never', 'crash_loop', 20_000)
+    expect(process?.next_start_in_seconds).toBeGreaterThan(500)
+    expect(await metricValue(vitals, 'mcp_upstream_up', { upstream: 'never' })).toBe(0)
   })
 })
 

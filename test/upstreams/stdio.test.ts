@@ -370,16 +370,21 @@ describe('the restart law (restart.ts) holds for clients, too', () => {
   })
 
   it('one that cannot ever run is a crash loop at once, and under `never` clients alone try again', async () => {
-    const { upstream, at, clock, processes } = await started({ resident: 'never' })
+    const { upstream, at, clock, processes, news } = await started({ resident: 'never' })
     await upstream.openSession('a', nobody)
     at(1).end({ kind: 'exit', code: 127 })
     await clock.advance(1000)
+    expect(news().at(-1)).toBe('crash loop')
     const refusal = { code: 'upstream_restarting', retryAfterSeconds: 599 }
     await expect(upstream.openSession('a', nobody)).rejects.toMatchObject(refusal)
-    expect(upstream.nextStartInMs()).toBeUndefined()
+    expect(upstream.nextStartInMs()).toBe(599_000)
     await clock.advance(600_000)
-    expect(processes.length).toBe(1)
-    await expect(upstream.openSession('a', nobody)).resolves.toMatchObject({ role: 'session' })
+    expect([processes.length, upstream.nextStartInMs()]).toEqual([1, undefined])
+    const line = await upstream.openSession('a', nobody)
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await clock.advance(0)
+    await upstream.closeSession(line)
+    expect([news().at(-1), upstream.nextStartInMs()]).toEqual(['idle', undefined])
   })
 
   it('one that served for two minutes clears the record', async () => {

@@ -159,7 +159,7 @@ export function evidenceOfChecks(beat: Beat): Evidence {
   const [work] = busy.values()
   if (answering === 0 && work !== undefined) return { kind: 'busy', reason: work }
   if (answering > 0) return { kind: 'answered', by: 'probe', reason: `${answering} processes answered` }
-  return { kind: 'inconclusive' }
+  return { kind: 'inconclusive', reason: settled[0]?.reason ?? 'no check told anything' }
 }
 
 /** Whoever says something is not silent, but no answer is no answer. */

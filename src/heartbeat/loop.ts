@@ -15,7 +15,7 @@ import {
   waitFor,
   wasStalled,
 } from './beat.ts'
-import { isAnswered, isFailure, isGone, isUnreached, wasAsked } from './classify.ts'
+import { isAnswered, isGone, isUnreached, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
 import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
@@ -603,7 +603,7 @@ export class Heartbeat {
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
       if (alive > 0) this.#weigh({ kind: 'sessions', hung: 0, alive, reason: `${alive} sessions answered clients` })
-      else this.#weigh({ kind: 'inconclusive' })
+      else this.#weigh({ kind: 'inconclusive', reason: 'nobody could be asked', isBlind: true })
       return { isHardFailure: false, heardMs: aliveSinceMs }
     }
     const beat: Beat = {
@@ -646,7 +646,8 @@ export class Heartbeat {
     if (!isAnswered(result.outcome) && this.#endedMs >= beat.startedMs) return
     const traceId = this.#finish(result, beat)
     // A check that ran into its time-out was weighed then; what still changes something is a sign of life.
-    if (isAlone(beat) && (!beat.isTimeUp || !isFailure(result.outcome))) this.#weighResult(result, beat, traceId)
+    const isSign = isAnswered(result.outcome) || result.outcome === 'unauthorized'
+    if (isAlone(beat) && (!beat.isTimeUp || isSign)) this.#weighResult(result, beat, traceId)
     const { inventory, announced = false } = result
     if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
   }
@@ -694,7 +695,7 @@ export class Heartbeat {
 
   #inconclusive(): void {
     this.#localHealth = observeHealth(this.#localHealth, 'inconclusive')
-    this.#weigh({ kind: 'inconclusive' })
+    this.#weigh({ kind: 'inconclusive', reason: 'our own event loop stood still', isBlind: true })
   }
 
   /** What follows from one result, whenever it comes; gives the id of its trace. */
@@ -777,7 +778,7 @@ export class Heartbeat {
     const before = this.#verdict
     for (const evidence of pieces) {
       if (!evidence) continue
-      const shown = 'reason' in evidence ? { ...evidence, reason: this.#shown(evidence.reason) } : evidence
+      const shown = { ...evidence, reason: this.#shown(evidence.reason) }
       this.#verdict = judge(this.#verdict, shown, clock.now(), this.#settings)
     }
     if (this.#verdict === before) return

@@ -89,7 +89,8 @@ export type Evidence =
   | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number; readonly isExit?: boolean }
   /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
   | { readonly kind: 'unauthorized'; readonly reason: string; readonly atMs?: number }
-  | { readonly kind: 'inconclusive' }
+  /** A heartbeat that tells nothing; `isBlind`: because nobody was asked, or we stood still ourselves. */
+  | { readonly kind: 'inconclusive'; readonly reason: string; readonly isBlind?: boolean }
   /**
    * What the interval law suspects after each of its decisions, 0…1: failures by `level`, and slow answers; `isSlow`:
    * there was one more of these.
@@ -191,7 +192,7 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
 export function judge(current: Verdict, evidence: Evidence, nowMs: number, limits: Limits): Verdict {
   const context = { nowMs, limits }
   if (current.state === 'paused' || current.state === 'disabled') return release(current, evidence, context)
-  const reason = 'reason' in evidence ? evidence.reason.trim() || evidence.kind : evidence.kind
+  const reason = evidence.reason.trim() || evidence.kind
   switch (evidence.kind) {
     case 'answered':
       return answer(current, evidence, reason, context)
@@ -222,7 +223,7 @@ export function judge(current: Verdict, evidence: Evidence, nowMs: number, limit
     case 'disabled':
       return hold(current, evidence.kind, reason, context)
     case 'inconclusive':
-      return wonder(current, context)
+      return wonder(current, evidence, reason, context)
     case 'resumed':
       break
   }
@@ -245,7 +246,7 @@ export function evidenceOf({ outcome, by, reason, atMs, turnedAway = false }: He
     case 'answered':
       return { kind, by, reason, isLate: outcome === 'late', isTurnedAway: turnedAway }
     case 'inconclusive':
-      return { kind }
+      return { kind, reason }
     case 'silent':
     case 'missed':
     case 'gone':
@@ -445,9 +446,18 @@ function doubtAt(level: number, before: string | undefined, reason: string): str
 }
 
 /** Nothing is known against it, but for so long nothing for it either that its old state may be a lie. */
-function wonder(current: Verdict, context: Context): Verdict {
+function wonder(
+  current: Verdict,
+  { isBlind = false }: EvidenceOf<'inconclusive'>,
+  reason: string,
+  context: Context,
+): Verdict {
   const inconclusives = Math.min(current.inconclusives + 1, defaults.heartbeat.inconclusiveToDoubt)
-  return learn(current, { inconclusives }, 'inconclusive', context)
+  // It is silent no more, or nobody can tell any more whether it is.
+  const isOver = current.state === 'busy' && (!isBlind || inconclusives === defaults.heartbeat.inconclusiveToDoubt)
+  return isOver
+    ? settle(current, { inconclusives }, reason, context)
+    : learn(current, { inconclusives }, reason, context)
 }
 
 function compare(current: Verdict, same: boolean, reason: string, context: Context): Verdict {
@@ -496,8 +506,9 @@ function learn(current: Verdict, facts: Partial<Verdict>, reason: string, contex
 }
 
 function work(current: Verdict, reason: string, { nowMs }: Context): Verdict {
+  if (current.state === 'busy') return change(current, { inconclusives: 0 }, nowMs)
   if (current.state !== 'healthy' && current.state !== 'suspect') return current
-  return change(current, { state: 'busy', reason }, nowMs)
+  return change(current, { state: 'busy', reason, inconclusives: 0 }, nowMs)
 }
 
 function start(current: Verdict, reason: string, { nowMs }: Context): Verdict {

@@ -1697,6 +1697,18 @@ describe('busy or hung, where the processes are ours (control-law.md, "stdio sup
     expect(test.hangs.map((hang) => hang.split(' ')[1])).toEqual(['a'])
   })
 
+  it('is over at the first heartbeat that is answered in any way', async () => {
+    const test = await settled({ settings: fixed, inFlight: () => 1 })
+    test.prober.play(silence)
+    await test.advance(40_000)
+    expect(test.state()).toBe('busy')
+    test.prober.play({ outcome: 'inconclusive', reason: 'HTTP 429: the server wants fewer requests' })
+    await test.advance(10_000)
+    expect([test.state(), test.reason()]).toEqual(['healthy', 'HTTP 429: the server wants fewer requests'])
+    await test.advance(40_000)
+    expect([test.state(), test.reason()]).toEqual(['suspect', 'nobody knows: 5 heartbeats in a row told nothing'])
+  })
+
   it.each([
     ['paused', (test: Awaited<ReturnType<typeof settled>>) => test.heartbeat.pause(3_600_000)],
     ['off', (test: Awaited<ReturnType<typeof settled>>) => test.heartbeat.configure({ ...settings, probe: 'off' })],

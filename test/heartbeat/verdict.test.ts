@@ -14,7 +14,8 @@ const silent: Evidence = { kind: 'silent', reason: 'no answer within 2 s' }
 const exited: Evidence = { kind: 'gone', reason: 'process 42 exited with code 1', isExit: true }
 const gone: Evidence = { kind: 'gone', reason: 'exit code 1' }
 const unauthorized: Evidence = { kind: 'unauthorized', reason: 'HTTP 401' }
-const inconclusive: Evidence = { kind: 'inconclusive' }
+const inconclusive: Evidence = { kind: 'inconclusive', reason: 'HTTP 429: the server wants fewer requests' }
+const stalled: Evidence = { kind: 'inconclusive', reason: 'our own event loop stood still', isBlind: true }
 const doubted: Evidence = { kind: 'suspicion', level: 0.3, slowness: 0, isSlow: false, reason: '5 % failed' }
 const halfDoubted: Evidence = { kind: 'suspicion', level: 0.2, slowness: 0, isSlow: false, reason: '3 % failed' }
 const slow: Evidence = { kind: 'suspicion', level: 0, slowness: 0.3, isSlow: true, reason: 'answers at 3×' }
@@ -66,7 +67,7 @@ describe('judge', () => {
     silent       =           suspect     =           suspect     =           =           =           -           =           -           -           -
     gone         down        down        down        down        down        down        =           -           down        down        -           -
     unauthorized needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  -           needs_auth  -           -
-    inconclusive =           =           =           =           =           =           =           =           =           =           -           -
+    inconclusive =           =           =           healthy     =           =           =           =           =           =           -           -
     doubted      -           suspect     =           =           =           -           -           -           -           -           -           -
     halfDoubted  -           -           -           -           -           -           -           -           -           -           -           -
     slow         -           suspect     =           =           =           -           -           -           -           -           -           -
@@ -170,6 +171,17 @@ describe('the way down', () => {
     expect(judge(five, answered, 101_000, limits).state).toBe('healthy')
     expect(judge(judge(five, missed, 101_000, limits), answered, 102_000, limits).state).toBe('healthy')
     expect(all([gone, ...Array.from({ length: 9 }, () => inconclusive)]).state).toBe('down')
+  })
+
+  it('is busy until it says anything, or until nobody can tell any more', () => {
+    const atWork = all([answered, busy])
+    const after = (...evidence: Evidence[]) =>
+      evidence.reduce((verdict, one) => judge(verdict, one, 99_000, limits), atWork)
+    expect(after(inconclusive)).toMatchObject({ state: 'healthy', reason: 'HTTP 429: the server wants fewer requests' })
+    expect(after(stalled, stalled, stalled, stalled).state).toBe('busy')
+    expect(after(stalled, stalled, stalled, stalled, stalled).state).toBe('suspect')
+    expect(after(stalled, stalled, stalled, stalled, busy, stalled).state).toBe('busy')
+    expect(judge(all([answered, missed, busy]), inconclusive, 99_000, limits).state).toBe('suspect')
   })
 
   it.each([
@@ -494,7 +506,7 @@ describe('evidenceOf', () => {
       missed: { kind: 'missed', ...withReason },
       gone: { kind: 'gone', ...withReason },
       unauthorized: { kind: 'unauthorized', ...withReason },
-      inconclusive: { kind: 'inconclusive' },
+      inconclusive: { kind: 'inconclusive', reason: 'because' },
     }
     expect(evidence).toEqual(expected[meaningOf(outcome)])
   })
@@ -592,7 +604,9 @@ describe('any history', () => {
           expect(after.reason.trim()).not.toBe('')
           expect(after.misses).toBeGreaterThanOrEqual(0)
           expect(after.goods).toBeLessThanOrEqual(limits.goodsToHealthy)
-          if (evidence.kind === 'inconclusive') expect(['suspect', before.state]).toContain(after.state)
+          if (evidence.kind === 'inconclusive' && after.state !== 'suspect') {
+            expect(after.state).toBe(before.state === 'busy' ? 'healthy' : before.state)
+          }
         })
       }),
     )

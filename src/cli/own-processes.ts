@@ -122,8 +122,10 @@ export function remoteServer(
   },
 ): WorkSigns {
   const law = lawOf(limits)
+  // That nothing is given up is no reason to believe for ever that it works.
+  const believedMs = law.waitingMs === Infinity ? defaults.requests.stallTimeoutMs : law.waitingMs
   return {
-    law: { ...law, unanswered: Infinity, waitingMs: Math.min(law.waitingMs, law.workingMs) },
+    law: { ...law, unanswered: Infinity, waitingMs: Math.min(believedMs, law.workingMs) },
     examine: () => ({
       pid: undefined,
       cpu: undefined,

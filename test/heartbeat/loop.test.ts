@@ -8,6 +8,7 @@ import { Heartbeat, type HeartbeatReport, type HeartbeatSettings } from '../../s
 import { Scheduler } from '../../src/heartbeat/scheduler.ts'
 import type { State } from '../../src/heartbeat/verdict.ts'
 import type { Absence } from '../../src/upstreams/supervisor.ts'
+import type { RequestLimits } from '../../src/upstreams/upstream.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 import { type Check, type Script, ScriptedProber } from '../support/scripted-prober.ts'
 import { stallableClock } from '../support/stallable-clock.ts'
@@ -32,6 +33,7 @@ interface Options {
   readonly absence?: () => Absence | undefined
   /** The server is not ours, and so many requests of clients wait for it. */
   readonly inFlight?: () => number
+  readonly limits?: RequestLimits
 }
 
 const stops: (() => Promise<void>)[] = []
@@ -80,7 +82,7 @@ function watched(options: Options = {}) {
         return 'it is restarted'
       },
     },
-    remote: inFlight && remoteServer(undefined, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
+    remote: inFlight && remoteServer(options.limits, { lastHeardMs: () => heartbeat.lastHeardMs(), inFlight }),
     absence: options.absence,
     events: {
       onHeartbeat: (report) => {
@@ -944,6 +946,20 @@ describe('a server that is not ours, silent while a client waits', () => {
     await advance(30_000)
     expect(changes.map((change) => change.split(' ')[1])).toEqual(['busy', 'suspect', 'down'])
     expect(hangs).toEqual([])
+  })
+
+  it.each([
+    ['never given up', Infinity, Infinity, 60_000],
+    ['given up after a while, however it goes', Infinity, 30_000, 30_000],
+    ['given time', 120_000, Infinity, 120_000],
+  ])('is busy for a time even if requests are %s', async (_what, stallTimeoutMs, requestTimeoutMs, believedMs) => {
+    const limits = { stallTimeoutMs, requestTimeoutMs, maxInFlight: 1, maxQueue: 1, queueTimeoutMs: 1 }
+    const { advance, prober, state } = await settled({ settings: fixed, inFlight: () => 1, limits })
+    prober.play({ outcome: 'silence' })
+    await advance(believedMs)
+    expect(state()).toBe('busy')
+    await advance(13_000)
+    expect(state()).toBe('suspect')
   })
 
   it('is healthy again with its answer', async () => {

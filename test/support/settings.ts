@@ -22,7 +22,7 @@ export const heartbeatSettings: HeartbeatSettings = {
   probe: 'active',
   minTimeoutMs: defaults.heartbeat.minTimeoutMs,
   maxTimeoutMs: defaults.heartbeat.maxTimeoutMs,
-  hang: defaults.hang,
+  hang: { silentMs: defaults.hang.silentMs, spinningMs: defaults.hang.spinningMs },
   lateAnswerMs: defaults.heartbeat.lateAnswerMs,
   missesToDown: 3,
   goodsToHealthy: 2,

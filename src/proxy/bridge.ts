@@ -9,7 +9,7 @@ import type { Endpoint } from '../upstreams/endpoint.ts'
 import { type Link, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { eraOfVersion } from '../wire/era.ts'
+import { eraOfVersion, revisionRefusal } from '../wire/era.ts'
 import { headerNames, mirrorMismatch } from '../wire/headers.ts'
 import { Admission } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
@@ -225,7 +225,13 @@ export class Bridge {
   #sessionOf(exchange: Exchange): BridgeSession {
     const id = sessionIdOf(exchange)
     if (id === undefined) throw new KnownError('session_missing', `the header ${headerNames.sessionId} is missing`)
-    return this.#find(exchange, id, 'http', 'no session has this id; initialize again')
+    const session = this.#find(exchange, id, 'http', 'no session has this id; initialize again')
+    const refusal = revisionRefusal(
+      requestHeader(exchange, headerNames.protocolVersion),
+      session.session?.protocolVersion,
+    )
+    if (refusal) throw new KnownError('malformed_request', refusal)
+    return session
   }
 
   #find(exchange: Exchange, id: string, transport: BridgeSession['transport'], otherwise: string): BridgeSession {

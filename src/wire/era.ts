@@ -8,6 +8,19 @@ export const legacyVersions = ['2024-11-05', '2025-03-26', '2025-06-18', '2025-1
 export const latestLegacyVersion = '2025-11-25'
 export const modernVersion = '2026-07-28'
 
+/** With the draft that the SDKs accept, too. */
+const sessionVersions: ReadonlySet<string> = new Set(['2024-10-07', ...legacyVersions])
+
+/**
+ * Why a request may not be of this revision, in the SDK's words; undefined where it may. Servers must refuse what they
+ * do not support with 400, and take a request without the header for what was agreed on (MCP 2025-06-18, Transports,
+ * "Protocol Version Header"). `agreed` is the session's, which a server may have in advance of us.
+ */
+export function revisionRefusal(header: string | undefined, agreed: string | undefined): string | undefined {
+  if (header === undefined || header === agreed || sessionVersions.has(header)) return undefined
+  return `Bad Request: Unsupported protocol version: ${header} (supported versions: ${[...sessionVersions].toReversed().join(', ')})`
+}
+
 /** Revisions are dates, so they order as text: 2026-07-28 and everything after it is modern. */
 export function eraOfVersion(version: string): Era {
   return version >= modernVersion ? 'modern' : 'legacy'

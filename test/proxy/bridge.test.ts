@@ -471,6 +471,26 @@ describe('a spare process', () => {
   })
 })
 
+describe('the revision of a request in a session (MCP 2025-06-18, Transports)', () => {
+  it.each(['POST', 'GET', 'DELETE'])(
+    'that no session can have is a 400 to %s, and the session goes on',
+    async (method) => {
+      const proxy = await start()
+      const session = await openSession(proxy)
+      const headers = [...session, 'MCP-Protocol-Version', '1999-01-01']
+      const body = method === 'POST' ? say('1', [ok]) : undefined
+      const refused = await rawFetch(proxy.port, { method, path, headers, body })
+      expect([statusOf(refused), JSON.parse(textOf(refused))]).toMatchObject([
+        400,
+        { error: { code: -32000, message: expect.stringContaining('Unsupported protocol version: 1999-01-01 (') } },
+      ])
+      expect(proxy.told.rejected).toEqual(['malformed_request'])
+      const asked = await post(proxy, [...session, 'MCP-Protocol-Version', '2025-11-25'], say('2', [ok]))
+      expect(statusOf(asked)).toBe(200)
+    },
+  )
+})
+
 describe('what is no message', () => {
   it.each([
     ['no JSON', 'hello'],
@@ -554,6 +574,7 @@ describe('when one side goes', () => {
       `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":${of},"progress":1}}`
     next.send(rawRequest({ path, headers: session, body: say('1', [progress('1'), progress('$TOKEN')], token) }))
     await proxy.until(() => proxy.told.dropped.length > 0)
+    await next.head() // The second one has come.
     await post(proxy, session, '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
     // The first was of the request that was given up.
     expect(eventsOf(await next.response())).toEqual([progress('1')])

@@ -1,6 +1,15 @@
 import { classifyInboundRequest, createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+import { SUPPORTED_PROTOCOL_VERSIONS } from '@modelcontextprotocol/sdk/types.js'
 import { describe, expect, it } from 'vitest'
-import { detectEra, type Era, eraOfVersion, legacyVersions, modernVersion, statusOfAnswer } from '../../src/wire/era.ts'
+import {
+  detectEra,
+  type Era,
+  eraOfVersion,
+  legacyVersions,
+  modernVersion,
+  revisionRefusal,
+  statusOfAnswer,
+} from '../../src/wire/era.ts'
 
 const metaKey = 'io.modelcontextprotocol/protocolVersion'
 
@@ -69,6 +78,29 @@ describe('detectEra', () => {
     const request = { method: 'tools/list', protocolVersionHeader: modernVersion, hasSession: true }
     expect(detectEra(request)).toBe('legacy')
     expect(detectEra({ ...request, metaProtocolVersion: modernVersion })).toBe('modern')
+  })
+})
+
+describe('revisionRefusal', () => {
+  it.each(SUPPORTED_PROTOCOL_VERSIONS)(
+    '%s may be the revision of a request in a session, as with the SDK',
+    (version) => {
+      expect(revisionRefusal(version, undefined)).toBeUndefined()
+    },
+  )
+
+  it('takes what was agreed on, and what says nothing', () => {
+    expect([revisionRefusal('2026-03-01', '2026-03-01'), revisionRefusal(undefined, undefined)]).toEqual([
+      undefined,
+      undefined,
+    ])
+  })
+
+  it.each(['1999-01-01', '2026-07-28', '', '2025-11-25 '])('refuses "%s" in the words of the SDK', (version) => {
+    const supported = SUPPORTED_PROTOCOL_VERSIONS.join(', ')
+    expect(revisionRefusal(version, '2025-11-25')).toBe(
+      `Bad Request: Unsupported protocol version: ${version} (supported versions: ${supported})`,
+    )
   })
 })
 

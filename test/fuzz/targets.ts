@@ -266,7 +266,10 @@ const envelope: Target = {
     for (const message of found?.messages ?? [found]) if (message) checkEnvelope(text, message)
     const value = parsed(bytes.toString())
     if (Array.isArray(value)) assert.equal(found?.messages?.length, value.length)
-    const line = bytes.toString('latin1').replace(/^\xEF\xBB\xBF/, '').replaceAll(/[\r\n]/g, ' ')
+    const line = bytes
+      .toString('latin1')
+      .replace(/^\xEF\xBB\xBF/, '')
+      .replaceAll(/[\r\n]/g, ' ')
     assert.equal(onOneLine(bytes).toString('latin1'), line)
   },
 }

@@ -8,7 +8,7 @@ import { bytesPerStream } from './memory.ts'
 import { installPeers, startPeers } from './peers.ts'
 import type { SectionReport } from './report.ts'
 import { type Figures, recordFigures, scrapeFigures, scrapeMemoryRatio, seriesCount } from './telemetry.ts'
-import { modernTarget, rawTarget, sessionTarget } from './targets.ts'
+import { type Place, modernTarget, rawTarget, sessionTarget } from './targets.ts'
 
 export type Stops = (() => Promise<void>)[]
 
@@ -55,24 +55,35 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
 
   stdio: async ({ plan, stops }) => {
     const [legacy, modern] = [await startFront(stdioEcho, stops), await startFront(stdioEcho, stops)]
-    const bare = await startPeer('test/bench/bare-stdio-bridge.ts')
-    stops.push(bare.stop)
-    const place = (name: string, { pid, dataUrl }: RunningVitals) => ({ name, pid, url: `${dataUrl}/echo/mcp` })
-    const bridge = { name: 'bare bridge', pid: bare.pid, url: bare.ready }
-    const cells = [...cellsOf(100, 1, 16, 64), ...cellsOf(10_000, 16)]
-    const beside = (targets: readonly Target[]) => runMatrix(targets, { cells, reference: bridge.name, plan })
-    // Each is compared with the bare bridge under the same requests: those of 2026-07-28 are three times as long.
-    const rows = [
-      ...named(
-        await beside([await sessionTarget(bridge), await sessionTarget(place('vitals', legacy))]),
-        'one session',
-      ),
-      ...named(await beside([await modernTarget(bridge), await modernTarget(place('vitals', modern))]), '2026-07-28'),
+    const bridges = [
+      await startBridge(bareBridge, 'test/bench/hono-stdio-bridge.ts', stops),
+      await startBridge(leastStdio, 'test/bench/bare-stdio-bridge.ts', stops),
     ]
-    const checks = rows
-      .filter(({ target }) => target.endsWith('vitals'))
-      .map((row) => ({ floor: floors.stdio, cell: `${cellName(row)} ${row.target}`, ratio: row.ratio }))
-    return { title: 'A stdio server over Streamable HTTP', reference: 'bare bridge', rows, checks, notes: [] }
+    const place = ({ pid, dataUrl }: RunningVitals) => ({ name: 'vitals', pid, url: `${dataUrl}/echo/mcp` })
+    const cells = [...cellsOf(100, 1, 16, 64), ...cellsOf(10_000, 16)]
+    // Each is compared with the bare bridges under the same requests: those of 2026-07-28 are three times as long.
+    const beside = async (vitals: RunningVitals, open: (place: Place) => Promise<Target>) => {
+      const targets = []
+      for (const one of [...bridges, place(vitals)]) targets.push(await open(one))
+      return runMatrix(targets, { cells, reference: bareBridge, plan })
+    }
+    const parts = [
+      { what: 'one session', rows: await beside(legacy, sessionTarget) },
+      { what: '2026-07-28', rows: await beside(modern, modernTarget) },
+    ]
+    return {
+      title: 'A stdio server over Streamable HTTP',
+      reference: bareBridge,
+      rows: parts.flatMap(({ what, rows }) => named(rows, what)),
+      checks: parts.flatMap(({ what, rows }) =>
+        rowsOf(rows, 'vitals').map((row) => ({
+          floor: floors.stdio,
+          cell: `${cellName(row)} ${what}`,
+          ratio: row.ratio,
+        })),
+      ),
+      notes: parts.flatMap(({ what, rows }) => besideLeast(rows).map((note) => `${what}, ${note}`)),
+    }
   },
 
   peers: async ({ plan, directory, stops }) => {
@@ -90,11 +101,9 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
     ]
     const httpRows = await runMatrix(httpTargets, { cells, reference: 'vitals', plan })
     const stdio = await startFront(stdioEcho, stops)
-    const bare = await startPeer('test/bench/bare-stdio-bridge.ts')
-    stops.push(bare.stop)
     const stdioTargets = [
       await sessionTarget({ name: 'vitals', pid: stdio.pid, url: `${stdio.dataUrl}/echo/mcp` }),
-      await sessionTarget({ name: leastStdio, pid: bare.pid, url: bare.ready }),
+      await sessionTarget(await startBridge(leastStdio, 'test/bench/bare-stdio-bridge.ts', stops)),
       ...(await startPeers(installed, { kind: 'stdio', script: stdioScript }, stops)),
     ]
     const stdioRows = await runMatrix(stdioTargets, { cells, reference: 'vitals', plan })
@@ -229,6 +238,12 @@ async function startPipe(upstream: string, stops: Stops): Promise<{ readonly url
   return { url: `${pipe.ready}/mcp`, pid: pipe.pid }
 }
 
+async function startBridge(name: string, file: string, stops: Stops): Promise<Place> {
+  const bridge = await startPeer(file)
+  stops.push(bridge.stop)
+  return { name, pid: bridge.pid, url: bridge.ready }
+}
+
 async function startFront(echo: Readonly<Record<string, unknown>>, stops: Stops): Promise<RunningVitals> {
   const vitals = await startVitals({ config: { mcpServers: { echo } } })
   stops.push(vitals.stop)
@@ -260,10 +275,22 @@ function cpuBesideOurs(rows: readonly Row[]): string[] {
   )
 }
 
+/** A bare bridge that routes by Hono, as we do: the one that the floor is about. */
+const bareBridge = 'bare bridge'
+
 /** The least that anything in our place does, which shows how far ahead of the others one can be at all. */
 const leastHttp = 'bare pipe'
-const leastStdio = 'bare bridge'
+const leastStdio = 'node:http bridge'
 const notPeers: ReadonlySet<string> = new Set(['vitals', leastHttp, leastStdio])
+
+/** How our requests/s compare with those of the least that anything in our place does, to which no floor is held. */
+function besideLeast(rows: readonly Row[]): string[] {
+  const least = new Map(rowsOf(rows, leastStdio).map((row) => [cellName(row), row.ratio]))
+  return rowsOf(rows, 'vitals').map((row) => {
+    const ratio = row.ratio / (least.get(cellName(row)) ?? Number.NaN)
+    return `${cellName(row)}: ${ratio.toFixed(2)} of the ${leastStdio}’s requests/s`
+  })
+}
 
 /** How many times the requests of the fastest peer that target carries; none if there is no peer. */
 function overBestPeer(rows: readonly Row[], name: string): number[] {

@@ -112,6 +112,10 @@ export const defaults = {
     firstBackoffMs: 1000,
     maxBackoffMs: 60_000,
     resetAfterReadyMs: 120_000,
+    /** A launched server that ends sooner than this after its URL answered was hardly what answered there. */
+    launchOutlivesMs: 5000,
+    /** How long it is looked whether something else answers there. */
+    strangerLookMs: 1000,
     startsBeforeCrashLoop: 10,
     /** So many starts in a row that failed, and no session is started before the next start has its time. */
     startsBeforeRefusal: 3,

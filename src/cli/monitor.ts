@@ -19,6 +19,7 @@ import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'
 import type { SessionBeats } from '../heartbeat/session-beats.ts'
 import { StdioProber } from '../heartbeat/stdio-prober.ts'
+import { touch } from '../heartbeat/touch.ts'
 import { type State, isUnavailable } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import type { Bridge } from '../proxy/bridge.ts'
@@ -30,7 +31,7 @@ import type { Instruments, UpstreamTraits } from '../telemetry/instruments.ts'
 import { type UpstreamReading, diffReading, emptyReading } from '../telemetry/readings.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { BreakerOptions } from '../upstreams/breaker.ts'
-import { type OpenPool, endpoint } from '../upstreams/endpoint.ts'
+import { type Endpoint, type OpenPool, endpoint } from '../upstreams/endpoint.ts'
 import type { MemoryWatch } from '../upstreams/memory-watch.ts'
 import { limited } from '../upstreams/queue.ts'
 import { patient } from '../upstreams/patient.ts'
@@ -247,7 +248,11 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const settings: Supervised = { supervision: config.supervision }
   const launched =
     target.launch &&
-    launch(deps, { ...target, name, launch: target.launch, supervision: () => settings.supervision }, () => heartbeat)
+    launch(
+      deps,
+      { ...target, name, endpoint: pool, launch: target.launch, supervision: () => settings.supervision },
+      () => heartbeat,
+    )
   const isStarting = () => launched?.supervisor.state() === 'starting'
   const patientSend = patient((request, handler) => pool.send(request, handler), {
     clock: deps.clock,
@@ -272,7 +277,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
   const remote = launched ? undefined : remoteServer(target.limits, { lastHeardMs, inFlight })
   const onOpened = () => launched?.supervisor.ready()
   const onAnswered = () => pool.breaker.signOfLife()
-  const absence = () => launched?.supervisor.absence(serverText)
+  const absence = () => launched?.absence()
   const tunable = tunableHeartbeat(deps, config, prober, { own, remote, absence, onOpened, onAnswered })
   const { heartbeat, probeMethod } = tunable
   return {
@@ -356,6 +361,7 @@ function steering(
 
 interface LaunchedTarget extends UrlTarget {
   readonly name: string
+  readonly endpoint: Endpoint
   readonly launch: Command
   readonly supervision: () => Supervision
 }
@@ -375,12 +381,14 @@ const serverText = 'the server process'
 /** The process that serves a URL, supervised like any other; its stdout says nothing to us. */
 function launch(
   deps: MonitorDeps,
-  { name, launch: command, limits, supervision }: LaunchedTarget,
+  { name, endpoint, launch: command, limits, supervision }: LaunchedTarget,
   heartbeat: () => Heartbeat,
 ) {
   const { clock, random, instruments, log } = deps
   let isStopping = false
   let isBeingReplaced = false
+  let hasCrashed = false
+  let isTaken = false
   let lastOutputMs = clock.now()
   const supervisor = new Supervisor({
     clock,
@@ -388,10 +396,13 @@ function launch(
     starts: deps.starts.lane(),
     start: () => deps.startProcess(command, { stderrTailBytes: defaults.stderrTailBytes, stdinGraceMs: 0 }),
     startDeadlineMs: defaults.supervision.startDeadlineMs,
+    outliveMs: defaults.supervision.launchOutlivesMs,
     policy: () => supervision().restart,
     events: {
       onStarted: (process, restart) => {
         isBeingReplaced = false
+        hasCrashed = false
+        isTaken = false
         process.stdout.on('data', () => (lastOutputMs = clock.now()))
         if (restart) {
           instruments.countRestart(name, restart)
@@ -403,18 +414,24 @@ function launch(
         if (isStopping) return
         deps.directory.endAll(name, 'exited')
         if (!isCrash) return
+        hasCrashed = true
         const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, stderr: lastLine(process) }, reason)
         if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
         else heartbeat().processGone(reason, 0)
       },
       onGivenUp: (_process, why) => heartbeat().startFailed(why),
-      onWaiting: (_delayMs, why) => heartbeat().replacing(`its process ${why}`),
+      onWaiting: (_delayMs, why) => {
+        heartbeat().replacing(`its process ${why}`)
+        void lookForStranger()
+      },
       onCrashLoop: (why, retryInMs) => {
         log.error({ upstream: name, retry_in_seconds: retryInMs / 1000 }, `crash loop: ${why}`)
         heartbeat().crashLoop(crashLoopReason(why, retryInMs))
+        void lookForStranger()
       },
       onRest: (why, isFailure) => {
+        void lookForStranger()
         const reason = `${serverText} ${why}`
         if (isFailure) log.error({ upstream: name }, reason)
         else log.info({ upstream: name }, reason)
@@ -423,6 +440,21 @@ function launch(
       },
     },
   })
+  const absence = (): Absence | undefined => {
+    const known = supervisor.absence(serverText)
+    return known && isTaken ? { ...known, reason: `${known.reason}; another process answers at its URL` } : known
+  }
+  /** What answers where nothing of ours runs may be why it cannot. */
+  const lookForStranger = async () => {
+    const { outcome } = await touch({ endpoint, clock, deadlineMs: defaults.supervision.strangerLookMs })
+    if (!hasCrashed || (outcome !== 'ok' && outcome !== 'unauthorized')) return
+    isTaken = true
+    const { kind, reason } = absence() ?? {}
+    if (reason === undefined) return
+    log.warn({ upstream: name }, `${serverText} has ended, and another process answers at its URL`)
+    if (kind === 'crash_loop') heartbeat().crashLoop(reason)
+    else if (kind !== 'idle') heartbeat().lost(reason)
+  }
   const own = launchedProcess(
     deps,
     { name, limits },
@@ -449,6 +481,7 @@ function launch(
     supervisor,
     own,
     memory,
+    absence,
     /** It takes no more requests until another process has taken its place. */
     isBeingReplaced: () => isBeingReplaced,
     restart: (): string | undefined => {
@@ -458,8 +491,8 @@ function launch(
       void supervisor.restart('alert')
       return undefined
     },
-    /** Nobody is there to be asked: it has done its work, or is being ended by us, or the next one is yet to come. */
-    isResting: () => supervisor.state() === 'resting' || supervisor.state() === 'waiting',
+    /** Nobody is there to be asked: it has ended, or is being ended by us. Whoever answers all the same is another. */
+    isResting: () => supervisor.state() === 'waiting' || supervisor.absence(serverText) !== undefined,
     stop: () => {
       isStopping = true
       return supervisor.stop()

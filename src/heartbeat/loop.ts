@@ -343,9 +343,10 @@ export class Heartbeat {
     if (resetsTimer) this.#lastTrafficMs = clock.now()
     this.#lastSuccessWallMs = clock.wallTime()
     const { state, misses, inconclusives } = this.#verdict
-    if (state !== 'healthy' || misses > 0 || inconclusives > 0) {
-      this.#weigh({ kind: 'answered', by: 'traffic', reason: 'it answered a client' })
-    }
+    const isNews = state !== 'healthy' || misses > 0 || inconclusives > 0
+    // Where no process of ours runs, whoever answered is not the server.
+    if (!isNews || this.#options.absence?.()) return
+    this.#weigh({ kind: 'answered', by: 'traffic', reason: 'it answered a client' })
   }
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
@@ -435,7 +436,7 @@ export class Heartbeat {
     this.#weigh({ kind: 'crash_loop', reason })
   }
 
-  /** What ended is not started again. */
+  /** What ended is not started again, or its place is taken. */
   lost(reason: string): void {
     this.#endedMs = this.#options.clock.now()
     this.#weigh({ kind: 'lost', reason })

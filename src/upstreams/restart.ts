@@ -7,7 +7,7 @@ import type { RestartPolicy, RestartReason } from './upstream.ts'
 export interface RestartState {
   /** Restarts since the process last stayed ready for long enough; the exponent of the back-off. */
   readonly restarts: number
-  /** Starts in a row that never became ready, those for sessions included. */
+  /** Starts in a row that failed, those for sessions included. */
   readonly failedStarts: number
   /** How many of `restarts` such starts for sessions stand for: one that succeeds shows that it was not the server. */
   readonly besides: number
@@ -41,9 +41,9 @@ export interface RestartLaw {
 /** Nothing has happened yet. */
 export const freshRestartState: RestartState = { restarts: 0, failedStarts: 0, besides: 0, readyAtMs: undefined }
 
-/** The start succeeded: the handshake was answered. */
-export function afterReady(state: RestartState, nowMs: number): RestartState {
-  return { ...afterFirstWord(state), readyAtMs: nowMs }
+/** The start succeeded: the handshake was answered. With a time to outlive the answer, that is still to be shown. */
+export function afterReady(state: RestartState, nowMs: number, outliveMs = 0): RestartState {
+  return { ...(outliveMs > 0 ? state : afterFirstWord(state)), readyAtMs: nowMs }
 }
 
 /** A process that was started for a session said its first word: if others did not, their clients' words may be why. */
@@ -133,23 +133,24 @@ export interface GoneEvent {
   readonly nowMs: number
   readonly random: number
   readonly policy?: RestartPolicy
+  /** One that exits sooner than this after it was ready has failed to start: somebody else may have answered for it. */
+  readonly outliveMs?: number
   /** It was started for a session, and never said a word. */
   readonly isBeside?: boolean
 }
 
 /**
  * The restart law: at once, then min(60 s, 1 s · 2ⁿ) · U[.5, 1], where `random` in [0, 1) draws the jitter. Staying
- * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that never
- * became ready, or one that cannot ever become ready, make it give up and look again every 10 minutes; those that failed
- * for lack of our own resources do not count. The policy may
- * forbid all of that but the restart that somebody asked for.
+ * ready for 120 s forgets the past, and so does a restart that somebody asked for. Ten starts in a row that failed, or
+ * one that cannot ever become ready, make it give up and look again every 10 minutes; those that failed for lack of our
+ * own resources do not count. The policy may forbid all of that but the restart that somebody asked for.
  */
 export function afterGone(
   state: RestartState,
   event: GoneEvent,
   law: RestartLaw = defaults.supervision,
 ): { readonly state: RestartState; readonly decision: RestartDecision } {
-  const { gone, nowMs, random, policy = 'always', isBeside = false } = event
+  const { gone, nowMs, random, policy = 'always', outliveMs = 0, isBeside = false } = event
   const why = describeGone(gone)
   if (gone.kind === 'replaced' && (gone.reason === 'manual' || gone.reason === 'config')) {
     return { state: freshRestartState, decision: { kind: 'restart', delayMs: 0, why } }
@@ -159,14 +160,16 @@ export function afterGone(
     const last = gone.kind === 'replaced' ? `was stopped (${gone.reason})` : why
     return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${last} (restart: ${policy})` } }
   }
-  const wasReady = state.readyAtMs !== undefined
+  const hasOutlived = gone.kind !== 'exited' || nowMs - (state.readyAtMs ?? nowMs) >= outliveMs
+  const wasReady = state.readyAtMs !== undefined && hasOutlived
   const { restarts, besides } = wasStable(state, nowMs, law) ? freshRestartState : state
   const failedStarts = wasReady ? 0 : state.failedStarts + (lacksResources(gone) ? 0 : 1)
   const next = { restarts: restarts + 1, failedStarts, besides: besides + (isBeside ? 1 : 0), readyAtMs: undefined }
   const giveUp = (why: string) =>
     ({ state: next, decision: { kind: 'give_up', retryInMs: law.crashLoopRetryMs, why } }) as const
   if (!wasReady && gone.kind === 'exited' && isHopeless(gone.exit)) return giveUp(why)
-  if (failedStarts >= law.startsBeforeCrashLoop) return giveUp(`${why}; ${failedStarts} starts never became ready`)
+  const failure = outliveMs > 0 ? `were never ready for ${outliveMs / 1000} s` : 'never became ready'
+  if (failedStarts >= law.startsBeforeCrashLoop) return giveUp(`${why}; ${failedStarts} starts ${failure}`)
   const delayMs = backoffMs(restarts, law) * (0.5 + random / 2)
   return { state: next, decision: { kind: 'restart', delayMs, why } }
 }

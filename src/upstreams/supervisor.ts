@@ -76,6 +76,8 @@ export interface SupervisorOptions {
   /** A start holds its place until it is ready or over, or `startHoldMs` at most. */
   readonly starts: StartLane
   readonly startDeadlineMs: number
+  /** Where another process may answer in its place: how long it must run after it was `ready()`; else a start failed. */
+  readonly outliveMs?: number
   /** Looked up whenever a process has gone. */
   readonly policy: () => RestartPolicy
   readonly events: SupervisorEvents
@@ -140,7 +142,8 @@ export class Supervisor {
     if (!attempt || attempt.isReady || attempt.ended || this.#state !== 'starting') return
     attempt.isReady = true
     attempt.settle()
-    this.#law = afterReady(this.#law, this.#options.clock.now())
+    const { clock, outliveMs } = this.#options
+    this.#law = afterReady(this.#law, clock.now(), outliveMs)
     this.#state = 'ready'
   }
 
@@ -369,12 +372,13 @@ export class Supervisor {
   }
 
   #decide(gone: Gone, isBeside = false): Wait {
-    const { clock, random, policy } = this.#options
+    const { clock, random, policy, outliveMs = 0 } = this.#options
     const { state, decision } = afterGone(this.#law, {
       gone,
       nowMs: clock.now(),
       random: random(),
       policy: policy(),
+      outliveMs,
       isBeside,
     })
     this.#law = state

@@ -193,6 +193,34 @@ describe('giving up', () => {
     }
     expect(decisions).toEqual([...Array<string>(9).fill('restart'), 'give_up', 'give_up', 'give_up'])
   })
+
+  describe('where another process may answer in its place', () => {
+    /** Ten starts, each of which ends like that so long after it was ready. */
+    function afterTen(gone: Gone, livedMs: number) {
+      let last = afterGone(freshRestartState, { gone, nowMs: 0, random: 0, outliveMs: 5000 })
+      for (let start = 2; start <= 10; start++) {
+        const state = afterReady(last.state, 0, 5000)
+        last = afterGone(state, { gone, nowMs: livedMs, random: 0, outliveMs: 5000 })
+      }
+      return last.decision
+    }
+
+    it('after ten that ended within 5 s of the answer, and no later', () => {
+      const why = 'exited with code 1; 10 starts were never ready for 5 s'
+      expect(afterTen(crash, 4999)).toMatchObject({ kind: 'give_up', why })
+      expect(afterTen(crash, 5000)).toMatchObject({ kind: 'restart' })
+    })
+
+    it('not after ten that we ended ourselves', () => {
+      expect(afterTen({ kind: 'replaced', reason: 'memory' }, 100)).toMatchObject({ kind: 'restart' })
+    })
+
+    it('at once if the command was not found, whoever answered', () => {
+      const gone: Gone = { kind: 'exited', exit: { kind: 'exit', code: 127 } }
+      const state = afterReady(freshRestartState, 0, 5000)
+      expect(afterGone(state, { gone, nowMs: 10, random: 0, outliveMs: 5000 }).decision.kind).toBe('give_up')
+    })
+  })
 })
 
 it.each<[Gone, string]>([

@@ -251,9 +251,14 @@ function unknown(c: Context, name: string, known: readonly string[]): Response {
   return c.json({ error: `no upstream is called "${name}"`, upstreams: known }, 404)
 }
 
+/** What clients of the admin listener are told about an error. */
+export function refusalBody({ message, code }: KnownError): string {
+  return JSON.stringify({ error: message, reason: code })
+}
+
 function refusal(error: KnownError): Response {
   const headers = error.code === 'unauthorized' ? { 'www-authenticate': 'Bearer realm="mcp-vitals"' } : undefined
-  return new Response(JSON.stringify({ error: error.message, reason: error.code }), {
+  return new Response(refusalBody(error), {
     status: statusOf(error.code),
     headers: { 'content-type': 'application/json', ...headers },
   })

@@ -1,11 +1,9 @@
-import { type RequestListener, type Server, createServer } from 'node:http'
+import type { Server } from 'node:http'
 import { type Address, formatAddress } from '../config/address.ts'
-import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
 
 /** Binds a listener; `key` names it in the error. */
-export function listen(handle: RequestListener, address: Address, key: 'listen' | 'admin_listen'): Promise<Server> {
-  const server = createServer({ maxHeaderSize: defaults.http.maxHeaderBytes }, handle)
+export function listen(server: Server, address: Address, key: 'listen' | 'admin_listen'): Promise<Server> {
   server.requestTimeout = 0
   server.keepAliveTimeout = 65_000
   return new Promise((resolve, reject) => {

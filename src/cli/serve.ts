@@ -17,10 +17,11 @@ import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
 import { ClientPeers } from '../proxy/client-peers.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
-import { answerMalformed } from '../proxy/malformed.ts'
 import { ProtectedResources } from '../proxy/protected-resources.ts'
+import { errorMessageFor } from '../proxy/replies.ts'
 import { Shedder } from '../proxy/shed.ts'
 import { Streams } from '../proxy/streams.ts'
+import { strictServer } from '../proxy/strict-server.ts'
 import { Sweep } from '../proxy/sweep.ts'
 import { bareUrl } from '../redaction.ts'
 import { SessionDirectory } from '../sessions/directory.ts'
@@ -284,7 +285,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
 
   let isReady = false
   let isStopping = false
-  const data = dataApp({
+  const app = dataApp({
     clock,
     guard: followingGuard(
       () => reloader.config(),
@@ -296,6 +297,10 @@ export async function serve(options: ServeOptions): Promise<Running> {
     bridge,
     isStopping: () => isStopping,
     isLeaving: (name) => fleet.isLeaving(name),
+  })
+  const data = strictServer(app, {
+    bodyOf: (error) => errorMessageFor(error, undefined),
+    onRefused: ({ code }) => instrumented.countRejected(code),
   })
   const recoveries = new Recoveries({
     clock,
@@ -320,7 +325,6 @@ export async function serve(options: ServeOptions): Promise<Running> {
   try {
     adminServer = await listen(admin, config.adminListen, 'admin_listen')
     dataServer = await listen(data, config.listen, 'listen')
-    answerMalformed(dataServer, ({ code }) => instrumented.countRejected(code))
     const open = () => [...inFlight.values()].reduce((sum, count) => sum + count, 0)
     stop.add('let requests finish', () => drained(clock, open))
     stop.add('finish the reload', () => reloader.stop())

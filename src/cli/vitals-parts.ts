@@ -1,13 +1,13 @@
-import type { RequestListener } from 'node:http'
+import type { Server } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
-import { type AdminOptions, type ReloadOutcome, adminApp } from '../admin/app.ts'
+import { type AdminOptions, type ReloadOutcome, adminApp, refusalBody } from '../admin/app.ts'
 import { type DebugReport, debugReport, issuesOf } from '../admin/debug.ts'
 import type { Clock } from '../clock.ts'
 import type { Address } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
 import { secretValues } from '../config/secret-values.ts'
 import { defaults } from '../defaults.ts'
-import { errorMessage } from '../errors.ts'
+import { type KnownError, errorMessage } from '../errors.ts'
 import { SilenceWatch, isExcused } from '../heartbeat/correlation.ts'
 import { type OwnLoad, ownLoad } from '../heartbeat/load.ts'
 import { type Monitored, limitedOf, silencesOf } from '../heartbeat/monitored.ts'
@@ -15,6 +15,7 @@ import { Scheduler } from '../heartbeat/scheduler.ts'
 import { isUp, states } from '../heartbeat/verdict.ts'
 import type { Logger } from '../log.ts'
 import { type Guard, guard } from '../proxy/guard.ts'
+import { strictServer } from '../proxy/strict-server.ts'
 import { type Redact, bareUrl, redaction } from '../redaction.ts'
 import type { Session } from '../sessions/session.ts'
 import { ExemplarReservoir } from '../telemetry/exemplars.ts'
@@ -79,7 +80,7 @@ export interface VitalsParts {
   /** Whether this one did, and so lately that it is left alone. */
   readonly isExcused: (upstream: string) => boolean
   /** The admin listener's application. */
-  readonly admin: (options: Pick<AdminOptions, 'isReady' | 'alerts'>) => RequestListener
+  readonly admin: (options: Pick<AdminOptions, 'isReady' | 'alerts'>) => Server
 }
 
 /** Constructs telemetry, scheduler and admin pages; what has to be stopped is added to `stop`. */
@@ -192,6 +193,7 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
     const bearerToken = now.alerts.receive?.bearerToken ?? now.adminAuth.bearerToken
     return guard({ ...guardNames(now, now.adminListen), bearerToken })
   })
+  const onRejected = ({ code }: KnownError) => instrumented.countRejected(code)
   const admin: VitalsParts['admin'] = ({ isReady, alerts }) => {
     const app = adminApp({
       clock,
@@ -213,11 +215,14 @@ export async function vitalsParts(options: VitalsOptions): Promise<VitalsParts> 
       isReady,
       alerts,
       reload: reload?.reload,
-      onRejected: (error) => instrumented.countRejected(error.code),
+      onRejected,
     })
     // Bodies that a handler leaves unread are its own business: draining them would keep a refused upload alive.
     const handle = getRequestListener(app.fetch, { autoCleanupIncoming: false })
-    return (incoming, outgoing) => void handle(incoming, outgoing)
+    return strictServer((incoming, outgoing) => void handle(incoming, outgoing), {
+      bodyOf: refusalBody,
+      onRefused: onRejected,
+    })
   }
   const readings = new ReadingsCache(clock, metrics.readings)
   const onVerdict = () => void silence.look()

@@ -97,18 +97,34 @@ export function replyError(
   const refusal = error instanceof Unauthorized ? error : undefined
   const busy = error instanceof ServerBusy ? error : undefined
   const status = refusal?.status ?? busy?.status ?? statusOf(code)
-  const body = Buffer.from(errorMessageFor(error, options.id, options.details))
-  const isLong = !incoming.complete && !isShort(incoming)
-  outgoing.writeHead(status, {
-    'content-type': 'application/json',
-    'content-length': body.length,
+  const headers = {
     ...(status === 503 && { 'retry-after': String(error instanceof RetryLater ? error.retryAfterSeconds : 1) }),
     ...(busy?.retryAfter !== undefined && { 'retry-after': busy.retryAfter }),
     ...(code === 'unauthorized' && { 'www-authenticate': 'Bearer realm="mcp-vitals"' }),
     // What the server behind a bridge wants, so that the client can get it.
     ...(refusal?.challenge !== undefined && { 'www-authenticate': refusal.challenge }),
-    ...(isLong && { connection: 'close' }),
     ...options.headers,
+  }
+  sendWhole(incoming, outgoing, { status, headers, body: errorMessageFor(error, options.id, options.details) })
+}
+
+/** Answers with JSON of our own, whatever is left of the request. */
+export function sendWhole(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  answer: {
+    readonly status: number
+    readonly headers: Readonly<Record<string, string>>
+    readonly body: string
+  },
+): void {
+  const body = Buffer.from(answer.body)
+  const isLong = !incoming.complete && !isShort(incoming)
+  outgoing.writeHead(answer.status, {
+    'content-type': 'application/json',
+    'content-length': body.length,
+    ...(isLong && { connection: 'close' }),
+    ...answer.headers,
   })
   if (isLong) linger(incoming, outgoing, body)
   else outgoing.end(body, () => incoming.resume())

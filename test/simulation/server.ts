@@ -151,7 +151,8 @@ export class SimulatedServer {
   reply(to: 'request' | 'notification' | 'session' = 'request'): Reply {
     const { plan, random, time } = this.#options
     const fault = this.#effective()
-    const afterMs = plan.rttMs * between(random, 0.8, 1.4) + this.#workingForMs()
+    const ownMs = plan.rttMs * between(random, 0.8, 1.4)
+    const afterMs = ownMs + this.#workingForMs()
     if (plan.kind !== 'url' && !this.#process?.isReady) return { kind: 'refused' }
     switch (fault?.kind) {
       case undefined:
@@ -172,7 +173,8 @@ export class SimulatedServer {
       case 'slow':
         return { kind: 'answer', afterMs: afterMs * fault.factor + fault.plusMs }
       case 'late':
-        return { kind: 'answer', afterMs: fault.delayMs + afterMs }
+        // What waits for the end of a client's work is late already: both together would be no sign of life in time.
+        return { kind: 'answer', afterMs: Math.max(fault.delayMs, this.#workingForMs()) + ownMs }
       case 'flaky':
         if (to === 'notification') return { kind: 'answer', afterMs }
         if (to === 'session') return { kind: random() < fault.ratio ? 'error' : 'answer', afterMs }

@@ -1,19 +1,24 @@
 /**
  * npm run build: the program and the packages that it uses in a few files, dist/cli/main.js being what is run. One by
- * one they would take half a second longer to load, and 17 MiB. `--out-dir` writes somewhere else.
+ * one they would take half a second longer to load, and 17 MiB. `--out-dir` writes somewhere else; more programs may be
+ * named, which then share those files.
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Plugin, build } from 'rolldown'
 
 const root = join(import.meta.dirname, '..')
-const { values } = parseArgs({ options: { 'out-dir': { type: 'string', default: join(root, 'dist') } } })
+const { values, positionals } = parseArgs({
+  options: { 'out-dir': { type: 'string', default: join(root, 'dist') } },
+  allowPositionals: true,
+})
+const more = Object.fromEntries(positionals.map((file) => [basename(file, '.ts'), file]))
 
 await build({
   cwd: root,
   // The server of `mcp-vitals selftest` is a program of its own.
-  input: { main: 'src/cli/main.ts', 'selftest-server': 'src/cli/selftest-server.ts' },
+  input: { main: 'src/cli/main.ts', 'selftest-server': 'src/cli/selftest-server.ts', ...more },
   platform: 'node',
   plugins: [thirdPartyLicenses()],
   output: {

@@ -44,6 +44,7 @@ const worlds = 'simulation/thousand-worlds.test.ts'
 export default defineConfig({
   test: {
     dir: 'test',
+    globalSetup: 'test/built.ts',
     testTimeout: 30_000,
     hookTimeout: 60_000,
     sequence: { sequencer: LongestFirst },

@@ -27,6 +27,7 @@ import { eventually } from '../support/eventually.ts'
 import { heapMeter, inspectable } from '../support/inspector.ts'
 import { listenOn, stopped } from '../support/mcp-server.ts'
 import { groupMembers, markedProcesses } from '../support/processes.ts'
+import type { Program } from '../support/program.ts'
 import { seeded } from '../support/seeded.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 import { type Kind, type Law, type Victim, kinds, oneProbeMs, recoveryMs } from './fault-soak-kinds.ts'
@@ -39,7 +40,7 @@ export interface FaultSoakOptions {
   readonly seed: number
   readonly fleet: readonly Wish[]
   /** What is started, with the constants of its law; the program itself unless told. */
-  readonly script?: string
+  readonly script?: Program
   readonly law: Law
   /** How long something must be wrong before people are told, and gone before that is over. */
   readonly alertSeconds: { readonly for: number; readonly keepFiring: number }

@@ -22,6 +22,7 @@ import { listenOn, stopped } from '../support/mcp-server.ts'
 import { type Ailment, type Patient, patientServer } from '../support/patient.ts'
 import { freePort } from '../../deploy/stack/ports.ts'
 import { groupMembers } from '../support/processes.ts'
+import { compileCache } from '../support/program.ts'
 import { startVitals } from '../support/vitals.ts'
 import { quickInventoryAgeMs } from '../peers/quick-law.ts'
 import { type BlockingCall, blockingCall } from './fault-call.ts'
@@ -116,10 +117,15 @@ const node = process.execPath
 const patientScript = 'test/peers/patient.ts'
 
 function processEntry({ where, transport, era }: Place, kit: Kit, ill: string, env: Readonly<Record<string, string>>) {
-  const command = { command: node, args: [patientScript, transport, era, ill], cwd: repoRoot }
-  if (where === 'stdio') return { ...command, env }
+  const command = {
+    command: node,
+    args: [patientScript, transport, era, ill],
+    cwd: repoRoot,
+    env: { ...compileCache, ...env },
+  }
+  if (where === 'stdio') return command
   const port = kit.ports.pop()
-  const launch = { ...command, env: { ...env, PORT: String(port) } }
+  const launch = { ...command, env: { ...command.env, PORT: String(port) } }
   return { url: `http://127.0.0.1:${port}${pathOf(transport)}`, launch }
 }
 

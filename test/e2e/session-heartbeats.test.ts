@@ -10,6 +10,7 @@ import { type RunningProcess, repoRoot } from '../peers/spawn.ts'
 import { becomesState, debugReport, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { mcpServer, result, sendJson } from '../support/mcp-server.ts'
+import { compileCache, programFile } from '../support/program.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 import { type Kept, run, wrapperFolder } from '../support/wrapper.ts'
 
@@ -121,7 +122,7 @@ describe('heartbeats inside the session of a client that started us', { timeout:
   function started(server: readonly string[], settings: Readonly<Record<string, unknown>> = beating) {
     const folder = wrapperFolder(settings)
     closers.push(folder.remove)
-    const command = [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', '--name', 'u', ...folder.options]
+    const command = [process.execPath, programFile('src/cli/main.ts'), 'stdio', '--name', 'u', ...folder.options]
     return { command: [...command, ...server], folder }
   }
 
@@ -148,7 +149,7 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     const errors: Error[] = []
     // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
     client.onerror = (error) => errors.push(error)
-    await client.connect(new StdioClientTransport({ command: node, args }))
+    await client.connect(new StdioClientTransport({ command: node, args, env: compileCache }))
     closers.push(() => client.close())
     const { adminUrl } = await folder.announced()
     const hasBeaten = ({ heartbeats }: DebugSession) =>

@@ -1,6 +1,4 @@
 /** The clients of the soak test in one shape: official ones of both SDK lines, over every transport and in both eras. */
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   Client as ClientV2,
   StreamableHTTPClientTransport as HttpV2,
@@ -13,7 +11,7 @@ import { StdioClientTransport as StdioV1 } from '@modelcontextprotocol/sdk/clien
 import { StreamableHTTPClientTransport as HttpV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { CreateMessageRequestSchema, LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
 import { z } from 'zod'
-import type { Place } from '../support/uniform-client.ts'
+import { type Place, processAt } from '../support/uniform-client.ts'
 
 /** Which official client, and what it speaks. */
 export const dialects = ['v1 legacy', 'v2 legacy', 'v2 modern'] as const
@@ -44,9 +42,6 @@ export interface ClientEvents {
   /** Something else went wrong that no call of this client tells of, such as the POST of an answer. */
   readonly onTrouble?: (what: string) => void
 }
-
-/** For the environment of processes, since many are started: what Node compiled once, it need not compile again. */
-export const compileCache = { NODE_COMPILE_CACHE: join(tmpdir(), 'mcp-vitals-soak-cache') } as const
 
 const clientInfo = { name: 'mcp-vitals-soak', version: '1.0.0' }
 const capabilities = { sampling: {} }
@@ -158,8 +153,4 @@ async function connectV2(place: Place, dialect: Dialect, events: ClientEvents): 
 function transportV2(place: Place) {
   if (typeof place !== 'string') return new StdioV2(processAt(place))
   return place.endsWith('/sse') ? new SseV2(new URL(place)) : new HttpV2(new URL(place))
-}
-
-function processAt({ command, args }: Exclude<Place, string>) {
-  return { command, args: [...args], env: compileCache, stderr: 'ignore' as const }
 }

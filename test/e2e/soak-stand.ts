@@ -1,5 +1,6 @@
 /** Where the clients of the soak test connect: to servers behind mcp-vitals, or, as a control, to the servers alone. */
 import { listeningUrl, repoRoot, startProcess } from '../peers/spawn.ts'
+import { compileCache, programFile } from '../support/program.ts'
 import type { Place } from '../support/uniform-client.ts'
 import { dialects, type Dialect } from './soak-clients.ts'
 import { type RawRoute, type Route, type Server, type Transport, servers, transports } from './soak-lanes.ts'
@@ -12,7 +13,12 @@ export interface Stand {
 
 /** How a server of the soak test is started; the tag tells its processes from all others. */
 export function soakServer(transport: Transport | 'stdio-modern', tag: string) {
-  return { command: process.execPath, args: ['test/peers/soak-server.ts', transport, tag], cwd: repoRoot }
+  return {
+    command: process.execPath,
+    args: ['test/peers/soak-server.ts', transport, tag],
+    cwd: repoRoot,
+    env: compileCache,
+  }
 }
 
 /**
@@ -61,7 +67,7 @@ export function configuration({ tag, urls, idleSeconds, stallTimeoutMs }: Vitals
 export function vitalsStand(dataUrl: string, { tag, urls }: Pick<VitalsSetup, 'tag' | 'urls'>): Stand {
   const wrapper = (...args: readonly string[]) => ({
     command: process.execPath,
-    args: ['src/cli/main.ts', 'stdio', '--no-admin', ...args],
+    args: [programFile('src/cli/main.ts'), 'stdio', '--no-admin', ...args],
   })
   return {
     placeOf: (client, server) => {

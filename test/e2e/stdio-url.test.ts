@@ -2,11 +2,12 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
-import { type RunningProcess, repoRoot, startPeer } from '../peers/spawn.ts'
+import { type RunningProcess, startPeer } from '../peers/spawn.ts'
 import { debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
 import { comparable, expectSuccess, legacyScript, transcriptOf } from '../support/everything-script.ts'
 import { mcpServer } from '../support/mcp-server.ts'
+import { programFile } from '../support/program.ts'
 import { legacySdkServer, modernSdkServer } from '../support/sdk-servers.ts'
 import { type Place, uniformV1, uniformV2 } from '../support/uniform-client.ts'
 import { type Kept, run, wrapperFolder } from '../support/wrapper.ts'
@@ -18,7 +19,7 @@ afterEach(async () => {
 
 /** `mcp-vitals stdio` with these options. */
 function stdio(options: readonly string[]): string[] {
-  return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options]
+  return [process.execPath, programFile('src/cli/main.ts'), 'stdio', ...options]
 }
 
 function place([command = '', ...args]: readonly string[]): Place {

@@ -4,9 +4,10 @@
  */
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
+import { compileCache } from '../support/program.ts'
 
 const [command = '', ...args] = process.argv.slice(2)
 const client = new Client({ name: 'stdio-client', version: '1.0.0' })
-await client.connect(new StdioClientTransport({ command, args }))
+await client.connect(new StdioClientTransport({ command, args, env: compileCache }))
 console.log('connected')
 process.stdin.resume().once('end', () => void client.close())

@@ -17,6 +17,7 @@ import {
   ResourceUpdatedNotificationSchema,
 } from '@modelcontextprotocol/sdk/types.js'
 import type { ClientEra } from '../peers/clients.ts'
+import { compileCache } from './program.ts'
 
 type Arguments = Readonly<Record<string, unknown>>
 
@@ -116,8 +117,13 @@ function progressCounter<Rest extends unknown[]>(transport: Receiver<Rest>): () 
   }
 }
 
+/** How the SDKs' clients start such a server: they hand it only part of our environment. */
+export function processAt({ command, args }: Exclude<Place, string>) {
+  return { command, args: [...args], env: compileCache, stderr: 'ignore' as const }
+}
+
 function transportV1(place: Place) {
-  if (typeof place !== 'string') return new StdioV1({ command: place.command, args: [...place.args], stderr: 'ignore' })
+  if (typeof place !== 'string') return new StdioV1(processAt(place))
   return place.endsWith('/sse') ? new SseV1(new URL(place)) : new HttpV1(new URL(place))
 }
 
@@ -171,6 +177,6 @@ export async function uniformV2(place: Place, era: ClientEra): Promise<UniformCl
 }
 
 function transportV2(place: Place) {
-  if (typeof place !== 'string') return new StdioV2({ command: place.command, args: [...place.args], stderr: 'ignore' })
+  if (typeof place !== 'string') return new StdioV2(processAt(place))
   return place.endsWith('/sse') ? new SseV2(new URL(place)) : new HttpV2(new URL(place))
 }

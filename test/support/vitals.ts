@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { stringify } from 'yaml'
 import { type RunningProcess, jsonLine, startProcess } from '../peers/spawn.ts'
+import { type Program, programFile } from './program.ts'
 
 /** A running mcp-vitals with its two addresses. */
 export interface RunningVitals {
@@ -27,7 +28,7 @@ export interface VitalsOptions {
   /** Hears each line of its log. */
   readonly onLine?: (line: string) => void
   /** What is started; the program unless told. */
-  readonly script?: string
+  readonly script?: Program
 }
 
 /** As `npm start`, the image and the systemd unit have it. */
@@ -71,11 +72,11 @@ async function started(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
   onLine: (line: string) => void = () => undefined,
-  script = 'src/cli/main.ts',
+  script: Program = 'src/cli/main.ts',
 ): Promise<RunningVitals> {
   try {
     const running = await startProcess({
-      args: [...nodeFlags, script, ...args],
+      args: [...nodeFlags, programFile(script), ...args],
       env: { PATH: ownNodeFirst(), ...env },
       ready: addressCollector(),
       onLine,

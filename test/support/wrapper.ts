@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, delimiter, join } from 'node:path'
 import { repoRoot } from '../peers/spawn.ts'
 import { eventually } from './eventually.ts'
+import { programFile } from './program.ts'
 
 export interface Ended {
   readonly code: number | null
@@ -51,12 +52,12 @@ export function run([command = '', ...args]: readonly string[], { env = {}, cwd 
 
 /** The command line of a wrapper around a command. */
 export function wrapped(command: readonly string[], options: readonly string[] = []): string[] {
-  return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options, '--', ...command]
+  return [process.execPath, programFile('src/cli/main.ts'), 'stdio', ...options, '--', ...command]
 }
 
 /** The command line of a wrapper in front of a URL. */
 export function wrappedUrl(url: string, options: readonly string[] = []): string[] {
-  return [process.execPath, join(repoRoot, 'src/cli/main.ts'), 'stdio', ...options, '--url', url]
+  return [process.execPath, programFile('src/cli/main.ts'), 'stdio', ...options, '--url', url]
 }
 
 /** A folder for a wrapper's files, with a configuration that lets hearts beat every second; `settings` are added to it. */

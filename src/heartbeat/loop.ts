@@ -342,8 +342,8 @@ export class Heartbeat {
     this.#lastHeardMs = clock.now()
     if (resetsTimer) this.#lastTrafficMs = clock.now()
     this.#lastSuccessWallMs = clock.wallTime()
-    const { state, misses, inconclusives } = this.#verdict
-    const isNews = state !== 'healthy' || misses > 0 || inconclusives > 0
+    const { state, misses, inconclusives, work } = this.#verdict
+    const isNews = state !== 'healthy' || misses > 0 || inconclusives > 0 || work === 'now'
     // Where no process of ours runs, whoever answered is not the server.
     if (!isNews || this.#options.absence?.()) return
     this.#weigh({ kind: 'answered', by: 'traffic', reason: 'it answered a client' })

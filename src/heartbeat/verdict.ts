@@ -59,6 +59,11 @@ export interface Verdict {
   readonly late: string | undefined
   /** Slow and late answers since it is found slow or late, up to the number from which that is usual for it. */
   readonly slows: number
+  /**
+   * Whether it works for clients instead of answering heartbeats: at the last one, with no answer to anybody since; or not
+   * long ago, with too few heartbeats in a row answered in time since.
+   */
+  readonly work: 'none' | 'now' | 'lately'
   /** What it answers to our opening exchange in place of a result; undefined while it lets us in. */
   readonly turnedAway: string | undefined
   /** The end of a process is what took it down: that explains all that may have been noticed of it before. */
@@ -176,6 +181,7 @@ export function newVerdict(state: State, reason: string, nowMs: number): Verdict
     slow: undefined,
     late: undefined,
     slows: 0,
+    work: 'none',
     turnedAway: undefined,
     exited: false,
     inconclusives: 0,
@@ -283,13 +289,17 @@ function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verd
 
 function answer(current: Verdict, evidence: EvidenceOf<'answered'>, reason: string, context: Context): Verdict {
   const { by, isLate = false, isTurnedAway = false } = evidence
-  // To end an outage a late answer is as good as any.
-  const goods = isLate && !current.outage ? 0 : Math.min(current.goods + 1, context.limits.goodsToHealthy)
-  const late = isLate ? reason : goods < context.limits.goodsToHealthy ? current.late : undefined
+  const { outage } = current
+  // To end an outage any answer is as good as one in time to a probe.
+  const isGood = outage || (by === 'probe' && !isLate)
+  const goods = isGood ? Math.min(current.goods + 1, context.limits.goodsToHealthy) : isLate ? 0 : current.goods
+  const isSteady = by === 'probe' && !isLate && goods >= context.limits.goodsToHealthy
+  const late = isLate ? reason : isSteady ? undefined : current.late
   const slows = countSlows({ ...current, late }, isLate)
   const facts = {
     // How soon clients are answered, and who is let in, says nothing about a probe of ours.
     ...(by === 'probe' && { hung: undefined, late, slows, turnedAway: isTurnedAway ? reason : undefined }),
+    work: isSteady ? 'none' : pastWork(current),
     misses: 0,
     missed: undefined,
     inconclusives: 0,
@@ -297,8 +307,8 @@ function answer(current: Verdict, evidence: EvidenceOf<'answered'>, reason: stri
     silentSinceMs: undefined,
     goods,
     everUp: true,
-  }
-  return current.outage ? recover(current, facts, reason, context) : settle(current, facts, reason, context)
+  } as const
+  return outage ? recover(current, facts, reason, context) : settle(current, facts, reason, context)
 }
 
 /**
@@ -454,10 +464,11 @@ function wonder(
 ): Verdict {
   const inconclusives = Math.min(current.inconclusives + 1, defaults.heartbeat.inconclusiveToDoubt)
   // It is silent no more, or nobody can tell any more whether it is.
-  const isOver = current.state === 'busy' && (!isBlind || inconclusives === defaults.heartbeat.inconclusiveToDoubt)
-  return isOver
-    ? settle(current, { inconclusives }, reason, context)
-    : learn(current, { inconclusives }, reason, context)
+  const isOver = !isBlind || inconclusives === defaults.heartbeat.inconclusiveToDoubt
+  const facts = { inconclusives, work: isOver ? pastWork(current) : current.work }
+  return isOver && current.state === 'busy'
+    ? settle(current, facts, reason, context)
+    : learn(current, facts, reason, context)
 }
 
 function compare(current: Verdict, same: boolean, reason: string, context: Context): Verdict {
@@ -505,10 +516,18 @@ function learn(current: Verdict, facts: Partial<Verdict>, reason: string, contex
   return change(current, facts, context.nowMs)
 }
 
+/** One whose answers come late as a rule, or that has just been busy, may be so for one heartbeat more: that is no news. */
 function work(current: Verdict, reason: string, { nowMs }: Context): Verdict {
-  if (current.state === 'busy') return change(current, { inconclusives: 0 }, nowMs)
+  const facts = { work: 'now', goods: 0, inconclusives: 0 } as const
+  if (current.state === 'busy') return change(current, facts, nowMs)
   if (current.state !== 'healthy' && current.state !== 'suspect') return current
-  return change(current, { state: 'busy', reason, inconclusives: 0 }, nowMs)
+  const isUsual = current.work === 'lately' || (current.work === 'none' && current.late !== undefined)
+  return change(current, isUsual ? facts : { ...facts, state: 'busy', reason }, nowMs)
+}
+
+/** What is left of its work once something was heard of it. */
+function pastWork({ work }: Verdict): Verdict['work'] {
+  return work === 'now' ? 'lately' : work
 }
 
 function start(current: Verdict, reason: string, { nowMs }: Context): Verdict {
@@ -538,6 +557,7 @@ const blank = {
   slow: undefined,
   late: undefined,
   slows: 0,
+  work: 'none',
   turnedAway: undefined,
   exited: false,
   inconclusives: 0,
@@ -554,6 +574,7 @@ function outageOf({ inventorySeen }: Verdict) {
     slow: undefined,
     late: undefined,
     slows: 0,
+    work: 'none',
     turnedAway: undefined,
     exited: false,
     inconclusives: 0,

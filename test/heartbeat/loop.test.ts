@@ -972,6 +972,19 @@ describe('a server that is not ours, silent while a client waits', () => {
     expect(state()).toBe('healthy')
   })
 
+  it('does not blink while clients are answered between heartbeats that are not', async () => {
+    const test = await settled({ settings: fixed, inFlight: () => 1 })
+    test.prober.play({ outcome: 'silence' })
+    await test.advance(15_000)
+    for (let round = 0; round < 10; round++) {
+      test.heartbeat.trafficAnswered(false)
+      await test.advance(10_000)
+    }
+    expect(test.changes.map((change) => change.split(' ')[1])).toEqual(['busy', 'healthy'])
+    await test.advance(10_000)
+    expect(test.state()).toBe('busy')
+  })
+
   it('is not excused by a request that came when it was silent already', async () => {
     let inFlight = 0
     const { advance, prober, changes } = await settled({ settings: fixed, inFlight: () => inFlight })

@@ -406,6 +406,49 @@ describe('what stays', () => {
   })
 })
 
+describe('busy again and again', () => {
+  it.each([
+    ['is busy at once, and healthy with the next answer', [busy, traffic], 'b h'],
+    ['one heartbeat more is no news', [busy, traffic, busy, traffic, busy, late], 'b h h h h s'],
+    ['two without a word in between are', [busy, traffic, busy, busy], 'b h h b'],
+    ['late as before is no news', [busy, late, busy, late, busy], 'b s s s s'],
+    [
+      'late as usual is no news',
+      [busy, late, busy, late, busy, late, busy, late, busy, late, busy],
+      'b s s s s s s s s h h',
+    ],
+    ['late and then at work', [silent, late, busy, busy, late], 's s s b s'],
+    ['is news again after two heartbeats in time', [busy, answered, answered, busy], 'b h h b'],
+    ['is none after one', [busy, answered, busy], 'b h h'],
+    ['what clients hear is no heartbeat in time', [busy, traffic, traffic, answered, busy], 'b h h h h'],
+    ['whoever answers with 429 is not silent', [busy, inconclusive, busy, inconclusive, busy], 'b h h h h'],
+    ['whom nobody could ask may be', [busy, traffic, busy, stalled, busy], 'b h h h b'],
+    ['misses count as always', [busy, traffic, silent, silent, silent], 'b h s s d'],
+    ['an outage ends it', [busy, traffic, gone, answered, answered, busy], 'b h d r h b'],
+  ] as const)('%s', (_what, evidence, expected) => {
+    const path = evidence.map((_, at) => all([answered, ...evidence.slice(0, at + 1)]).state)
+    expect(path.map(([initial]) => initial).join(' ')).toBe(expected)
+  })
+
+  const word = fc.constantFrom(traffic, late)
+
+  it('a server that hears of clients between heartbeats that it leaves unanswered settles', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.array(word, { minLength: 1, maxLength: 5 }), { minLength: 10, maxLength: 60 }),
+        (rounds) => {
+          const evidence = rounds.flatMap((words) => [busy, ...words])
+          const path = [answered, ...evidence].map((_, at, steps) => all(steps.slice(0, at + 1)).state)
+          const changes = path.filter((state, at) => at > 0 && state !== path[at - 1])
+          // Found busy, found late, and late as usual.
+          expect(changes.length).toBeLessThanOrEqual(4)
+          expect(changes.filter((state) => state === 'busy').length).toBe(1)
+        },
+      ),
+    )
+  })
+})
+
 describe('flap penalty', () => {
   it('is 1 per outage and halves every five minutes', () => {
     const down = all([answered, gone])
@@ -607,6 +650,18 @@ describe('any history', () => {
           if (evidence.kind === 'inconclusive' && after.state !== 'suspect') {
             expect(after.state).toBe(before.state === 'busy' ? 'healthy' : before.state)
           }
+        })
+      }),
+    )
+  })
+
+  it('is busy at the second heartbeat without a word for which it is at work, if it is up and not impaired', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        replay(steps, (before) => {
+          const { state } = judge(judge(before, busy, 0, limits), busy, 0, limits)
+          const mayBe = before.state === 'healthy' || before.state === 'suspect' || before.state === 'busy'
+          expect(state).toBe(mayBe ? 'busy' : before.state)
         })
       }),
     )

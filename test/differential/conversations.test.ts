@@ -82,9 +82,11 @@ const answer = Buffer.from(
 const initialized = Buffer.from('{"jsonrpc":"2.0","method":"notifications/initialized"}')
 
 async function beginSession(ends: Ends, { isShared = false }: Way): Promise<void> {
-  const { client } = ends
+  const { client, server } = ends
   if (isShared) {
-    // We have opened the process before, and answer with what it said then.
+    // We have opened the process, and answer with what it said then. Our notification is none of the conversation's
+    // messages, and may reach the server behind our answer to the client.
+    await server.until(() => server.heard.length > 0)
     await client.send([initialize])
     await client.until(() => client.heard().length > 0)
     await client.opened()

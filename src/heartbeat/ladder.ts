@@ -1,5 +1,5 @@
 import { sleep } from '../clock.ts'
-import { isAnswered } from './classify.ts'
+import { type Outcome, isAnswered } from './classify.ts'
 import { type AskOptions, type Asked, type ProbeResult, ask } from './probe.ts'
 
 /** What shows that a server lives when it answers nothing that it is asked. */
@@ -32,12 +32,16 @@ const pingPatienceMs = 1000
 /** And `tools/list` after that: some time of the probe has to be left to look whether it lives at all. */
 const listPatienceMs = 500
 
+/** How servers that do not know `ping` react to it, besides with −32601 and silence. */
+const unknowing: ReadonlySet<Outcome> = new Set(['http_error', 'invalid', 'closed', 'reset'])
+
 /**
  * What one server of the legacy era is asked, learnt from how it reacts. A `ping` that it does not know, or never
  * answers, is no failure: it is asked for its tools instead, and where it has none and ignores that too, only whether
  * its transport or process lives. That holds for servers that never answered a heartbeat; once one did, its silence is
- * news. On the lowest rung it is asked all the same, and is back on its feet with the first answer: it may only have been
- * slow to begin. Nor does it leave `ping` for good because it answered one late.
+ * news. Nor is a `ping` at which it fails, if it never answered one on this connection and lists its tools at once. On
+ * the lowest rung it is asked all the same, and is back on its feet with the first answer: it may only have been slow to
+ * begin. Nor does it leave `ping` for good because it answered one late.
  */
 export class Ladder {
   readonly #lowest: LowestRung
@@ -76,8 +80,14 @@ export class Ladder {
     const leftMs = () => Math.max(1, deadlineMs - (clock.now() - startedMs))
     const ping = ask({ ...options, method: 'ping' }).then((asked) => this.#learn(asked))
     const soon = await this.#within(pingPatienceMs, ping, options)
-    if (soon || deadlineMs <= pingPatienceMs) return soon ?? ping
+    const isOver = soon && !unknowing.has(soon.result.outcome)
+    if (isOver || deadlineMs <= pingPatienceMs) return soon ?? ping
     const list = ask({ ...options, method: 'tools/list', deadlineMs: leftMs() }).then((asked) => this.#learn(asked))
+    if (soon) {
+      const patienceMs = pingPatienceMs + listPatienceMs - (clock.now() - startedMs)
+      const listed = await this.#within(patienceMs, list, options)
+      return listed && isAnswered(listed.result.outcome) ? unsupported(soon, listed) : soon
+    }
     const either = firstAnswered(ping, list)
     if (liveness && !this.#hasAnswered) {
       const asked = await this.#within(listPatienceMs, either, options)
@@ -117,6 +127,12 @@ export class Ladder {
     this.#rung = this.#isPingProven || (method === 'ping' && outcome !== 'unsupported') ? 'ping' : 'tools/list'
     return asked
   }
+}
+
+/** It failed at `ping`, and is well: what both together come to. */
+function unsupported({ result: { reason } }: Asked, { result }: Asked): Asked {
+  const why = `ping failed (${reason}), and ${result.reason}`
+  return { result: { ...result, method: 'ping', outcome: 'unsupported', reason: why } }
 }
 
 /** The first answer of the two, or else the first failure that is more than silence. */

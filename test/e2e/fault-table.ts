@@ -294,6 +294,18 @@ export function boundSeconds({ lawSeconds }: Pick<Row, 'lawSeconds'>): number {
 
 const hung = { verdict: 'down', finally: 'healthy', action: 'hung', outcome: 'timeout', by: 'quick' } as const
 const down = { verdict: 'down', finally: 'down', action: 'none' } as const
+/** One heartbeat that says so, and then the next rung. */
+const pingless = {
+  verdict: 'healthy',
+  finally: 'healthy',
+  never: ['down'],
+  outcome: 'unsupported',
+  method: 'ping',
+  rung: 'tools/list',
+  action: 'none',
+  lawSeconds: law.ladder,
+} as const
+const initialized = /^initialize answered \(2025-11-25\)$/
 const restarted = { verdict: 'down', finally: 'healthy', lawSeconds: law.atOnce } as const
 const unanswered = {
   reasons: { verdict: /^3 misses in a row: no answer within \d+ ms$/, beats: /^no answer within \d+ ms$/ },
@@ -624,29 +636,31 @@ const faults: readonly Fault[] = [
     fault: '`ping` unsupported',
     places: legacyOnly,
     subject: withPing('unsupported'),
-    verdict: 'healthy',
-    finally: 'healthy',
-    never: ['down'],
-    reasons: { verdict: /^initialize answered \(2025-11-25\)$/, beats: /^ping answered with JSON-RPC error -32601$/ },
-    outcome: 'unsupported',
-    method: 'ping',
-    rung: 'tools/list',
-    action: 'none',
-    lawSeconds: law.ladder,
+    ...pingless,
+    reasons: { verdict: initialized, beats: /^ping answered with JSON-RPC error -32601$/ },
   },
   {
     fault: '`ping` never answered',
     places: legacyOnly,
     subject: withPing('silent'),
-    verdict: 'healthy',
-    finally: 'healthy',
-    never: ['down'],
-    reasons: { verdict: /^initialize answered \(2025-11-25\)$/, beats: /^tools\/list answered$/ },
+    ...pingless,
+    reasons: { verdict: initialized, beats: /^tools\/list answered$/ },
     outcome: 'ok',
     method: 'tools/list',
-    rung: 'tools/list',
-    action: 'none',
-    lawSeconds: law.ladder,
+  },
+  {
+    fault: '`ping` gets 500',
+    places: [url('http', 'legacy'), url('sse', 'legacy')],
+    subject: withPing('fails'),
+    ...pingless,
+    reasons: { verdict: initialized, beats: /^ping failed \(HTTP 500.*\), and tools\/list answered$/ },
+  },
+  {
+    fault: '`ping` gets 202 and no answer',
+    places: [url('http', 'legacy')],
+    subject: withPing('swallowed'),
+    ...pingless,
+    reasons: { verdict: initialized, beats: /^ping failed \(.+\), and tools\/list answered$/ },
   },
 ]
 

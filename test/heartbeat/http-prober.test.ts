@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { createServer } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type HttpProberOptions, HttpProber } from '../../src/heartbeat/http-prober.ts'
@@ -403,6 +404,26 @@ describe('a heartbeat', () => {
     expect(await start()).toMatchObject({ method: 'initialize', outcome: 'ok' })
   })
 
+  it.each<[string, (response: ServerResponse) => void]>([
+    ['500', (response) => response.writeHead(500).end('KeyError')],
+    ['405', (response) => response.writeHead(405).end()],
+    ['202', (response) => response.writeHead(202).end()],
+    ['an empty object', (response) => sendJson(response, 200, {})],
+    ['a closed connection', (response) => response.socket?.resetAndDestroy()],
+  ])('asks a server whose ping gets %s for its tools, in the same session, for good', async (_what, react) => {
+    const { mcp, start, prober } = await opened()
+    mcp.reactions.set('ping', (_message, response) => react(response))
+    expect(await start()).toMatchObject({
+      method: 'ping',
+      outcome: 'unsupported',
+      reason: expect.stringMatching(/^ping failed \(.+\), and tools\/list answered$/),
+    })
+    prober.forget()
+    expect(await start()).toMatchObject({ method: 'initialize', outcome: 'ok' })
+    expect(await start()).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    expect([mcp.count('POST initialize'), mcp.count('POST ping')]).toEqual([2, 1])
+  })
+
   it('does not excuse the silence of a server that has answered a ping before', async () => {
     const { mcp, start, clock } = await opened()
     await start()
@@ -478,6 +499,7 @@ describe('a heartbeat', () => {
     },
   ])('reads $what as $outcome', async ({ status, type = 'application/json', body, outcome }) => {
     const { mcp, start } = await opened()
+    await start()
     mcp.reactions.set('ping', (_message, response) => {
       response.writeHead(status, { 'content-type': type, location: `${mcp.url}/elsewhere` }).end(body)
     })
@@ -509,6 +531,7 @@ describe('a heartbeat', () => {
 
   it('reads a connection that is cut as reset, and opens a new session the next time', async () => {
     const { mcp, start } = await opened()
+    await start()
     mcp.reactions.set('ping', (_message, response) => void response.socket?.resetAndDestroy())
     expect(await start()).toMatchObject({ outcome: 'reset' })
     expect(await start()).toMatchObject({ method: 'initialize', outcome: 'ok' })
@@ -516,6 +539,7 @@ describe('a heartbeat', () => {
 
   it('reads at most the limit of an answer, and closes the connection there', async () => {
     const { mcp, start, endpoint: to } = await opened()
+    await start()
     let isClosed = false
     mcp.reactions.set('ping', (_message, response) => {
       response.writeHead(200, { 'content-type': 'application/json' })

@@ -7,7 +7,7 @@ import type { ProbeResult } from '../../src/heartbeat/probe.ts'
 import type { Answer } from '../../src/upstreams/peer.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-type Reply = 'ok' | 'slow' | 'unsupported' | 'silence'
+type Reply = 'ok' | 'slow' | 'unsupported' | 'silence' | 'broken'
 
 /** How a server is during one heartbeat. */
 interface Mood {
@@ -35,6 +35,7 @@ function climbing() {
     if (one === 'slow' && timeoutMs > slowMs)
       return new Promise((resolve) => clock.after(slowMs, () => resolve({ message })))
     if (one === 'unsupported') return Promise.resolve({ message, error: { code: -32_601, message: 'no' } })
+    if (one === 'broken') return Promise.reject(new KnownError('upstream_http_error', 'HTTP 500'))
     return new Promise((_resolve, reject) =>
       clock.after(timeoutMs, () => reject(new KnownError('upstream_timeout', 'no answer'))),
     )
@@ -71,7 +72,9 @@ function climbing() {
   return { ladder, asked, beat }
 }
 
-const replies = fc.constantFrom<Reply>('ok', 'slow', 'unsupported', 'silence')
+const isAtLoss = (reply: Reply) => reply === 'silence' || reply === 'broken'
+
+const replies = fc.constantFrom<Reply>('ok', 'slow', 'unsupported', 'silence', 'broken')
 const moods = fc.record({ ping: replies, list: replies, lives: fc.boolean(), hasTools: fc.boolean() })
 /** Before some heartbeats the connection is opened anew. */
 const lives = fc.array(fc.record({ mood: moods, isReopened: fc.boolean() }), { minLength: 1, maxLength: 12 })
@@ -85,6 +88,16 @@ describe('the ladder of a legacy server', () => {
     ['is slow to answer ping, and to list its tools', { ping: 'slow', list: 'slow' }, 'ping ok', 'ping'],
     ['is slow to answer ping, and has no tools', { ping: 'slow' }, 'ping ok', 'ping'],
     ['ignores ping and knows no tools', { list: 'unsupported' }, 'tools/list unsupported', 'tools/list'],
+    ['fails at ping', { ping: 'broken', list: 'ok' }, 'ping unsupported', 'tools/list'],
+    ['fails at ping, and knows no tools', { ping: 'broken', list: 'unsupported' }, 'ping unsupported', 'tools/list'],
+    [
+      'fails at ping, and is slow to list its tools',
+      { ping: 'broken', list: 'slow' },
+      'ping unsupported',
+      'tools/list',
+    ],
+    ['fails at both', { ping: 'broken', list: 'broken' }, 'ping http_error', 'ping'],
+    ['fails at ping and ignores tools/list', { ping: 'broken' }, 'ping http_error', 'ping'],
     ['ignores both', {}, 'process ok', 'process'],
     ['ignores both and has tools', { hasTools: true }, 'ping timeout', 'ping'],
     ['ignores both and is stopped', { lives: false }, 'process timeout', 'ping'],
@@ -106,6 +119,22 @@ describe('the ladder of a legacy server', () => {
     expect(asked).toEqual(['ping', 'tools/list', 'ping', 'ping', 'ping', 'ping', 'ping'])
   })
 
+  it('asks a server that fails at ping for its tools from then on, over re-openings too', async () => {
+    const { ladder, asked, beat } = climbing()
+    const mood: Mood = { ...mute, ping: 'broken', list: 'ok' }
+    await beat(mood)
+    await beat(mood)
+    ladder.reopened()
+    expect(await beat(mood)).toMatchObject({ method: 'tools/list', outcome: 'ok' })
+    expect(asked).toEqual(['ping', 'tools/list', 'tools/list', 'tools/list'])
+  })
+
+  it('never excuses a server that fails at ping after it answered one', async () => {
+    const { beat } = climbing()
+    await beat({ ...mute, ping: 'ok' })
+    expect(await beat({ ...mute, ping: 'broken', list: 'ok' })).toMatchObject({ method: 'ping', outcome: 'http_error' })
+  })
+
   it('never excuses the silence of a server that answered a heartbeat before, or that has tools', async () => {
     await fc.assert(
       fc.asyncProperty(lives, async (life) => {
@@ -115,11 +144,11 @@ describe('the ladder of a legacy server', () => {
           if (isReopened) ladder.reopened()
           const { method, outcome } = await beat(mood)
           if (method === 'process') expect([hasAnswered, mood.hasTools]).toEqual([false, false])
-          if (isAnswered(outcome) && mood.ping === 'silence' && mood.list === 'silence') {
+          if (isAnswered(outcome) && isAtLoss(mood.ping) && isAtLoss(mood.list)) {
             expect([method, mood.lives]).toEqual(['process', true])
           }
           // On the lowest rung a ping is asked besides.
-          hasAnswered ||= method === 'process' ? mood.ping !== 'silence' : isAnswered(outcome)
+          hasAnswered ||= method === 'process' ? !isAtLoss(mood.ping) : isAnswered(outcome)
         }
       }),
     )

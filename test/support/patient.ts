@@ -7,7 +7,8 @@ export type Ailment = 'silent' | 'silent_once' | 'late' | 'slow' | 'http_error' 
 
 export interface Patient {
   readonly era: 'legacy' | 'modern'
-  readonly ping: 'answered' | 'unsupported' | 'silent'
+  /** `fails` is HTTP 500, and `swallowed` 202 without an answer, where there is HTTP. */
+  readonly ping: 'answered' | 'unsupported' | 'silent' | 'fails' | 'swallowed'
   readonly tools: () => readonly string[]
   ailment: Ailment | undefined
   /** After how long `late` and `slow` answer; 4 s unless given. */
@@ -26,8 +27,10 @@ export interface Patient {
 interface Way {
   readonly answer: (body: object) => void
   readonly garble: () => void
-  /** Undefined where there is no HTTP. */
+  /** Undefined where there is no HTTP, as is the next. */
   readonly refuse?: (status: number) => void
+  /** 202, and nothing else. */
+  readonly swallow?: () => void
 }
 
 const heartbeats: ReadonlySet<string | undefined> = new Set(['ping', 'server/discover'])
@@ -36,6 +39,8 @@ const heartbeats: ReadonlySet<string | undefined> = new Set(['ping', 'server/dis
 export function treat(patient: Patient, message: Message, way: Way): void {
   const isHeartbeat = heartbeats.has(message.method)
   const say = () => {
+    if (isFailing(patient, message)) return way.refuse?.(500)
+    if (message.method === 'ping' && patient.ping === 'swallowed') return way.swallow?.()
     const body = answerOf(patient, message)
     if (body) way.answer(body)
   }
@@ -61,6 +66,11 @@ export function treat(patient: Patient, message: Message, way: Way): void {
     case undefined:
       return properly()
   }
+}
+
+/** Whether it answers this message by an error of HTTP, ill or not. */
+function isFailing({ ailment, ping }: Patient, { method }: Message): boolean {
+  return ailment === 'http_error' || (method === 'ping' && ping === 'fails')
 }
 
 function answerOf(patient: Patient, message: Message): object | undefined {
@@ -110,14 +120,15 @@ export async function patientServer(patient: Patient, port = 0) {
       return openStream(patient, streams, response, refuse)
     }
     if (pathname === '/mcp') {
-      if (message.id === undefined) return void response.writeHead(202).end()
       const garble = () => void response.writeHead(200, { 'content-type': 'application/json' }).end('<garbage>')
-      return treat(patient, message, { answer: (answer) => sendJson(response, 200, answer), garble, refuse })
+      const swallow = () => void response.writeHead(202).end()
+      if (message.id === undefined) return swallow()
+      return treat(patient, message, { answer: (body) => sendJson(response, 200, body), garble, refuse, swallow })
     }
     const stream = streams.get(searchParams.get('session') ?? '')
     if (!stream) return refuse(404)
     const say = (text: string) => void stream.write(`event: message\ndata: ${text}\n\n`)
-    if (patient.ailment !== 'http_error' && patient.ailment !== 'unauthorized') response.writeHead(202).end()
+    if (!isFailing(patient, message) && patient.ailment !== 'unauthorized') response.writeHead(202).end()
     treat(patient, message, { answer: (body) => say(JSON.stringify(body)), garble: () => say('<garbage>'), refuse })
   }
   const origin = `http://127.0.0.1:${await listenOn(http, port)}`

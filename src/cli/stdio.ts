@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, fstatSync, openSync } from 'node:fs'
 import { constants, devNull } from 'node:os'
 import { systemClock } from '../clock.ts'
 import { defaults } from '../defaults.ts'
@@ -12,6 +12,7 @@ import { Peer } from '../upstreams/peer.ts'
 import { type ExitReason, type ServerProcess, describeExit, processStarter } from '../upstreams/process.ts'
 import type { Command } from '../upstreams/upstream.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
+import { type EndSigns, watchEnd } from './forced-end.ts'
 import { tunableHeartbeat } from './monitor.ts'
 import { wrappedProcess } from './own-processes.ts'
 import { type StdioOptions, stdioOptions } from './stdio-options.ts'
@@ -38,6 +39,7 @@ export async function runStdio(argv: readonly string[], env: NodeJS.ProcessEnv):
  */
 async function runStdioCommand(options: StdioOptions, launch: Command, env: NodeJS.ProcessEnv): Promise<number> {
   const { log } = options
+  const client = startingClient()
   const watchdog = new Watchdog()
   const start = processStarter({ clock, setprivPath: findSetpriv(), watchdog })
   const server = start(launch, { stderrTailBytes: 1, inheritStderr: true })
@@ -49,17 +51,33 @@ async function runStdioCommand(options: StdioOptions, launch: Command, env: Node
   }
   const stop = new StopSteps()
   const wrapped = await wrap(options, server, env, stop)
+  const { relay } = wrapped
+  const signs = () => ({
+    ...signals.asked(),
+    isInputOver: relay.isInputOver,
+    isClientGone: client.hasEnded() || relay.isOutputBroken,
+  })
+  const onForced = (why: string) => log.warn({ upstream: options.upstream.name }, why)
+  void Promise.race([signals.firstAsked, wrapped.inputOver]).then(() => watchEnd({ clock, server, signs, onForced }))
   if (options.hasAdmin) await openAdmin(options, wrapped.parts, stop, server.exited)
 
   const exit = await server.exited
   // What it left behind is ended too, and what that still had to say goes to the client.
   await server.stop()
-  await wrapped.relay.finish(clock)
-  const isExpected = wrapped.relay.isInputOver || signals.askedToEnd()
+  await relay.finish(clock)
+  const isExpected = relay.isInputOver || signals.asked().askedAtMs !== undefined
   wrapped.ended(`process ${server.pid} ${describeExit(exit)}`, isExpected)
   for (const problem of (await stop.run(clock, stopDeadlineMs)).problems) log.debug({ problem }, 'a last step failed')
   watchdog.close()
   return endLike(exit)
+}
+
+/** Whoever started us, to speak to the server through a pipe; a file or a terminal that ends says nothing of anybody. */
+function startingClient(): { hasEnded(): boolean } {
+  const parent = process.ppid
+  const input = fstatSync(0)
+  const speaks = input.isFIFO() || input.isSocket()
+  return { hasEnded: () => speaks && process.ppid !== parent }
 }
 
 /** Nothing else of ours may come to be at that number, so the null device takes its place. */
@@ -80,19 +98,33 @@ const processSignals = ['SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGVTALRM',
 const endSignals: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGTERM'])
 const harmlessSignals: ReadonlySet<string> = new Set(['SIGWINCH', 'SIGCONT', 'SIGURG'])
 
+interface ForwardedSignals {
+  asked(): Pick<EndSigns, 'termAtMs' | 'askedAtMs'>
+  /** Resolves with the first signal that asks for the end. */
+  readonly firstAsked: Promise<void>
+}
+
 /** Passes signals on; those after the end of the server end us, too. */
-function forwardSignals(server: ServerProcess): { askedToEnd(): boolean } {
-  let isEndWanted = false
+function forwardSignals(server: ServerProcess): ForwardedSignals {
+  let termAtMs: number | undefined
+  let askedAtMs: number | undefined
+  const first = Promise.withResolvers<void>()
+  const note = (signal: NodeJS.Signals) => {
+    if (!endSignals.has(signal)) return
+    askedAtMs ??= clock.now()
+    if (signal === 'SIGTERM') termAtMs ??= clock.now()
+    first.resolve()
+  }
   const on = (signal: NodeJS.Signals, pass: () => void) =>
     process.on(signal, () => {
-      isEndWanted ||= endSignals.has(signal)
+      note(signal)
       const exit = server.exit()
       if (!exit) pass()
       else if (!harmlessSignals.has(signal)) endLike(exit)
     })
   for (const signal of jobSignals) on(signal, () => server.kill(signal))
   for (const signal of processSignals) on(signal, () => signalOne(server.pid, signal))
-  return { askedToEnd: () => isEndWanted }
+  return { asked: () => ({ termAtMs, askedAtMs }), firstAsked: first.promise }
 }
 
 function signalOne(pid: number | undefined, signal: NodeJS.Signals): void {
@@ -139,6 +171,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     onOpened: () => heartbeat.probeNow(),
   })
   const watch = unharmed(log)
+  const inputOver = Promise.withResolvers<void>()
   const relay: RawRelay = new RawRelay({
     client: {
       input: process.stdin,
@@ -157,6 +190,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
       onServerAnswer: (message, envelope) => watch(() => void peer.takeAnswer(message, envelope)),
       onClientSlow: () => peer.fail(new KnownError('cancelled', 'the client does not read what the server says')),
       onServerSlow: () => client.fail(new KnownError('cancelled', 'the server does not read what the client says')),
+      onInputOver: () => inputOver.resolve(),
     },
   })
   const peer = new Peer(relay.toServer, clock)
@@ -205,5 +239,5 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     if (isExpected) heartbeat.idle(why)
     else heartbeat.processGone(why, 0)
   }
-  return { relay, parts, ended }
+  return { relay, parts, ended, inputOver: inputOver.promise }
 }

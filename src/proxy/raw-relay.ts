@@ -34,6 +34,8 @@ export interface RawRelayEvents {
   /** The client does not read what the server says, or the server what the client says, so no answer can be heard. */
   onClientSlow(): void
   onServerSlow(): void
+  /** The client has said all that it will. */
+  onInputOver(): void
 }
 
 /** Nothing came for this long after the process ended: a grandchild holds its pipe open, and will say nothing. */
@@ -57,6 +59,7 @@ export class RawRelay {
   readonly #fromServer: Way
   #isInputOver = false
   #isInputRefused = false
+  #isOutputBroken = false
   readonly #over = new AbortController()
   #outputEnding: Promise<void> | undefined
   #bytesHeard = 0
@@ -101,12 +104,17 @@ export class RawRelay {
     server.stdout.once('end', () => void this.#endOutput())
     // Whoever closes the end that it reads from learns so of nobody; whoever writes there gets a broken pipe.
     for (const end of ['error', 'close']) server.stdin.on(end, () => this.#refuseInput())
-    for (const end of ['error', 'close']) client.output.on(end, () => server.stdout.destroy())
+    for (const end of ['error', 'close']) client.output.on(end, () => this.#breakOutput())
   }
 
   /** Whether the client has said all that it will. */
   get isInputOver(): boolean {
     return this.#isInputOver
+  }
+
+  /** Whether nobody reads what the server says, as far as anybody tried to tell it. */
+  get isOutputBroken(): boolean {
+    return this.#isOutputBroken
   }
 
   /** Puts whole messages of ours in one way, and keeps the answers back that come the other way. */
@@ -164,6 +172,12 @@ export class RawRelay {
     const { stdin } = this.#options.server
     for (const bytes of this.#fromClient.tap.end()) stdin.write(bytes)
     stdin.end()
+    this.#options.events.onInputOver()
+  }
+
+  #breakOutput(): void {
+    if (!this.#outputEnding) this.#isOutputBroken = true
+    this.#options.server.stdout.destroy()
   }
 }
 

@@ -14,6 +14,7 @@ const silent: RawRelayEvents = {
   onServerAnswer: () => {},
   onClientSlow: () => {},
   onServerSlow: () => {},
+  onInputOver: () => {},
 }
 
 /** A relay between four streams, and what came out on either side. */

@@ -192,6 +192,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     }),
     onRequest,
     injectsTraceparent: (name) => reloader.upstream(name)?.injectsTraceparent ?? false,
+    publicPath: publicUrl?.pathname.replace(/\/$/, '') ?? '',
     // Looked up at each request: a reload may change them.
     get maxBodyBytes() {
       return reloader.config().maxBodyBytes

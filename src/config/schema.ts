@@ -552,7 +552,7 @@ export const fileSchema = z
     ),
     public_url: setting(
       publicUrl,
-      'The URL under which clients reach the data listener; servers that want OAuth tokens are then known by it.',
+      'The URL under which clients reach the data listener; servers that want OAuth tokens are then known by it, and clients over HTTP+SSE POST below its path.',
     ),
     auth: setting(bearer, 'Who may use the data listener.'),
     allow_unauthenticated: setting(

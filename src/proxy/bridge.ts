@@ -25,7 +25,7 @@ import {
   searchOf,
   sessionIdOf,
 } from './exchange.ts'
-import type { ForwardDeps } from './forward.ts'
+import { type ForwardDeps, messagesPath } from './forward.ts'
 import { ModernBridge } from './modern-bridge.ts'
 import { type Peering, beginOperation, peeringOf } from './observe.ts'
 import { openedStreams } from './opened-streams.ts'
@@ -252,7 +252,7 @@ export class Bridge {
       leave()
       throw error
     }
-    session.openSseStream(exchange, `/${upstream}/messages?session_id=${id}`)
+    session.openSseStream(exchange, messagesPath(this.#deps, upstream, id))
   }
 
   async #postMessage(exchange: Exchange, access: Reached): Promise<void> {

@@ -16,7 +16,7 @@ import { bridgedHeaders } from './bridged-headers.ts'
 import { endedSession } from './ended-session.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
 import { type Exchange, clientOf, receiveBody, searchOf } from './exchange.ts'
-import { type ForwardDeps, forwardedHeaders, forwardedPath } from './forward.ts'
+import { type ForwardDeps, forwardedHeaders, forwardedPath, messagesPath } from './forward.ts'
 import { tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
 import { accepted, replyError } from './replies.ts'
@@ -277,7 +277,7 @@ class StreamPassage {
     this.#lend(this.#exchange)
     this.#streams.set(this.#id, this.#stream)
     this.#deps.traffic.onAnswered(upstream)
-    return `/${upstream}/messages?session_id=${this.#id}`
+    return messagesPath(this.#deps, upstream, this.#id)
   }
 
   /** The client's latest headers are those to ask its server with, where that is wanted. */

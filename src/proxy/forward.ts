@@ -50,6 +50,8 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly clientPeers: ClientPeers
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
+  /** In front of our paths where clients reach us below another one: `/vitals`, or nothing. */
+  readonly publicPath: string
   /** Undefined when we do not know the address by which clients reach us. */
   readonly protectedResources?: ProtectedResources | undefined
 }
@@ -60,6 +62,11 @@ export function forwardedHeaders(deps: ForwardDeps, exchange: Exchange, endpoint
   const headers = endToEndHeaders(exchange.incoming.rawHeaders, { drop })
   for (const [name, value] of endpoint.headers) headers.push(name, value)
   return headers
+}
+
+/** Where clients POST to a session over HTTP+SSE, as they see our address. */
+export function messagesPath({ publicPath }: ForwardDeps, upstream: string, session: string): string {
+  return `${publicPath}/${upstream}/messages?session_id=${session}`
 }
 
 /** For a body that is not the client's; undici knows its length. */

@@ -1,8 +1,7 @@
 import type { KnownError } from '../errors.ts'
+import { type Send, isRepeatable } from './attempts.ts'
 import type { HttpExchange, HttpRequest, HttpResponseHandler, ResponseHead } from './http.ts'
 import type { TokenCache } from './token-cache.ts'
-
-export type Send = (request: HttpRequest, handler: HttpResponseHandler) => HttpExchange
 
 /**
  * Puts our token on every request. A 401 proves that the server did not act on a request, so it goes out once more when
@@ -71,8 +70,7 @@ class AuthorizedPassage implements HttpExchange {
   }
 
   #attempt(token: string): void {
-    const { body } = this.#request
-    const isAtHand = body === null || Buffer.isBuffer(body)
+    const isAtHand = isRepeatable(this.#request)
     this.#dispatch(token, {
       onStart: (head) => {
         if (head.status === 401) this.#refused(token, head, isAtHand)

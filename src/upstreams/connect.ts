@@ -48,8 +48,17 @@ export function serverNameOf({ hostname }: URL, tls: TlsSettings = {}): string {
 /** What a proxy is told about who we are; nothing when its URL names nobody. */
 export function proxyAuthorization({ username, password }: URL): string | undefined {
   if (username === '' && password === '') return undefined
-  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  const credentials = `${decoded(username)}:${decoded(password)}`
   return `Basic ${Buffer.from(credentials).toString('base64')}`
+}
+
+/** A percent sign that begins no escape stands for itself, as curl has it. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }
 
 function authorityOf({ hostname, port, protocol }: URL): string {

@@ -15,6 +15,7 @@ import {
 import { type OauthOptions, type TokenClient, tokenClient } from './oauth.ts'
 import type { BreakerOptions } from './breaker.ts'
 import { type Limited, limited } from './queue.ts'
+import { slashed } from './slash.ts'
 import { TokenCache, type TokenCacheOptions } from './token-cache.ts'
 import type { UrlTarget } from './upstream.ts'
 
@@ -76,7 +77,7 @@ export function endpoint(
     clientHost,
     replaced,
     ...limited(clock, target, onCircuit),
-    send: (request: HttpRequest, handler: HttpResponseHandler) => pool.send(request, handler),
+    send: slashed((request, handler) => pool.send(request, handler), url),
     stats: () => pool.stats(),
     close: () => pool.close(),
   }

@@ -31,6 +31,7 @@ export class Reply {
   #status = 0
   #isSessionGone = false
   #challenge: string | undefined
+  #location: string | undefined
   #busy: ServerBusy | undefined
   #lastEventId: string | undefined
   #retryMs: number | undefined
@@ -47,6 +48,7 @@ export class Reply {
     this.#status = status
     this.#isSessionGone = isSessionGone
     this.#challenge = headerValue(rawHeaders, 'www-authenticate')
+    this.#location = headerValue(rawHeaders, 'location')
     this.#busy = busyOf(status, rawHeaders)
     if (!isEventStream(headerValue(rawHeaders, 'content-type'))) return
     this.#stream = new SseMessageReader({
@@ -83,10 +85,16 @@ export class Reply {
     if (!this.#stream && this.#chunks.length > 0) this.#hear(withoutMark(Buffer.concat(this.#chunks)))
     if (this.#wasAnswered) return undefined
     if (this.#busy) return this.#busy
-    if (!isAccepted) return new KnownError('upstream_http_error', `HTTP ${this.#status} without a JSON-RPC answer`)
+    if (!isAccepted) return new KnownError('upstream_http_error', this.#withoutAnswer())
     if (this.#options.asked?.kind !== 'request') return undefined
     if (this.#stream) return new KnownError('upstream_closed', 'the event stream ended without an answer')
     return new KnownError('upstream_invalid', `HTTP ${this.#status} with a body that is no answer to the request`)
+  }
+
+  #withoutAnswer(): string {
+    const what = `HTTP ${this.#status} without a JSON-RPC answer`
+    const location = this.#status < 400 ? this.#location : undefined
+    return location === undefined ? what : `${what}: it redirects to ${location.slice(0, 200)}, which is not followed`
   }
 
   /**

@@ -69,6 +69,7 @@ const forwarding: ForwardDeps = {
   instruments,
   tracing,
   traffic: { onAnswered: nothing, onFailed: nothing },
+  publicPath: '',
   directory: new SessionDirectory({
     clock,
     maxTracked: defaults.maxTrackedSessions,

@@ -146,6 +146,7 @@ export async function startProxy(options: ProxyOptions) {
     onRequest,
     injectsTraceparent: () => options.injectsTraceparent ?? false,
     shedder: options.shedder ?? { refusal: () => undefined },
+    publicPath: options.publicUrl === undefined ? '' : new URL(options.publicUrl).pathname.replace(/\/$/, ''),
     protectedResources:
       options.publicUrl === undefined
         ? undefined

@@ -94,6 +94,9 @@ describe('patient', () => {
     fail(refused)
     await clock.advance(100)
     exchange.resume()
-    expect(sent.map(({ did }) => did)).toEqual([['pause'], ['pause', 'resume']])
+    expect(sent.map(({ did }) => did)).toEqual([
+      ['pause', 'abort'],
+      ['pause', 'resume'],
+    ])
   })
 })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { proxyAuthorization } from '../../src/upstreams/connect.ts'
 import { proxyFor } from '../../src/upstreams/proxy-env.ts'
 
 const both = { HTTPS_PROXY: 'http://secure:1', HTTP_PROXY: 'http://plain:2' }
@@ -70,5 +71,17 @@ describe('the proxy of a URL', () => {
     const env = { HTTPS_PROXY: 'socks5://me:canary@host:1' }
     const message = 'the environment variable https_proxy (or in capitals) is no http or https URL'
     expect(() => proxyFor(new URL('https://a.example'), env)).toThrow(message)
+  })
+})
+
+describe('what a proxy is told about who we are', () => {
+  it.each([
+    ['http://u:p%40ss@proxy:1', 'u:p@ss'],
+    ['http://u:100%@proxy:1', 'u:100%'],
+    ['http://u@proxy:1', 'u:'],
+    ['http://proxy:1', undefined],
+  ])('by %s is %s', (url, credentials) => {
+    const [, encoded] = proxyAuthorization(new URL(url))?.split(' ') ?? []
+    expect(encoded && Buffer.from(encoded, 'base64').toString()).toBe(credentials)
   })
 })

@@ -1,0 +1,38 @@
+import type { HttpExchange, HttpRequest, HttpResponseHandler } from './http.ts'
+
+export type Send = (request: HttpRequest, handler: HttpResponseHandler) => HttpExchange
+
+/** One exchange to whoever asked for it, however often its request goes out. */
+export class Attempts implements HttpExchange {
+  #exchange: HttpExchange | undefined
+  #isPaused = false
+  #isAborted = false
+
+  /** Takes the place of the attempt before, which ends; what its sender asked of that one holds for this one, too. */
+  next(send: () => HttpExchange): void {
+    if (this.#isAborted) return
+    this.#exchange?.abort()
+    this.#exchange = send()
+    if (this.#isPaused) this.#exchange.pause()
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.#exchange?.pause()
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.#exchange?.resume()
+  }
+
+  abort(): void {
+    this.#isAborted = true
+    this.#exchange?.abort()
+  }
+}
+
+/** Whether the request can go out once more: a body that streams is gone. */
+export function isRepeatable({ body }: HttpRequest): boolean {
+  return body === null || Buffer.isBuffer(body)
+}

@@ -1,0 +1,67 @@
+import { headerValue } from '../wire/headers.ts'
+import { Attempts, type Send, isRepeatable } from './attempts.ts'
+import type { HttpRequest, HttpResponseHandler, ResponseHead } from './http.ts'
+
+/**
+ * Follows the one redirect that stays where it is: many servers are mounted at `/mcp/` and answer `/mcp` with 307 to it,
+ * or the other way round, and direct clients follow that unseen. Other requests go there at once from then on, until it
+ * is not there any more. Every other redirect is an answer like any other.
+ */
+export function slashed(send: Send, url: URL): Send {
+  const own = url.pathname
+  const other = own.endsWith('/') ? own.slice(0, -1) : `${own}/`
+  // The path of a server at its root is `/` with and without.
+  if (other === '') return send
+  let path = own
+  return (request, handler) => {
+    if (request.path.split('?', 1)[0] !== own) return send(request, handler)
+    const elsewhere = { ...request, path: other + request.path.slice(own.length) }
+    if (path === other) {
+      const stays = ({ status }: ResponseHead) => status !== 404 && !isRedirect(status)
+      return send(
+        elsewhere,
+        seen(handler, (head) => void (path = stays(head) ? other : own)),
+      )
+    }
+    if (!isRepeatable(request)) return send(request, handler)
+    const attempts = new Attempts()
+    const redirected = (head: ResponseHead) => {
+      if (!leadsTo(other, head, request, url)) return handler.onStart(head)
+      path = other
+      attempts.next(() => send(elsewhere, handler))
+    }
+    attempts.next(() => send(request, { ...passing(handler), onStart: redirected }))
+    return attempts
+  }
+}
+
+function seen(handler: HttpResponseHandler, see: (head: ResponseHead) => void): HttpResponseHandler {
+  const onStart = (head: ResponseHead) => {
+    see(head)
+    handler.onStart(head)
+  }
+  return { ...passing(handler), onStart }
+}
+
+function passing(handler: HttpResponseHandler): Omit<HttpResponseHandler, 'onStart'> {
+  return {
+    onData: (chunk) => handler.onData(chunk),
+    onEnd: () => handler.onEnd(),
+    onError: (error) => handler.onError(error),
+  }
+}
+
+/** The same request is wanted elsewhere, its method and body included (RFC 9110 §15.4.8 and §15.4.9). */
+function isRedirect(status: number): boolean {
+  return status === 307 || status === 308
+}
+
+/** Whether it is wanted there, on the server that we asked. */
+function leadsTo(path: string, { status, rawHeaders }: ResponseHead, request: HttpRequest, url: URL): boolean {
+  const location = headerValue(rawHeaders, 'location')
+  if (!isRedirect(status) || location === undefined) return false
+  // A server builds its own address from the Host that it was asked by, which may be the client's.
+  const host = headerValue(request.headers, 'host') ?? url.host
+  const target = URL.parse(location, `${url.protocol}//${host}${request.path}`)
+  return target?.pathname === path && (target.host === host.toLowerCase() || target.host === url.host)
+}

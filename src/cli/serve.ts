@@ -171,7 +171,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     const upstream = fleet.get(name)
     if (!upstream) return undefined
     const { access, heartbeat } = upstream
-    const isOneProcess = access.kind !== 'stdio' || access.upstream.sessionLines().length === 0
+    const isOneProcess = access.kind !== 'stdio' || !access.upstream.hasSessions()
     return { heartbeat, breaker: limitedOf(access)?.breaker, isOneProcess }
   })
   const observing = { clock, instruments: instrumented, tracing, traffic }

@@ -338,9 +338,10 @@ export class Heartbeat {
   /** A client's request was answered: as good as a heartbeat. */
   trafficAnswered(resetsTimer: boolean): void {
     const { clock } = this.#options
-    this.#lastAnswerMs = clock.now()
-    this.#lastHeardMs = clock.now()
-    if (resetsTimer) this.#lastTrafficMs = clock.now()
+    const nowMs = clock.now()
+    this.#lastAnswerMs = nowMs
+    this.#lastHeardMs = nowMs
+    if (resetsTimer) this.#lastTrafficMs = nowMs
     this.#lastSuccessWallMs = clock.wallTime()
     const { state, misses, inconclusives, work } = this.#verdict
     const isNews = state !== 'healthy' || misses > 0 || inconclusives > 0 || work === 'now'

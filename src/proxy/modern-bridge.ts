@@ -35,7 +35,8 @@ export interface SharedLine {
 
 /** Where such connections come from; each is given back after the request, also when it could not be had. */
 export interface SharedLines {
-  borrow(exchange: Exchange): Promise<SharedLine>
+  /** At once where it is open already. */
+  borrow(exchange: Exchange): SharedLine | Promise<SharedLine>
   release(line: SharedLine | undefined): void
 }
 
@@ -107,7 +108,7 @@ export class ModernBridge {
     if (waiting.isOver) return
     waiting.admission.enter(claimOf(envelope), envelope.method, (refusal) => {
       if (refusal) this.#refuse(waiting, refusal)
-      else void this.#serve(waiting)
+      else this.#serve(waiting)
     })
   }
 
@@ -116,25 +117,28 @@ export class ModernBridge {
     this.#fail(waiting, error)
   }
 
-  async #serve(waiting: Waiting): Promise<void> {
+  #serve(waiting: Waiting): void {
     const { exchange } = waiting
     waiting.operation = this.#measure(waiting)
     waiting.admission.sent({
       isExcused: () => exchange.outgoing.writableNeedDrain,
       onOverdue: (error) => this.#overdue(waiting, error),
     })
-    let line: SharedLine | undefined
-    try {
-      line = await this.#lines.borrow(exchange)
-      const unserved = unsupportedBy(line, waiting.envelope) ?? line.channel.refusal?.()
-      if (this.#ended) this.#fail(waiting, this.#ended)
-      else if (unserved) this.#refuse(waiting, unserved)
-      if (waiting.isOver) return this.#lines.release(line)
-      this.#ask(waiting, line)
-    } catch (error) {
-      if (!line) this.#lines.release(undefined)
+    const line = this.#lines.borrow(exchange)
+    if (!(line instanceof Promise)) return this.#serveOn(line, waiting)
+    const unopened = (error: unknown) => {
+      this.#lines.release(undefined)
       this.#fail(waiting, known(error))
     }
+    line.then((opened) => this.#serveOn(opened, waiting), unopened)
+  }
+
+  #serveOn(line: SharedLine, waiting: Waiting): void {
+    const unserved = unsupportedBy(line, waiting.envelope) ?? line.channel.refusal?.()
+    if (this.#ended) this.#fail(waiting, this.#ended)
+    else if (unserved) this.#refuse(waiting, unserved)
+    if (waiting.isOver) this.#lines.release(line)
+    else this.#ask(waiting, line)
   }
 
   /** Requests that the server has not answered yet. */

@@ -110,13 +110,14 @@ class MeasuredOperation implements Operation {
     const { peering, envelope, arrivedAtMs } = this.#request
     const result = resultOf(end, envelope.method ?? '')
     const isClientFault = result.rpcStatusCode !== undefined && clientFaults.has(result.rpcStatusCode)
-    this.#record('client', result, result.errorType, this.#startedMs)
-    this.#record('server', result, isClientFault ? undefined : result.errorType, arrivedAtMs)
+    const nowMs = this.#deps.clock.now()
+    this.#record('client', result, result.errorType, nowMs - this.#startedMs)
+    this.#record('server', result, isClientFault ? undefined : result.errorType, nowMs - arrivedAtMs)
     tellTraffic(this.#deps.traffic, peering.upstream, end, this.#server)
   }
 
-  #record(side: Side, { rpcStatusCode, message }: Result, errorType: string | undefined, sinceMs: number): void {
-    const { clock, instruments, tracing } = this.#deps
+  #record(side: Side, { rpcStatusCode, message }: Result, errorType: string | undefined, durationMs: number): void {
+    const { instruments, tracing } = this.#deps
     const { peering, envelope, protocolVersion, clientNetwork = 'tcp' } = this.#request
     const { method, name } = envelope
     const span = side === 'server' ? this.#server : this.#client
@@ -136,7 +137,7 @@ class MeasuredOperation implements Operation {
       httpVersion: httpVersionOf(networkTransport),
       serverAddress: side === 'client' ? peering.address : undefined,
       serverPort: side === 'client' ? peering.port : undefined,
-      durationSeconds: (clock.now() - sinceMs) / 1000,
+      durationSeconds: durationMs / 1000,
       span: tracing.exemplarOf(span),
     })
   }

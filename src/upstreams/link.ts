@@ -60,7 +60,7 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
       const refusal = to.channel.refusal()
       if (refusal) return Promise.reject(refusal)
       const sent = to.channel.send(message)
-      return isOpenedBy(to, kind, method) ? sent.then(() => void (to.opened = true)) : sent
+      return !to.opened && isOpenedBy(to, kind, method) ? sent.then(() => void (to.opened = true)) : sent
     },
     giveUp: (id, reason) => {
       line?.channel.send(cancellationOf(id, reason)).catch(() => undefined) // It has gone, and the request with it.

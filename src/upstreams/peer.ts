@@ -23,6 +23,8 @@ interface Pending {
 }
 
 const idPrefix = 'vitals-'
+/** How the JSON text of such an id begins. */
+const idTextPrefix = `"${idPrefix}`
 
 /** Requests that are over and were not answered: a process that was stopped answers them all at once. */
 const maxLate = 1000
@@ -92,7 +94,7 @@ export class Peer {
   /** Takes the message when it answers a request of ours, also one whose time is up; false when it is not for us. */
   takeAnswer(message: Buffer, envelope: Envelope): boolean {
     const { kind, id, error } = envelope
-    if (kind !== 'response' || id?.startsWith(`"${idPrefix}`) !== true) return false
+    if (kind !== 'response' || id?.startsWith(idTextPrefix) !== true) return false
     const asked = this.#pending.get(id)
     if (!asked && !this.#late.has(id)) return this.#answered.has(id)
     this.#pending.delete(id)

@@ -49,6 +49,7 @@ export class RequestQueue {
   readonly #limits: QueueLimits
   readonly #waiting = new Set<Place>()
   #inFlight = 0
+  #isAdvancing = false
 
   constructor(clock: Clock, limits: QueueLimits) {
     this.#clock = clock
@@ -97,14 +98,22 @@ export class RequestQueue {
     this.#waiting.delete(place)
     if (!wasInFlight) return
     this.#inFlight -= 1
-    this.#next()
+    this.#advance()
   }
 
-  #next(): void {
-    const [next] = this.#waiting
-    if (!next || this.#inFlight >= this.#limits.maxInFlight) return
-    this.#waiting.delete(next)
-    next.timer?.cancel()
-    this.#start(next)
+  /** A loop, since turns that are over at once would otherwise lie on the stack, as many as wait. */
+  #advance(): void {
+    if (this.#isAdvancing) return
+    this.#isAdvancing = true
+    try {
+      for (const next of this.#waiting) {
+        if (this.#inFlight >= this.#limits.maxInFlight) return
+        this.#waiting.delete(next)
+        next.timer?.cancel()
+        this.#start(next)
+      }
+    } finally {
+      this.#isAdvancing = false
+    }
   }
 }

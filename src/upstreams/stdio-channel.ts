@@ -27,6 +27,8 @@ export class StdioChannel implements Channel {
   readonly #lines: LineReader
   #linesInTurn = 0
   #isBusy = false
+  /** Of the lines of this turn that leave in one write, the first. */
+  #firstSent: Promise<void> | undefined
   #closed: string | undefined
 
   constructor({ process, clock, maxLineBytes, events }: StdioChannelOptions) {
@@ -69,9 +71,17 @@ export class StdioChannel implements Channel {
     if (this.#closed !== undefined || !stdin.writable) {
       return Promise.reject(new KnownError('upstream_exited', this.#closed ?? 'the process no longer reads its stdin'))
     }
+    this.#gather()
+    if (!this.#isBusy) return this.#write(message)
+    if (!this.#firstSent) return (this.#firstSent = this.#write(message))
+    // What leaves in one write has one fate.
+    writeLine(stdin, message)
+    return this.#firstSent
+  }
+
+  #write(message: Buffer): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#gather()
-      writeLine(stdin, message, (error) => {
+      writeLine(this.process.stdin, message, (error) => {
         if (error) reject(new KnownError('upstream_exited', `stdin: ${error.message}`, { cause: error }))
         else resolve()
       })
@@ -99,6 +109,7 @@ export class StdioChannel implements Channel {
     setImmediate(() => {
       this.#isBusy = this.#linesInTurn > 1
       this.#linesInTurn = 0
+      this.#firstSent = undefined
       if (isBusy) stdin.uncork()
     })
   }

@@ -187,6 +187,10 @@ export class StdioUpstream {
     return [...this.#sessions]
   }
 
+  hasSessions(): boolean {
+    return this.#sessions.size > 0
+  }
+
   /** Every process that waits for a session. */
   spareProcesses(): readonly ServerProcess[] {
     return this.#spares.all()
@@ -340,15 +344,15 @@ export class StdioUpstream {
   }
 
   /**
-   * Borrows the resident process for a modern request; give it back with `releaseResident`. Starts it when it does not
-   * run, and waits for its handshake.
+   * Borrows the resident process for a modern request, at once if it may serve; give it back with `releaseResident`.
+   * Starts it when it does not run, and waits for its handshake.
    */
-  borrowResident(): Promise<Line> {
+  borrowResident(): Line | Promise<Line> {
     this.#residentUsers += 1
     this.#linger?.cancel()
     const line = this.#resident
     if (line?.isLeaving) return Promise.reject(beingReplaced())
-    if (line?.opened) return Promise.resolve(line)
+    if (line?.opened) return line
     if (!this.#running) return Promise.reject(shuttingDown())
     const refusal = this.#heldBack()
     if (refusal) return Promise.reject(refusal)

@@ -59,11 +59,22 @@ const lineFeed = 0x0a
 const carriageReturn = 0x0d
 const space = 0x20
 
-/** Counts the members while the tables below are built. */
-let slots = 0
+interface Wanted extends Member {
+  readonly members: readonly Wanted[]
+  slot: number
+}
 
-function wanted(key: string, members: Readonly<Record<string, Member>> = {}): Member {
-  return { key, bytes: Buffer.from(key), members: Object.values(members), slot: slots++ }
+function wanted(key: string, members: Readonly<Record<string, Wanted>> = {}): Wanted {
+  return { key, bytes: Buffer.from(key), members: Object.values(members), slot: 0 }
+}
+
+/** Numbers the outer members first: most messages have little else, and then what is found in them is a short list. */
+function numbered(root: Wanted): Wanted {
+  let slot = 0
+  for (let ring = root.members; ring.length > 0; ring = ring.flatMap(({ members }) => members)) {
+    for (const member of ring) member.slot = slot++
+  }
+  return root
 }
 
 const vendor = 'io.modelcontextprotocol/'
@@ -102,7 +113,7 @@ const inMessage = {
   result: wanted('result', inResult),
   error: wanted('error', inError),
 }
-const root = wanted('', inMessage)
+const root = numbered(wanted('', inMessage))
 
 /**
  * Reads the envelope of one JSON-RPC message from chunks cut anywhere. `end` gives undefined for what is no JSON-RPC
@@ -320,19 +331,19 @@ export function edits(...wanted: readonly (readonly [range: ByteRange | undefine
 
 /** Replaces byte ranges of a message, which must not overlap, by other JSON text; the rest stays byte for byte. */
 export function splice(message: Buffer, edits: readonly Edit[]): Buffer {
-  const [only] = edits
-  if (!only) return message
-  if (edits.length === 1) return replaced(message, only)
-  // From the end on, no edit moves the range of another.
-  return edits.toSorted((a, b) => b.range.start - a.range.start).reduce(replaced, message)
-}
-
-function replaced(message: Buffer, { range: { start, end }, text }: Edit): Buffer {
-  const rest = start + Buffer.byteLength(text)
-  const made = Buffer.allocUnsafe(rest + message.length - end)
-  message.copy(made, 0, 0, start)
-  made.write(text, start)
-  message.copy(made, rest, end)
+  if (edits.length === 0) return message
+  const inOrder = edits.length === 1 ? edits : edits.toSorted((a, b) => a.range.start - b.range.start)
+  let bytes = message.length
+  for (const { range, text } of edits) bytes += Buffer.byteLength(text) - (range.end - range.start)
+  const made = Buffer.allocUnsafe(bytes)
+  let from = 0
+  let to = 0
+  for (const { range, text } of inOrder) {
+    to += message.copy(made, to, from, range.start)
+    to += made.write(text, to)
+    from = range.end
+  }
+  message.copy(made, to, from)
   return made
 }
 

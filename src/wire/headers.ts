@@ -137,18 +137,23 @@ export function mirrorMismatch(
   request: MirroredRequest,
   header: (name: string) => string | undefined,
 ): string | undefined {
-  const mirrored = [
-    { name: 'MCP-Protocol-Version', body: request.protocolVersion, decode: (value: string) => value },
-    { name: 'Mcp-Method', body: request.method, decode: (value: string) => value },
-    { name: 'Mcp-Name', body: mirroredName(request), decode: decodeHeaderValue },
-  ]
-  for (const { name, body, decode } of mirrored) {
-    if (body === undefined) continue
-    const value = header(name.toLowerCase())?.trim()
-    if (value === undefined) return `the body says "${body}", and the header ${name} is missing`
-    if (decode(value) !== body) return `the body says "${body}", the header ${name} "${value}"`
-  }
-  return undefined
+  return (
+    mismatch('MCP-Protocol-Version', request.protocolVersion, header(headerNames.protocolVersion)) ??
+    mismatch('Mcp-Method', request.method, header(headerNames.method)) ??
+    mismatch('Mcp-Name', mirroredName(request), header(headerNames.name), decodeHeaderValue)
+  )
+}
+
+function mismatch(
+  name: string,
+  body: string | undefined,
+  sent: string | undefined,
+  decode = (value: string): string | undefined => value,
+): string | undefined {
+  if (body === undefined) return undefined
+  const value = sent?.trim()
+  if (value === undefined) return `the body says "${body}", and the header ${name} is missing`
+  return decode(value) === body ? undefined : `the body says "${body}", the header ${name} "${value}"`
 }
 
 export function isEventStream(contentType: string | undefined): boolean {

@@ -70,12 +70,17 @@ export class LineReader {
 
 /** Shorter than this, a copy costs less than one more piece in the system call. */
 const copiedBytes = 4096
-const lineEnd = Buffer.from('\n')
+const lineEnd = Buffer.from([lineFeed])
 
 /** Writes a message as one line; `written` hears when it has left. */
 export function writeLine(output: Writable, message: Buffer, written?: (error?: Error | null) => void): void {
   const line = onOneLine(message)
-  if (line.length < copiedBytes) return void output.write(Buffer.concat([line, lineEnd]), written)
+  if (line.length < copiedBytes) {
+    const framed = Buffer.allocUnsafe(line.length + 1)
+    line.copy(framed)
+    framed[line.length] = lineFeed
+    return void output.write(framed, written)
+  }
   output.write(line)
   output.write(lineEnd, written)
 }

@@ -75,7 +75,7 @@ export class SimulatedClients {
     const { upstream } = access
     this.#options.referee.wanted(this.#options.plan.name)
     const release = () => upstream.releaseResident()
-    void upstream.borrowResident().then(release, release)
+    void Promise.resolve(upstream.borrowResident()).then(release, release)
   }
 
   /** A process that is about to be replaced gets nothing new. */

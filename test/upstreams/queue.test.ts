@@ -53,6 +53,19 @@ describe('a queue before a server', () => {
     expect(told).toEqual(['a starts', 'b starts', 'c starts', 'd queue_full at 5000 ms'])
   })
 
+  it('bears that all who wait are done at once when it is their turn', () => {
+    const { queue, enter } = queueOf({ maxInFlight: 1, maxQueue: 50_000 })
+    const first = enter('first')
+    let started = 0
+    const start = (turn: Turn) => {
+      started += 1
+      turn.leave()
+    }
+    for (let at = 0; at < 50_000; at++) queue.enter({ start, refuse: () => undefined })
+    first.leave()
+    expect([started, queue.length]).toEqual([50_000, 0])
+  })
+
   it('leaves out who left while waiting, without giving a turn twice', () => {
     const { clock, queue, told, enter } = queueOf()
     const [a, , c] = ['a', 'b', 'c', 'd'].map(enter)

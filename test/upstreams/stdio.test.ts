@@ -185,7 +185,10 @@ describe('borrowing the resident process for modern requests', () => {
     test.handshake = false
     upstream.start()
     await settle()
-    const borrowers = [outcomeOf(upstream.borrowResident()), outcomeOf(upstream.borrowResident())]
+    const borrowers = [
+      outcomeOf(Promise.resolve(upstream.borrowResident())),
+      outcomeOf(Promise.resolve(upstream.borrowResident())),
+    ]
     await settle()
     expect(borrowers.map(({ value }) => value())).toEqual(['pending', 'pending'])
     const line = upstream.residentLine()
@@ -232,7 +235,7 @@ describe('borrowing the resident process for modern requests', () => {
   it('gets the next one when the last has just been sent away', async () => {
     const { upstream, settle, at } = await started({ process: (pid) => ({ isStubborn: pid === 1 }) })
     const session = outcomeOf(upstream.openSession('a', nobody))
-    const borrower = outcomeOf(upstream.borrowResident())
+    const borrower = outcomeOf(Promise.resolve(upstream.borrowResident()))
     await settle()
     expect([session.value(), borrower.value()]).toEqual(['pending', 'pending'])
     at(1).end(crash)
@@ -255,11 +258,11 @@ describe('borrowing the resident process for modern requests', () => {
     await settle()
     at(1).end(crash) // Restarted at once,
     await settle()
-    const waiting = outcomeOf(upstream.borrowResident())
+    const waiting = outcomeOf(Promise.resolve(upstream.borrowResident()))
     at(2).end(crash) // and then after a second.
     await settle()
     expect(waiting.value()).toBe('upstream_exited')
-    expect(outcomeOf(upstream.borrowResident()).value()).toBe('pending')
+    expect(outcomeOf(Promise.resolve(upstream.borrowResident())).value()).toBe('pending')
     const refusal = { code: 'upstream_restarting', retryAfterSeconds: 1 }
     await expect(upstream.borrowResident()).rejects.toMatchObject(refusal)
     for (let start = 3; start <= 10; start++) {

@@ -19,7 +19,10 @@ export const defaults = {
   streamKeepAliveMs: 15_000,
   /** The longest stdout line of a stdio server that a bridge accepts. */
   maxLineBytes: 16 * 1024 * 1024,
-  /** While a stdio server has left this much of what it was sent unread, its clients' messages are refused. */
+  /**
+   * While a server has left this much of what a client sent unread, more is refused: of a stdio server's stdin, or of a
+   * session's notifications and answers to a server behind a URL.
+   */
   maxUnreadBytes: 64 * 1024 * 1024,
   stderrTailBytes: 16 * 1024,
   /** What a wrapper keeps of one line while it may be the answer to a heartbeat, or holds names for labels. */

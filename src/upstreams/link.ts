@@ -96,11 +96,15 @@ interface OpenPost {
   readonly isToolList: boolean
 }
 
-/** The POSTs of requests, which end when the request is given up: a server that hangs may leave them open for ever. */
+/**
+ * The POSTs of requests, which end when the request is given up: a server that hangs may leave them open for ever. Those
+ * of all else, which takes no turn and has no limit but this, wait in at most so many bytes until the server took them.
+ */
 class OpenPosts {
   readonly #channel: Channel
   readonly #clock: Clock
   readonly #open = new Map<string, OpenPost>()
+  #untakenBytes = 0
 
   constructor(channel: Channel, clock: Clock) {
     this.#channel = channel
@@ -116,10 +120,15 @@ class OpenPosts {
     const { kind, id, method, metaProtocolVersion } = envelope
     const isModern = metaProtocolVersion !== undefined
     const post = { end: new AbortController(), isModern, isToolList: isModern && method === 'tools/list' }
+    const takesNoTurn = kind === 'notification' || kind === 'response'
+    if (takesNoTurn && this.#untakenBytes >= defaults.maxUnreadBytes) throw tooMuchUntaken(this.#untakenBytes)
     if (kind === 'request' && id !== undefined) this.#open.set(id, post)
+    const untakenBytes = takesNoTurn ? message.length : 0
+    this.#untakenBytes += untakenBytes
     try {
       await this.#channel.send(message, { ...outgoingOf(envelope), paramHeaders }, post.end.signal)
     } finally {
+      this.#untakenBytes -= untakenBytes
       if (id !== undefined && this.#open.get(id) === post) this.#open.delete(id)
     }
   }
@@ -136,6 +145,11 @@ class OpenPosts {
       .catch(() => undefined) // It need not hear it.
       .finally(() => timer.cancel())
   }
+}
+
+function tooMuchUntaken(bytes: number): KnownError {
+  const untaken = `the server has not taken ${bytes} bytes of notifications and answers`
+  return new KnownError('queue_full', `${untaken}; the limit is ${defaults.maxUnreadBytes}`)
 }
 
 /** An event stream of its own. */

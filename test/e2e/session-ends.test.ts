@@ -1,5 +1,5 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http'
-import { afterEach, describe, expect, it } from 'vitest'
+import { type TestContext, describe, expect, it } from 'vitest'
 import type { DebugReport } from '../../src/admin/debug.ts'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
 import type { RunningProcess } from '../peers/spawn.ts'
@@ -9,11 +9,6 @@ import { initializeMessage, openSession, post } from '../support/rpc.ts'
 import { openSse } from '../support/sse-client.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
-const closers: (() => Promise<void>)[] = []
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-}, 30_000)
-
 type Server = 'http' | 'sse' | 'stdio'
 
 interface World {
@@ -22,9 +17,9 @@ interface World {
 }
 
 /** One server behind mcp-vitals, whose sessions last a second when nothing is open. */
-async function start(server: Server): Promise<World> {
+async function start({ onTestFinished }: TestContext, server: Server): Promise<World> {
   const peer = server === 'stdio' ? undefined : await startEverything(server === 'sse' ? 'sse' : 'streamableHttp')
-  if (peer) closers.push(() => peer.stop())
+  if (peer) onTestFinished(() => peer.stop(), 30_000)
   const vitals = await startVitals({
     config: {
       heartbeat: {
@@ -39,7 +34,7 @@ async function start(server: Server): Promise<World> {
       mcpServers: { u: peer ? { type: server, url: peer.ready } : everythingStdio },
     },
   })
-  closers.push(() => vitals.stop())
+  onTestFinished(() => vitals.stop(), 30_000)
   return { vitals, peer }
 }
 
@@ -119,10 +114,10 @@ const servers = ['http', 'sse', 'stdio'] as const
 const pairs = fronts.flatMap((front) => servers.map((server) => ({ front, server })))
 
 describe('no session outlives what it belongs to', { timeout: 60_000 }, () => {
-  it.each(pairs)(
+  it.concurrent.for(pairs)(
     '$front client, $server server: it lasts while its stream is open, and not when the client has gone',
-    async ({ front, server }) => {
-      const world = await start(server)
+    async ({ front, server }, context) => {
+      const world = await start(context, server)
       const client = await opened(world, front)
       // Idle for far longer than session_timeout_seconds: each of these heartbeats needs a second without traffic.
       await eventually(
@@ -139,30 +134,36 @@ describe('no session outlives what it belongs to', { timeout: 60_000 }, () => {
     },
   )
 
-  it.each(servers)('http client, %s server: DELETE ends the session and, with it, its stream', async (server) => {
-    const world = await start(server)
-    const client = await opened(world, 'http')
-    const answer = await fetch(`${world.vitals.dataUrl}/u/mcp`, { method: 'DELETE', headers: client.headers })
-    expect(answer.status).toBe(200)
-    await eventually(() => client.isStreamEnded(), { what: 'the stream has ended' })
-    await expectNothingLeft(world, 'http')
-  })
+  it.for(servers)(
+    'http client, %s server: DELETE ends the session and, with it, its stream',
+    async (server, context) => {
+      const world = await start(context, server)
+      const client = await opened(world, 'http')
+      const answer = await fetch(`${world.vitals.dataUrl}/u/mcp`, { method: 'DELETE', headers: client.headers })
+      expect(answer.status).toBe(200)
+      await eventually(() => client.isStreamEnded(), { what: 'the stream has ended' })
+      await expectNothingLeft(world, 'http')
+    },
+  )
 
-  it.each(fronts)('%s client, stdio server: its process ends, and so do the session and its stream', async (front) => {
-    const world = await start('stdio')
-    const client = await opened(world, front)
-    const { upstreams } = await debugReport(world.vitals)
-    const own = upstreams['u']?.process?.all.find(({ role }) => role === 'session')
-    if (!own) throw new Error('the session has no process')
-    process.kill(own.pid, 'SIGKILL')
-    await eventually(() => client.isStreamEnded(), { what: 'the stream has ended' })
-    await expectNothingLeft(world, front)
-  })
+  it.for(fronts)(
+    '%s client, stdio server: its process ends, and so do the session and its stream',
+    async (front, context) => {
+      const world = await start(context, 'stdio')
+      const client = await opened(world, front)
+      const { upstreams } = await debugReport(world.vitals)
+      const own = upstreams['u']?.process?.all.find(({ role }) => role === 'session')
+      if (!own) throw new Error('the session has no process')
+      process.kill(own.pid, 'SIGKILL')
+      await eventually(() => client.isStreamEnded(), { what: 'the stream has ended' })
+      await expectNothingLeft(world, front)
+    },
+  )
 
-  it.each(fronts)(
+  it.for(fronts)(
     '%s client, HTTP+SSE server: the server goes, and so do the session and its stream',
-    async (front) => {
-      const world = await start('sse')
+    async (front, context) => {
+      const world = await start(context, 'sse')
       const client = await opened(world, front)
       await world.peer?.stop()
       await eventually(() => client.isStreamEnded(), { what: 'the stream has ended' })
@@ -170,8 +171,8 @@ describe('no session outlives what it belongs to', { timeout: 60_000 }, () => {
     },
   )
 
-  it('http client, http server: what the server forgot is found by our ping, before the client asks', async () => {
-    const world = await start('http')
+  it('http client, http server: what the server forgot is found by our ping, before the client asks', async (context) => {
+    const world = await start(context, 'http')
     const client = await opened(world, 'http')
     // Behind our back.
     await fetch(world.peer?.ready ?? '', { method: 'DELETE', headers: client.headers })

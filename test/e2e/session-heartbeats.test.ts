@@ -3,7 +3,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { type TestContext, afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { DebugReport } from '../../src/admin/debug.ts'
 import { everythingStdio, startEverything } from '../peers/everything.ts'
 import { type RunningProcess, repoRoot } from '../peers/spawn.ts'
@@ -45,6 +45,7 @@ afterAll(async () => {
 }, 30_000)
 
 type DebugSession = DebugReport['sessions'][string]
+type Settings = Readonly<Record<string, unknown>>
 
 interface Connected {
   readonly client: Client
@@ -69,7 +70,7 @@ async function connect(place: string): Promise<Connected> {
   return { client, errors, leave }
 }
 
-describe('heartbeats inside the sessions of an official client', { timeout: 60_000 }, () => {
+describe('heartbeats inside the sessions of an official client', { timeout: 60_000, concurrent: true }, () => {
   it.each([
     { path: '/http/sse', upstream: 'http', legs: ['session', 'client'] },
     { path: '/sse/mcp', upstream: 'sse', legs: ['session', 'client'] },
@@ -109,19 +110,14 @@ describe('heartbeats inside the sessions of an official client', { timeout: 60_0
   )
 })
 
-describe('heartbeats inside the session of a client that started us', { timeout: 60_000 }, () => {
-  const closers: (() => unknown)[] = []
-  afterEach(async () => {
-    for (const close of closers.splice(0).toReversed()) await close()
-  })
-
+describe('heartbeats inside the session of a client that started us', { timeout: 60_000, concurrent: true }, () => {
   const beating = { session_ping_seconds: 1, client_ping_seconds: 1 }
   const everything = ['--', everythingStdio.command, ...everythingStdio.args]
 
   /** The command line of `mcp-vitals stdio`, and where it then tells what it sees. */
-  function started(server: readonly string[], settings: Readonly<Record<string, unknown>> = beating) {
+  function started({ onTestFinished }: TestContext, server: readonly string[], settings: Settings = beating) {
     const folder = wrapperFolder(settings)
-    closers.push(folder.remove)
+    onTestFinished(folder.remove)
     const command = [process.execPath, programFile('src/cli/main.ts'), 'stdio', '--name', 'u', ...folder.options]
     return { command: [...command, ...server], folder }
   }
@@ -138,36 +134,39 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     )
   }
 
-  it.each([
+  it.for([
     { what: 'a command', server: () => everything, transport: 'stdio' },
     { what: 'Streamable HTTP', server: () => ['--url', peers[1]?.ready ?? ''], transport: 'http' },
     { what: 'HTTP+SSE', server: () => ['--url', peers[0]?.ready ?? ''], transport: 'sse' },
-  ])('$what: both ends answer, and an official client goes on as if nothing were', async ({ server, transport }) => {
-    const { command, folder } = started(server())
-    const [node = '', ...args] = command
-    const client = new Client({ name: 'mcp-vitals-test', version: '1.0.0' })
-    const errors: Error[] = []
-    // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
-    client.onerror = (error) => errors.push(error)
-    await client.connect(new StdioClientTransport({ command: node, args, env: compileCache }))
-    closers.push(() => client.close())
-    const { adminUrl } = await folder.announced()
-    const hasBeaten = ({ heartbeats }: DebugSession) =>
-      heartbeats.session.heartbeats >= 2 && heartbeats.client.heartbeats >= 2
-    const session = await sessionThat(adminUrl, hasBeaten, 'two heartbeats on each leg')
-    expect(session).toMatchObject({ state: 'healthy', transport: 'stdio' })
-    const counted = (leg: string, side: string) =>
-      metricValue({ adminUrl }, 'mcp_heartbeats_total', { upstream: 'u', transport: side, leg, outcome: 'ok' })
-    expect(await counted('session', transport)).toBeGreaterThanOrEqual(2)
-    expect(await counted('client', 'stdio')).toBeGreaterThanOrEqual(2)
-    expect(await client.callTool({ name: 'echo', arguments: { message: 'hi' } })).toMatchObject({ content: [{}] })
-    expect(errors).toEqual([])
-    expect(await metricValue({ adminUrl }, 'mcp_sessions_with_issues', { transport: 'stdio' })).toBe(0)
-  })
+  ])(
+    '$what: both ends answer, and an official client goes on as if nothing were',
+    async ({ server, transport }, context) => {
+      const { command, folder } = started(context, server())
+      const [node = '', ...args] = command
+      const client = new Client({ name: 'mcp-vitals-test', version: '1.0.0' })
+      const errors: Error[] = []
+      // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
+      client.onerror = (error) => errors.push(error)
+      await client.connect(new StdioClientTransport({ command: node, args, env: compileCache }))
+      context.onTestFinished(() => client.close())
+      const { adminUrl } = await folder.announced()
+      const hasBeaten = ({ heartbeats }: DebugSession) =>
+        heartbeats.session.heartbeats >= 2 && heartbeats.client.heartbeats >= 2
+      const session = await sessionThat(adminUrl, hasBeaten, 'two heartbeats on each leg')
+      expect(session).toMatchObject({ state: 'healthy', transport: 'stdio' })
+      const counted = (leg: string, side: string) =>
+        metricValue({ adminUrl }, 'mcp_heartbeats_total', { upstream: 'u', transport: side, leg, outcome: 'ok' })
+      expect(await counted('session', transport)).toBeGreaterThanOrEqual(2)
+      expect(await counted('client', 'stdio')).toBeGreaterThanOrEqual(2)
+      expect(await client.callTool({ name: 'echo', arguments: { message: 'hi' } })).toMatchObject({ content: [{}] })
+      expect(errors).toEqual([])
+      expect(await metricValue({ adminUrl }, 'mcp_sessions_with_issues', { transport: 'stdio' })).toBe(0)
+    },
+  )
 
-  it('nobody asks the client unless the configuration says so', async () => {
-    const { command, folder } = started(everything, { session_ping_seconds: 1 })
-    const kept = open(command)
+  it('nobody asks the client unless the configuration says so', async (context) => {
+    const { command, folder } = started(context, everything, { session_ping_seconds: 1 })
+    const kept = open(context, command)
     const { adminUrl } = await folder.announced()
     await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.heartbeats >= 3, 'three heartbeats')
     expect(kept.stdout()).not.toContain('"ping"')
@@ -175,9 +174,9 @@ describe('heartbeats inside the session of a client that started us', { timeout:
   })
 
   /** A client by hand, which opens a session. */
-  function open(command: readonly string[]): Kept {
+  function open({ onTestFinished }: TestContext, command: readonly string[]): Kept {
     const kept = run(command)
-    closers.push(() => kept.child.kill('SIGKILL'))
+    onTestFinished(() => void kept.child.kill('SIGKILL'))
     const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } }
     const say = (message: object) => kept.child.stdin.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`)
     say({ id: 1, method: 'initialize', params })
@@ -185,9 +184,9 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     return kept
   }
 
-  it('a client that knows no ping is alive', async () => {
-    const { command, folder } = started(everything)
-    const { child } = open(command)
+  it('a client that knows no ping is alive', async (context) => {
+    const { command, folder } = started(context, everything)
+    const { child } = open(context, command)
     child.stdout.on('data', (chunk: Buffer) => {
       for (const [, id] of chunk.toString().matchAll(/"id":"(vitals-[0-9a-f-]+)","method":"ping"/g)) {
         child.stdin.write(`{"jsonrpc":"2.0","id":"${id}","error":{"code":-32601,"message":"Method not found"}}\n`)
@@ -200,10 +199,10 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     expect(await metricValue({ adminUrl }, 'mcp_heartbeats_total', labels)).toBeGreaterThanOrEqual(2)
   })
 
-  it('a client that stands still is told: its session has issues, until it goes on', async () => {
-    const { command, folder } = started(everything)
+  it('a client that stands still is told: its session has issues, until it goes on', async (context) => {
+    const { command, folder } = started(context, everything)
     const client = run([process.execPath, join(repoRoot, 'test/peers/stdio-client.ts'), ...command])
-    closers.push(() => client.child.kill('SIGKILL'))
+    context.onTestFinished(() => void client.child.kill('SIGKILL'))
     const { adminUrl } = await folder.announced()
     const withIssues = () =>
       metricValue({ adminUrl }, 'mcp_sessions_with_issues', { upstream: 'u', transport: 'stdio' })
@@ -221,11 +220,11 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     expect(await client.ended).toMatchObject({ code: 0 })
   })
 
-  it('a session that the server has forgotten is opened anew with the next message of the client', async () => {
+  it('a session that the server has forgotten is opened anew with the next message of the client', async (context) => {
     const mcp = await mcpServer()
-    closers.push(mcp.stop)
-    const { command, folder } = started(['--url', mcp.url], { session_ping_seconds: 1 })
-    const kept = open(command)
+    context.onTestFinished(mcp.stop)
+    const { command, folder } = started(context, ['--url', mcp.url], { session_ping_seconds: 1 })
+    const kept = open(context, command)
     const { adminUrl } = await folder.announced()
     await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.state === 'healthy', 'the server has answered')
     mcp.sessions.clear()
@@ -246,11 +245,11 @@ describe('heartbeats inside the session of a client that started us', { timeout:
     expect(await metricValue({ adminUrl }, 'mcp_heartbeats_total', gone)).toBe(1)
   })
 
-  it('a session in which the server does not answer is hung, and the server degraded, until it does', async () => {
+  it('a session in which the server does not answer is hung, and the server degraded, until it does', async (context) => {
     const mcp = await mcpServer()
-    closers.push(mcp.stop)
-    const { command, folder } = started(['--url', mcp.url], { session_ping_seconds: 1 })
-    open(command).child.stdin.write('{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
+    context.onTestFinished(mcp.stop)
+    const { command, folder } = started(context, ['--url', mcp.url], { session_ping_seconds: 1 })
+    open(context, command).child.stdin.write('{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
     const { adminUrl } = await folder.announced()
     await sessionThat(adminUrl, ({ heartbeats }) => heartbeats.session.state === 'healthy', 'the server has answered')
     const session = mcp.heard.find(({ message }) => message.id === 2)?.headers['mcp-session-id']

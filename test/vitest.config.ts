@@ -1,36 +1,47 @@
+import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
 import { defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /**
- * The tests that take longest, most of it in waiting: they begin first, or they would end alone. Those that need the
- * processor most come after those that measure how soon something is noticed.
+ * What measures how soon faults of real processes are noticed. It runs before all others: with the processor busy,
+ * mcp-vitals doubts its own event loop, as it should, and takes its time.
  */
-const longest = [
+const detection = [
   'test/e2e/fault-table.test.ts',
   'test/e2e/fault-soak.test.ts',
-  'test/e2e/session-ends.test.ts',
   'test/e2e/session-heartbeats.test.ts',
-  'test/e2e/stdio-url.test.ts',
+  'test/e2e/stdio-wrapper.test.ts',
   'test/e2e/supervision.test.ts',
   'test/e2e/alerts.test.ts',
+  'test/e2e/recoveries.test.ts',
+  'test/e2e/notifications.test.ts',
+]
+
+/**
+ * Of the others, those that take longest: they begin first, or they would end alone. The simulated worlds have the
+ * processor when nobody else wants it.
+ */
+const longest = [
+  'test/simulation/thousand-worlds.test.ts',
   'test/e2e/soak.test.ts',
+  'test/e2e/session-ends.test.ts',
+  'test/e2e/stdio-url.test.ts',
   'test/differential/conversations.test.ts',
   'test/e2e/conformance.test.ts',
-  'test/e2e/stdio-wrapper.test.ts',
   'test/e2e/prometheus.test.ts',
   'test/deploy/stack.test.ts',
   'test/e2e/demo.test.ts',
   'test/dashboards/alerts.test.ts',
-  'test/e2e/recoveries.test.ts',
   'test/e2e/cli.test.ts',
 ]
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const order = [...detection, ...longest]
     const place = ({ moduleId }: TestSpecification) => {
-      const at = longest.indexOf(relative(this.ctx.config.root, moduleId))
-      return at === -1 ? longest.length : at
+      const at = order.indexOf(relative(this.ctx.config.root, moduleId))
+      return at === -1 ? order.length : at
     }
     // oxlint-disable-next-line unicorn/no-array-sort -- it is no array's.
     const largestFirst = await super.sort(files)
@@ -38,8 +49,10 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-/** Takes every core for two minutes, and so runs before all others, which then have the machine to themselves. */
-const worlds = 'simulation/thousand-worlds.test.ts'
+/** Most tests of real processes wait most of the time, so two files at once take half as long, also on one core. */
+const filesAtOnce = Math.max(2, availableParallelism())
+
+const own = detection.map((file) => relative('test', file))
 
 export default defineConfig({
   test: {
@@ -49,10 +62,20 @@ export default defineConfig({
     hookTimeout: 60_000,
     sequence: { sequencer: LongestFirst },
     projects: [
-      { extends: true, test: { name: 'worlds', include: [worlds], sequence: { groupOrder: 0 } } },
       {
         extends: true,
-        test: { name: 'all', include: ['**/*.test.ts'], exclude: [worlds], sequence: { groupOrder: 1 } },
+        test: { name: 'detection', include: own, maxWorkers: filesAtOnce, sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'all',
+          include: ['**/*.test.ts'],
+          exclude: own,
+          // One more for the simulated worlds.
+          maxWorkers: filesAtOnce + 1,
+          sequence: { groupOrder: 1 },
+        },
       },
     ],
   },

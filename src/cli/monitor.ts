@@ -45,6 +45,7 @@ import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '..
 import type { LiveUpstream } from './fleet.ts'
 import {
   type MemoryDeps,
+  believedMs,
   launchedProcess,
   memoryWatch,
   remoteServer,
@@ -180,6 +181,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       const session = deps.directory.withKey(name, key)
       return session ? waitingIn(session) : 'client'
     },
+    excusedMs: believedMs(target.limits),
     isStopped,
     method: () => probeMethod(),
     sharedCapabilities: target.process === 'shared' ? sharedCapabilities : undefined,

@@ -35,6 +35,12 @@ function lawOf(limits: RequestLimits | undefined): WorkSigns['law'] {
   return { ...law, waitingMs: limits?.stallTimeoutMs ?? waitingMs, workingMs: limits?.requestTimeoutMs ?? workingMs }
 }
 
+/** How long silence is believed to have its reasons: that nothing is given up is no reason to believe so for ever. */
+export function believedMs(limits: RequestLimits | undefined): number {
+  const { waitingMs } = lawOf(limits)
+  return waitingMs === Infinity ? defaults.requests.stallTimeoutMs : waitingMs
+}
+
 /** The processes of a stdio upstream: one for each session, and the resident one, which serves all other requests. */
 export function stdioProcesses(
   deps: OwnProcessDeps,
@@ -122,10 +128,8 @@ export function remoteServer(
   },
 ): WorkSigns {
   const law = lawOf(limits)
-  // That nothing is given up is no reason to believe for ever that it works.
-  const believedMs = law.waitingMs === Infinity ? defaults.requests.stallTimeoutMs : law.waitingMs
   return {
-    law: { ...law, unanswered: Infinity, waitingMs: Math.min(believedMs, law.workingMs) },
+    law: { ...law, unanswered: Infinity, waitingMs: Math.min(believedMs(limits), law.workingMs) },
     examine: () => ({
       pid: undefined,
       cpu: undefined,

@@ -14,7 +14,7 @@ import type { Command } from '../upstreams/upstream.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { type EndSigns, watchEnd } from './forced-end.ts'
 import { tunableHeartbeat } from './monitor.ts'
-import { wrappedProcess } from './own-processes.ts'
+import { believedMs, wrappedProcess } from './own-processes.ts'
 import { type StdioOptions, stdioOptions } from './stdio-options.ts'
 import { openAdmin, stdioVitals, unharmed } from './stdio-vitals.ts'
 import { StopSteps } from './stop-steps.ts'
@@ -202,6 +202,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     process: { pid: server.pid, isStopped: () => parts.processTable.usageOf(server.pid ?? 0)?.isStopped ?? false },
     canAsk: () => relay.toServer.canAsk(),
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
+    excusedMs: believedMs(upstream.target.limits),
     method: () => probeMethod(),
   })
   const own = wrappedProcess({ processTable: parts.processTable }, upstream.target.limits, {

@@ -31,6 +31,8 @@ export interface StdioProberOptions {
   readonly idleSinceMs: () => number
   /** Who waits for whom inside the session of this key; its client, while its `initialize` is not answered. */
   readonly waitingIn: (session: string) => Waiting
+  /** For how long a question that its client leaves unanswered excuses the silence of a process that nobody waits for. */
+  readonly excusedMs: number
   /** Whether a signal has stopped the process of this id. */
   readonly isStopped: (pid: number) => boolean
   /** What to ask; looked up each time. */
@@ -101,13 +103,14 @@ export class StdioProber implements Prober {
 
   /** A server whose client does not read is not read either. */
   #wayTo(line: Line): Way {
-    const { idleSinceMs } = this.#options
+    const { clock, idleSinceMs, excusedMs } = this.#options
     return wayTo({
       hasSpoken: line.firstHeardMs !== undefined,
       isIdle: line.lastHeardMs < idleSinceMs(),
       isOpened: line.opened,
       canAsk: !line.process.stdout.isPaused(),
       waiting: this.#waitingIn(line),
+      isOverdue: clock.now() - line.lastHeardMs >= excusedMs,
     })
   }
 

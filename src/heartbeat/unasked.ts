@@ -20,6 +20,8 @@ export interface ClientsProcess {
   /** Whether something of ours could go in, and its answer come out. */
   readonly canAsk: boolean
   readonly waiting: Waiting
+  /** Whether it has said nothing for so long that no question to its client excuses that any more. */
+  readonly isOverdue: boolean
 }
 
 /** What its heartbeat is. */
@@ -40,11 +42,12 @@ export interface Look {
 
 /**
  * What the heartbeat of a client's process is. Where nothing of ours may go in it is looked at all the same, for a signal
- * may have stopped it; that one runs proves that it lives only where it has spoken and waits for its client.
+ * may have stopped it; that one runs proves that it lives only where it has spoken and waits for its client. Where that
+ * client waits, too, somebody may have to think before either answers; where it does not, the server should be free to.
  */
-export function wayTo({ hasSpoken, isIdle, isOpened, canAsk, waiting }: ClientsProcess): Way {
+export function wayTo({ hasSpoken, isIdle, isOpened, canAsk, waiting, isOverdue }: ClientsProcess): Way {
   if (hasSpoken && !isIdle) return { kind: 'heard' }
-  if (waiting === 'server') return look('ok', 'it waits for its client')
+  if (waiting === 'both' || (waiting === 'server' && !isOverdue)) return look('ok', 'it waits for its client')
   if (!canAsk) return look('inconclusive', 'its pipe is busy')
   if (waiting === 'client') return isIdle ? { kind: 'listen' } : look('inconclusive', 'it has only just started')
   if (isOpened) return { kind: 'ask' }

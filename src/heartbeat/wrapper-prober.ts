@@ -34,6 +34,8 @@ export interface WrapperProberOptions {
   readonly canAsk: () => boolean
   /** Only a server that said nothing since is asked. */
   readonly idleSinceMs: () => number
+  /** For how long a question that its client leaves unanswered excuses its silence while nobody waits for it. */
+  readonly excusedMs: number
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod
 }
@@ -65,7 +67,7 @@ export class WrapperProber implements Prober {
   }
 
   start({ deadlineMs }: CheckOptions): Checks {
-    const { session, canAsk, idleSinceMs } = this.#options
+    const { clock, session, canAsk, idleSinceMs, excusedMs } = this.#options
     const { era = 'legacy', key, lastHeardMs } = session
     const way = wayTo({
       hasSpoken: lastHeardMs > Number.NEGATIVE_INFINITY,
@@ -73,6 +75,7 @@ export class WrapperProber implements Prober {
       isOpened: session.era !== undefined,
       canAsk: canAsk(),
       waiting: session.waiting(),
+      isOverdue: clock.now() - lastHeardMs >= excusedMs,
     })
     const run = (method: string, done: Promise<ProbeResult>): Checks => {
       return { runs: [{ leg: 'session', method, session: key, done }], alive: 0 }

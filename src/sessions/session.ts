@@ -62,11 +62,11 @@ export interface Session {
   readonly endings: Set<(end: SessionEnd) => void>
 }
 
-/** Who waits inside a session: its client for an answer, its server for one to a question of its own, or nobody. */
-export type Waiting = 'nobody' | 'client' | 'server'
+/** Who waits inside a session: its client for an answer, its server for one to a question of its own, both, or nobody. */
+export type Waiting = 'nobody' | 'client' | 'server' | 'both'
 
 export function waitingIn({ pending, questions }: Pick<Session, 'pending' | 'questions'>): Waiting {
-  if (questions.isOpen) return 'server'
+  if (questions.isOpen) return pending > 0 ? 'both' : 'server'
   return pending > 0 ? 'client' : 'nobody'
 }
 

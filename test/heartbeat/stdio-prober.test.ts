@@ -69,6 +69,7 @@ async function proberOf({
     startDeadlineMs: 60_000,
     discoverPatienceMs: 20_000,
     idleSinceMs: () => clock.now() - 10_000,
+    excusedMs: 60_000,
     waitingIn: (key) => waits.get(key) ?? 'nobody',
     isStopped: (pid) => halted.has(pid),
     method: () => method,
@@ -518,6 +519,27 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(at(2).methods()).toEqual([])
   })
 
+  it('ask one that has waited for its client for too long, unless its client waits for it, too', async () => {
+    let isMute = false
+    const ping: Script = ({ id }) => (isMute ? undefined : [{ jsonrpc: '2.0', id, result: {} }])
+    const { start, session, waits, clock, at } = await proberOf({ script: () => legacyScript({ instead: { ping } }) })
+    await session('a')
+    await clock.advance(60_001)
+    waits.set('a', 'both')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    waits.set('a', 'server')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'ping', outcome: 'ok' })
+    expect(at(2).methods()).toEqual(['ping'])
+    expect(start()).toMatchObject({ runs: [], alive: 1 })
+    await clock.advance(20_000)
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    isMute = true
+    await clock.advance(60_000)
+    const [silent] = start().runs
+    await clock.advance(10_000)
+    expect(await silent?.done).toMatchObject({ method: 'ping', outcome: 'timeout', session: 'a' })
+  })
+
   it('come to each of them', async () => {
     const { start, session, clock } = await proberOf()
     await session('a')
@@ -608,6 +630,7 @@ describe('real servers', () => {
       startDeadlineMs: 60_000,
       discoverPatienceMs: 20_000,
       idleSinceMs: () => systemClock.now() - 10_000,
+      excusedMs: 60_000,
       waitingIn: () => 'nobody',
       isStopped: () => false,
       method: () => 'auto',

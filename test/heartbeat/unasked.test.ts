@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { type ClientsProcess, type Way, wayTo } from '../../src/heartbeat/unasked.ts'
 
-const idle: ClientsProcess = { hasSpoken: true, isIdle: true, isOpened: true, canAsk: true, waiting: 'nobody' }
+const idle: ClientsProcess = {
+  hasSpoken: true,
+  isIdle: true,
+  isOpened: true,
+  canAsk: true,
+  waiting: 'nobody',
+  isOverdue: false,
+}
 
 describe('the heartbeat of a process of a client', () => {
   it.each<[string, Partial<ClientsProcess>, Way['kind'], string?]>([
@@ -17,6 +24,14 @@ describe('the heartbeat of a process of a client', () => {
       'inconclusive',
     ],
     ['is a look where it waits for its client', { waiting: 'server' }, 'look', 'ok'],
+    ['asks it when it has waited for its client for too long', { waiting: 'server', isOverdue: true }, 'ask'],
+    ['is a look, however long, where its client waits for it, too', { waiting: 'both', isOverdue: true }, 'look', 'ok'],
+    [
+      'is a look that proves nothing where it has waited for too long, and cannot be asked',
+      { waiting: 'server', isOverdue: true, canAsk: false },
+      'look',
+      'inconclusive',
+    ],
     ['is a look, whoever waits, while nothing can go in', { waiting: 'client', canAsk: false }, 'look', 'inconclusive'],
     ['is a look where its client has yet to begin', { isOpened: false }, 'look', 'ok'],
     ['is a look where nobody ever spoke', { isOpened: false, hasSpoken: false }, 'look', 'inconclusive'],

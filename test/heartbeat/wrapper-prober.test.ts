@@ -53,6 +53,7 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMe
     process: { pid: 7, isStopped: () => isStopped },
     canAsk: () => canAsk,
     idleSinceMs: () => clock.now() - 10_000,
+    excusedMs: 60_000,
     method: () => method,
   })
   const start = () => prober.start({ deadlineMs: 10_000, wantsInventory: true })
@@ -141,6 +142,21 @@ describe('WrapperProber', () => {
     wait('server')
     expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
     expect(asked).toEqual([])
+  })
+
+  it('asks a server that has waited for its client for too long, unless its client waits for it, too', async () => {
+    const { clock, asked, session, start, wait } = proberOf()
+    session.era = 'legacy'
+    session.lastHeardMs = clock.now()
+    wait('server')
+    await clock.advance(59_999)
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    await clock.advance(1)
+    wait('both')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'process', outcome: 'ok' })
+    expect(asked).toEqual([])
+    wait('server')
+    expect(await start().runs[0]?.done).toMatchObject({ method: 'ping', outcome: 'ok' })
   })
 
   it('looks at the process of a server without tools that answers nothing, and asks it all the same', async () => {

@@ -137,6 +137,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     isStopped,
     events: {
       onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
+      onSessionStarted: () => heartbeat.sessionStarted(),
       onCrash: (line, exit, others) => {
         const reason = `${line.role} process ${line.process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, session: line.session ?? null, stderr: lastLine(line.process) }, reason)

@@ -423,6 +423,12 @@ export class Heartbeat {
     this.probeNow()
   }
 
+  /** The process of a client's session runs, and can be asked: if nobody could be before, heartbeats begin. */
+  sessionStarted(): void {
+    const { clock, scheduler, upstream } = this.#options
+    if (scheduler.nextAt(upstream) === undefined) this.#schedule(clock.now() + this.#interval.intervalMs)
+  }
+
   /** The only process is being replaced by us. After an outage the state stays what it is. */
   replacing(reason: string): void {
     if (isUp(this.#verdict.state) === true) this.#weigh({ kind: 'starting', reason })

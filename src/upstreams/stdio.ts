@@ -50,6 +50,8 @@ export interface Line {
 export interface StdioUpstreamEvents extends SpareEvents {
   /** A resident process runs and waits for its handshake. */
   onResidentStarted(line: Line): void
+  /** A client's session has a process of its own. */
+  onSessionStarted(): void
   /** A process ended that we did not end; `others` still run. */
   onCrash(line: Line, exit: ExitReason, others: number): void
   /** A resident process could not be started, or was not ready in time. */
@@ -330,6 +332,7 @@ export class StdioUpstream {
     line.listener = listener
     this.#sessions.add(line)
     void process.exited.then((exit) => this.#sessionExited(line, exit))
+    this.#options.events.onSessionStarted()
     return line
   }
 

@@ -1177,6 +1177,22 @@ describe('a process of ours', () => {
     expect(changes).toEqual([`${t0} down`, `${t0 + 1000} recovering`])
   })
 
+  it('of the first session begins the heartbeats of a server that nobody was to ask; of others it changes nothing', async () => {
+    const { clock, heartbeat, prober, advance, probesAt, state } = watched({ settings: fixed })
+    const startedMs = clock.now()
+    heartbeat.idle('no session is open, and resident is never')
+    await advance(60_000)
+    heartbeat.sessionStarted()
+    await advance(4000)
+    heartbeat.sessionStarted()
+    heartbeat.trafficAnswered(false)
+    await advance(6000)
+    expect(probesAt()).toEqual([startedMs + 70_000])
+    prober.play({ outcome: 'silence' })
+    await advance(60_000)
+    expect(state()).toBe('down')
+  })
+
   it('that starts while a heartbeat is under way is probed right after it', async () => {
     const { t0, heartbeat, prober, advance, probesAt } = await settled({ settings: calm })
     prober.play({ afterMs: 1500 })

@@ -50,6 +50,7 @@ async function proberOf({
     },
     events: {
       onResidentStarted: () => {},
+      onSessionStarted: () => {},
       onSpareExited: () => {},
       onCrash: () => {},
       onStartFailed: () => {},
@@ -611,6 +612,7 @@ describe('real servers', () => {
         startProcess({ command: process.execPath, args, env: {}, cwd: repoRoot }, { stderrTailBytes: 1024 }),
       events: {
         onResidentStarted: () => {},
+        onSessionStarted: () => {},
         onSpareExited: () => {},
         onCrash: () => {},
         onStartFailed: () => {},

@@ -271,6 +271,7 @@ function stdioAccess(
     policy: () => 'always',
     isStopped: () => false,
     events: {
+      onSessionStarted: () => {},
       onResidentStarted: (line) => {
         if (policy === 'shared') void openShared(upstream, line)
         else setImmediate(() => upstream.residentReady(line))

@@ -28,7 +28,7 @@ function upstreamOf(options: Options = {}) {
   const heard: string[] = []
   const closed: (number | undefined)[] = []
   const gone: string[] = []
-  const test = { handshake: true }
+  const test = { handshake: true, sessions: 0 }
   const say = (text: string) => void log.push(text)
   const upstream: StdioUpstream = new StdioUpstream({
     target: { transport: 'stdio', launch: { command: 'x', args: [], env: {} }, resident, spareProcesses },
@@ -50,6 +50,7 @@ function upstreamOf(options: Options = {}) {
       return started
     },
     events: {
+      onSessionStarted: () => void (test.sessions += 1),
       onResidentStarted: (line) => {
         say(`resident ${line.process.pid}`)
         if (test.handshake) upstream.residentReady(line)
@@ -141,9 +142,10 @@ describe('the resident process (design.md, "Data paths")', () => {
   })
 
   it('does not run under `never`, which is idle while there is no session', async () => {
-    const { upstream, news, settle } = await started({ resident: 'never' })
+    const { upstream, news, settle, test } = await started({ resident: 'never' })
     expect(news()).toEqual(['idle'])
     const line = await upstream.openSession('a', nobody)
+    expect(test.sessions).toBe(1)
     await upstream.closeSession(line)
     await settle()
     expect(news()).toEqual(['start 1', 'end 1', 'idle'])

@@ -195,7 +195,7 @@ interface Watched extends Omit<WatchOptions, 'limits'> {
   unservedMs: number
   /** A client's request failed, and the next probe may come at once. */
   isAlarmed: boolean
-  /** When it was `busy`: with its clients, as far as anybody can tell. */
+  /** When it was busy with its clients, as far as anybody can tell: a heartbeat before its state says so, now and then. */
   readonly busy: { readonly fromMs: number; untilMs: number | undefined }[]
   readonly degraded: { readonly fromMs: number; untilMs: number | undefined }[]
   /** When a client's request kept it from answering anybody else. */
@@ -365,6 +365,7 @@ export class Referee {
     const watched = this.#of(upstream)
     watched.isProbing = false
     watched.lastEndMs = this.#options.now()
+    this.#follow(watched)
     const { intervalMs, why } = watched.status().interval
     if (!(intervalMs >= minMs && intervalMs <= maxMs)) this.#violate('interval', upstream, why)
   }
@@ -489,15 +490,26 @@ export class Referee {
     }
     const wasUnavailable = watched.isUnavailable
     watched.isUnavailable = isUnavailable(verdict)
-    for (const state of ['busy', 'degraded'] as const) {
-      const last = watched[state].at(-1)
-      if (last && from === state) last.untilMs = this.#options.now()
-      if (verdict.state === state) watched[state].push({ fromMs: this.#options.now(), untilMs: undefined })
-    }
+    this.#follow(watched)
     if (verdict.state === 'degraded') this.#mayBeDegraded(upstream, verdict.reason)
     if (verdict.state === 'suspect') this.#mayBeSuspect(upstream, watched, verdict.reason)
     if (watched.isUnavailable && !wasUnavailable) this.#noticed(upstream, watched, verdict)
     if (verdict.state === 'recovering') this.#compareAvailability(upstream, watched)
+  }
+
+  /** Since when it is in states that may excuse it, and until when it was. */
+  #follow({ status, busy, degraded }: Watched): void {
+    const { state, work } = status().verdict
+    const nowMs = this.#options.now()
+    for (const [spells, isOn] of [
+      [busy, state === 'busy' || work === 'now'],
+      [degraded, state === 'degraded'],
+    ] as const) {
+      const last = spells.at(-1)
+      const isOpen = last !== undefined && last.untilMs === undefined
+      if (isOn && !isOpen) spells.push({ fromMs: nowMs, untilMs: undefined })
+      if (last && isOpen && !isOn) last.untilMs = nowMs
+    }
   }
 
   #mayBeSuspect(upstream: string, { works, probe, servesSinceMs = Infinity }: Watched, reason: string): void {
@@ -781,8 +793,9 @@ export class Referee {
   /** What shows only by not happening; to be called now and then, and at the end. */
   look(): void {
     const nowMs = this.#options.now()
-    for (const [upstream, { lastProbeMs, status, outages, carriage, servesSinceMs, probe, sessions }] of this
-      .#watched) {
+    for (const [upstream, watched] of this.#watched) {
+      const { lastProbeMs, status, outages, carriage, servesSinceMs, probe, sessions } = watched
+      this.#follow(watched)
       // Without heartbeats nobody tells that it is well again.
       const isWell = this.#options.faultOf(upstream) === undefined && (probe === 'active' || carriage.refuses())
       carriage.check(isWell ? servesSinceMs : undefined)

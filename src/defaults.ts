@@ -17,6 +17,8 @@ export const defaults = {
   configCheckMs: 2000,
   /** A client's event stream that was silent for this long gets a comment. */
   streamKeepAliveMs: 15_000,
+  /** A bridge's answer that takes longer begins as an event stream, which can be kept alive. */
+  quickAnswerMs: 5000,
   /** The longest stdout line of a stdio server that a bridge accepts. */
   maxLineBytes: 16 * 1024 * 1024,
   /**

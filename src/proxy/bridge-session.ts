@@ -16,7 +16,15 @@ import { endedSession } from './ended-session.ts'
 import { type Exchange, onGone } from './exchange.ts'
 import type { Operation } from './observe.ts'
 import { OpenRequests } from './open-requests.ts'
-import { type Reply, ReplyStream, batchReplies, openingReply, postedReply, streamReply } from './reply-stream.ts'
+import {
+  type Reply,
+  ReplyStream,
+  type ReplyStreamOptions,
+  batchReplies,
+  openingReply,
+  postedReply,
+  streamReply,
+} from './reply-stream.ts'
 import { accepted } from './replies.ts'
 import type { GuestListener } from './shared-process.ts'
 import type { Streams } from './streams.ts'
@@ -138,12 +146,13 @@ export class BridgeSession implements GuestListener {
 
   /** Sends a request to the server; its answer ends the exchange, whenever it comes. */
   request(exchange: Exchange, asked: Asked): void {
-    this.#ask(asked, this.#replyStream(exchange, this.#isOpening(asked.envelope) ? this.#idHeader() : {}))
+    const isOpening = this.#isOpening(asked.envelope)
+    this.#ask(asked, this.#replyStream(exchange, isOpening ? { headers: this.#idHeader() } : { mayBeginEarly: true }))
   }
 
   /** The same for all requests of a batch. */
   requests(exchange: Exchange, batch: readonly Asked[]): void {
-    const replies = batchReplies(this.#replyStream(exchange), batch.length)
+    const replies = batchReplies(this.#replyStream(exchange, { mayBeginEarly: true }), batch.length)
     for (const [index, asked] of batch.entries()) {
       const reply = replies[index]
       if (reply) this.#ask(asked, reply)
@@ -163,9 +172,9 @@ export class BridgeSession implements GuestListener {
     accepted(exchange)
   }
 
-  #replyStream(exchange: Exchange, headers: Readonly<Record<string, string>> = {}): ReplyStream {
+  #replyStream(exchange: Exchange, answer: Pick<ReplyStreamOptions, 'headers' | 'mayBeginEarly'> = {}): ReplyStream {
     const { streams, transport } = this.#options
-    return new ReplyStream({ exchange, transport, streams, headers, pressure: (isFull) => this.#hold(isFull) })
+    return new ReplyStream({ ...answer, exchange, transport, streams, pressure: (isFull) => this.#hold(isFull) })
   }
 
   #ask(asked: Asked, reply: Reply): void {

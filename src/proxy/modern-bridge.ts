@@ -92,11 +92,13 @@ export class ModernBridge {
     const mismatch = this.#toolHeaders.mismatch(body, envelope, (name) => requestHeader(exchange, name))
     if (mismatch !== undefined) throw new KnownError('header_mismatch', mismatch)
     const { streams } = this.#deps
+    // From a 4xx to this one clients learn the era of the server (MCP 2026-07-28, Lifecycle).
+    const mayBeginEarly = envelope.method !== 'server/discover'
     const waiting: Waiting = {
       exchange,
       body,
       envelope,
-      reply: new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined }),
+      reply: new ReplyStream({ exchange, transport: 'http', streams, mayBeginEarly, pressure: () => undefined }),
       admission: this.#admission(),
       operation: undefined,
       line: undefined,
@@ -191,6 +193,7 @@ export class ModernBridge {
     this.#waiting.set(id, waiting)
     const { ranges } = envelope
     const message = splice(body, edits([ranges.id, id], [ranges.progressToken, id]))
+    waiting.reply.asked()
     line.channel
       .send(waiting.operation?.traced(message) ?? message, {})
       .catch((error: unknown) => this.#fail(waiting, sessionless(known(error)), false))

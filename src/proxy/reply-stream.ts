@@ -1,10 +1,12 @@
+import { defaults } from '../defaults.ts'
 import type { KnownError } from '../errors.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { Unauthorized } from '../upstreams/reply.ts'
 import { sseEvent } from '../wire/sse.ts'
-import { type Exchange, onGone } from './exchange.ts'
+import { type Exchange, onGone, requestHeader } from './exchange.ts'
 import { accepted, errorMessageFor, replyError } from './replies.ts'
 import type { OpenStream, Streams } from './streams.ts'
+import type { Swept } from './sweep.ts'
 
 /** Where the answer to one bridged request goes, and what the server says before it. */
 export interface Reply {
@@ -28,6 +30,8 @@ export interface ReplyStreamOptions {
   /** The client's. */
   readonly transport: 'http' | 'sse'
   readonly streams: Streams
+  /** Whether the status may be decided before the answer is there; not where the client learns from it. */
+  readonly mayBeginEarly?: boolean
   /** Of the answer if it becomes a stream. */
   readonly headers?: Readonly<Record<string, string>>
   /** `true` asks the sender to wait until `false`: the client reads slower than the server writes. */
@@ -39,12 +43,15 @@ const onePieceBytes = 4096
 
 /**
  * The answer to one bridged POST: plain JSON when the answer is the first thing to say, an event stream when something
- * else comes before it (MCP 2025-11-25, Transports, "Sending Messages to the Server": the server chooses).
+ * else comes before it or when it takes long (MCP 2025-11-25, Transports, "Sending Messages to the Server": the server
+ * chooses): clients, and what is between them and us, give up connections without a byte (Node's fetch after 300 s).
  */
-export class ReplyStream implements Reply {
+export class ReplyStream implements Reply, Swept {
   readonly #options: ReplyStreamOptions
   readonly #exchange: Exchange
   #stream: OpenStream | undefined
+  #askedMs: number | undefined
+  place: number | undefined
   #isFull = false
 
   constructor(options: ReplyStreamOptions) {
@@ -53,7 +60,15 @@ export class ReplyStream implements Reply {
   }
 
   asked(): void {
-    // The answer says it all.
+    if (this.#options.mayBeginEarly) this.#options.streams.await(this)
+  }
+
+  /** Looks whether the server has been silent for long; since when is noted here, as asking costs more than waiting. */
+  sweep(nowMs: number): void {
+    this.#askedMs ??= nowMs
+    if (nowMs - this.#askedMs < defaults.quickAnswerMs) return
+    if (acceptsStream(this.#exchange)) this.open()
+    else this.#options.streams.begun(this)
   }
 
   onGone(listener: () => void): void {
@@ -63,8 +78,9 @@ export class ReplyStream implements Reply {
   /** Turns the answer into an event stream, and sends its headers at once. */
   open(): void {
     const { outgoing, upstream } = this.#exchange
-    if (this.#stream || outgoing.headersSent) return
     const { streams, transport, headers } = this.#options
+    streams.begun(this)
+    if (this.#stream || outgoing.headersSent || outgoing.destroyed) return
     outgoing.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', ...headers })
     outgoing.flushHeaders()
     // Every event is written at once, so anything may come between two of them.
@@ -90,6 +106,7 @@ export class ReplyStream implements Reply {
       this.message(message)
       return this.end()
     }
+    this.#options.streams.begun(this)
     const own = { 'content-type': 'application/json', 'content-length': message.length }
     outgoing.writeHead(status, headers ? { ...own, ...headers } : own)
     // Node puts text behind the head in one piece, which costs the socket less than two; latin1 keeps each byte.
@@ -102,6 +119,7 @@ export class ReplyStream implements Reply {
 
   fail(error: KnownError, id: string | undefined, details: Readonly<Record<string, unknown>> = {}): void {
     const { incoming, outgoing } = this.#exchange
+    this.#options.streams.begun(this)
     if (!this.#stream) return replyError(incoming, outgoing, error, { id, details })
     this.message(Buffer.from(errorMessageFor(error, id, details)))
     this.end(error.code === 'upstream_timeout' ? 'stalled' : 'upstream_ended')
@@ -132,6 +150,10 @@ export class ReplyStream implements Reply {
     outgoing.on('drain', relieve)
     outgoing.on('close', relieve)
   }
+}
+
+function acceptsStream(exchange: Exchange): boolean {
+  return requestHeader(exchange, 'accept')?.includes('text/event-stream') === true
 }
 
 /** HTTP+SSE: every answer goes to the one stream of the session, which outlives them all. */
@@ -201,7 +223,7 @@ export function batchReplies(stream: ReplyStream, count: number): Reply[] {
     if (left === 0) stream.end()
   }
   const reply: Reply = {
-    asked: () => undefined,
+    asked: () => stream.asked(),
     message: (message) => stream.message(message),
     answer: (message) => last(message),
     fail: (error, id, details) => last(Buffer.from(errorMessageFor(error, id, details))),

@@ -52,6 +52,15 @@ export class Streams {
     return stream
   }
 
+  /** An answer that may become a stream while it is waited for looks at the time until it has begun. */
+  await(reply: Swept): void {
+    this.#options.sweep.add(reply)
+  }
+
+  begun(reply: Swept): void {
+    this.#options.sweep.delete(reply)
+  }
+
   /** How many are open; what was open once stays, at 0. */
   gauges(): Iterable<StreamGauge> {
     return this.#open.values()

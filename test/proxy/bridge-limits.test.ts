@@ -122,7 +122,7 @@ describe('what counts as a sign of the server', () => {
     await setting.say(progress('1'))
     await events(busy, 1)
     await setting.clock.advance(15_000)
-    expect(statusOf(await hung.response())).toBe(504)
+    expect(errorOf(eventsOf(await hung.response()).at(-1)).reason).toBe('upstream_timeout')
     await counts(setting, 1, 0)
     await setting.say(ok.replace('$ID', '1'))
     expect((await busy.response()).isComplete).toBe(true)
@@ -135,7 +135,7 @@ describe('what counts as a sign of the server', () => {
     await setting.clock.advance(50_000)
     await setting.heard()
     await setting.clock.advance(15_000)
-    expect(statusOf(await hung.response())).toBe(504)
+    expect(errorOf(eventsOf(await hung.response()).at(-1)).reason).toBe('upstream_timeout')
   })
 
   it('and time in which it waits for an answer of this client does not count', async () => {
@@ -168,7 +168,11 @@ describe('a request that was given up', () => {
     const client = setting.send(5)
     await counts(setting, 1, 0)
     await setting.clock.advance(61_000)
-    expect(errorOf(textOf(await client.response()))).toEqual({ id: 5, code: -32000, reason: 'upstream_timeout' })
+    expect(errorOf(eventsOf(await client.response()).at(-1))).toEqual({
+      id: 5,
+      code: -32000,
+      reason: 'upstream_timeout',
+    })
     expect((await setting.heard()).at(-2)).toBe(
       '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,' +
         '"reason":"the server sent nothing for 60 s (stall_timeout_seconds)"}}',

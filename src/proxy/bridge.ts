@@ -7,7 +7,7 @@ import { type Session, type SessionEnd, sessionKey } from '../sessions/session.t
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Endpoint } from '../upstreams/endpoint.ts'
 import { type Link, httpLink, sseLink, stdioLink } from '../upstreams/link.ts'
-import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
+import type { Line } from '../upstreams/stdio.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { eraOfVersion, revisionRefusal } from '../wire/era.ts'
 import { headerNames, mirrorMismatch } from '../wire/headers.ts'
@@ -71,12 +71,14 @@ export class Bridge {
     this.#shared.get(name)?.closed(line, why)
   }
 
-  #sharedOf(name: string, upstream: StdioUpstream): SharedProcess {
+  #sharedOf(name: string, access: Extract<Reached, { kind: 'stdio' }>): SharedProcess {
     const known = this.#shared.get(name)
     if (known) return known
     const made = new SharedProcess({
-      upstream,
-      otherRequests: () => this.#modern.get(name)?.inFlight() ?? 0,
+      clock: this.#deps.clock,
+      requestTimeoutMs: limitedOf(access).limits.requestTimeoutMs,
+      upstream: access.upstream,
+      otherRequests: () => this.#modern.get(name)?.atWork() ?? 0,
       onDropped: (reason) => this.#deps.instruments.countDropped(name, reason),
     })
     this.#shared.set(name, made)
@@ -91,6 +93,7 @@ export class Bridge {
         ? {
             borrow: () => access.upstream.borrowResident(),
             release: () => access.upstream.releaseResident(),
+            isLasting: true,
           }
         : openedStreams({
             endpoint: this.#challenging(access.endpoint, name, 'mcp'),
@@ -317,9 +320,7 @@ export class Bridge {
     const { key, upstream: name, transport } = session
     if (access.kind === 'stdio') {
       const { upstream } = access
-      return upstream.isShared()
-        ? this.#sharedOf(name, upstream).link(key, listener)
-        : stdioLink(upstream, key, listener)
+      return upstream.isShared() ? this.#sharedOf(name, access).link(key, listener) : stdioLink(upstream, key, listener)
     }
     const endpoint = this.#challenging(access.endpoint, name, transport === 'sse' ? 'sse' : 'mcp')
     const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener }

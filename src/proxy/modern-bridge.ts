@@ -8,6 +8,7 @@ import { isWholeClaim } from '../wire/claim.ts'
 import { type Envelope, edits, splice, textAt } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { entriesIn, namesIn, namesOf } from '../wire/lists.ts'
+import { AbandonedRequests } from './abandoned-requests.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { type Exchange, eraOf, onGone, requestHeader } from './exchange.ts'
 import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
@@ -38,6 +39,8 @@ export interface SharedLines {
   /** At once where it is open already. */
   borrow(exchange: Exchange): SharedLine | Promise<SharedLine>
   release(line: SharedLine | undefined): void
+  /** Whether they go on behind a request, with what the server still does for it. */
+  readonly isLasting: boolean
 }
 
 interface Waiting {
@@ -72,6 +75,7 @@ export class ModernBridge {
   readonly #lines: SharedLines
   /** What the server was asked, by our own id. */
   readonly #waiting = new PassingMap<string, Waiting>()
+  readonly #abandoned: AbandonedRequests<SharedLine>
   readonly #toolHeaders = new ToolHeaders()
   #lastId = 0
   #ended: KnownError | undefined
@@ -81,6 +85,7 @@ export class ModernBridge {
     this.#peering = peering
     this.#limits = limits
     this.#lines = lines
+    this.#abandoned = new AbandonedRequests({ clock: deps.clock, lastingMs: limits.limits.requestTimeoutMs })
   }
 
   /**
@@ -143,9 +148,9 @@ export class ModernBridge {
     else this.#ask(waiting, line)
   }
 
-  /** Requests that the server has not answered yet. */
-  inFlight(): number {
-    return this.#waiting.size
+  /** Requests that the server may be at work on, whether or not somebody still waits. */
+  atWork(): number {
+    return this.#waiting.size + this.#abandoned.owners().length
   }
 
   /** True when the message belongs to a request of a client. */
@@ -172,6 +177,7 @@ export class ModernBridge {
 
   /** The same for any connection. */
   lost(line: SharedLine, error: KnownError): void {
+    this.#abandoned.lost(line)
     for (const waiting of this.#waiting.values()) {
       if (waiting.line !== line) continue
       this.#fail(waiting, error)
@@ -217,9 +223,10 @@ export class ModernBridge {
   }
 
   /** Tells the server that nobody waits any more. */
-  #stop({ id, line }: Waiting, reason: string): void {
-    if (id === undefined) return
-    line?.channel.send(cancellationOf(id, reason), {}).catch(() => undefined) // The connection is gone, and the request with it.
+  #stop({ id, line, envelope }: Waiting, reason: string): void {
+    if (id === undefined || !line) return
+    if (this.#lines.isLasting && claimOf(envelope) !== 'stream') this.#abandoned.add(id, line)
+    line.channel.send(cancellationOf(id, reason), {}).catch(() => undefined) // The connection is gone, and the request with it.
   }
 
   /** Gives everything back; false when that was done already. */
@@ -239,6 +246,7 @@ export class ModernBridge {
 
   #answer(message: Buffer, envelope: Envelope): boolean {
     const id = envelope.id ?? ''
+    this.#abandoned.answered(id)
     const waiting = this.#waiting.get(id)
     if (!waiting) {
       if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
@@ -261,11 +269,11 @@ export class ModernBridge {
 
   /**
    * A log message names no request, so it can only be attributed while there is a single one that may cause it, which a
-   * subscription does not. Whatever else names none belongs to no client: changes are told to subscriptions (MCP
+   * subscription does not, and a request that its client gave up does. Whatever else names none belongs to no client: changes are told to subscriptions (MCP
    * 2026-07-28), or were caused by our own handshake.
    */
   #onlyLogger({ method }: Envelope): Waiting | undefined {
-    if (method !== 'notifications/message') return undefined
+    if (method !== 'notifications/message' || this.#abandoned.owners().length > 0) return undefined
     let only: Waiting | undefined
     for (const waiting of this.#waiting.values()) {
       if (claimOf(waiting.envelope) === 'stream') continue

@@ -62,5 +62,6 @@ export function openedStreams({ endpoint, clock, headers, listener }: OpenedStre
       }
     },
     release: (line) => void line?.channel.close(),
+    isLasting: false,
   }
 }

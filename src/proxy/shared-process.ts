@@ -1,14 +1,19 @@
+import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
 import type { Line, StdioUpstream } from '../upstreams/stdio.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { AbandonedRequests } from './abandoned-requests.ts'
 import { type Move, type SharedDrop, SharedTable } from './shared-table.ts'
 
 /** Of the client: the process serves others too, so it is not made to wait; who is further behind is cut off. */
 const maxUnreadBytes = 16 * 1024 * 1024
 
 export interface SharedProcessOptions {
+  readonly clock: Clock
+  /** For how long the process may be at work on a request. */
+  readonly requestTimeoutMs: number
   readonly upstream: Pick<StdioUpstream, 'borrowResident' | 'releaseResident'>
   /** Requests under way in the process that belong to no session. */
   readonly otherRequests: () => number
@@ -116,7 +121,9 @@ export class SharedProcess {
     if (known) return known
     const { initializeAnswer } = line
     if (!initializeAnswer) throw new KnownError('upstream_invalid', 'the server has not answered our initialize')
-    const made: Household = { line, table: new SharedTable(initializeAnswer), guests: new Map() }
+    const { clock, requestTimeoutMs: lastingMs } = this.#options
+    const table = new SharedTable(initializeAnswer, new AbandonedRequests({ clock, lastingMs }))
+    const made: Household = { line, table, guests: new Map() }
     this.#households.set(line, made)
     return made
   }

@@ -1,3 +1,4 @@
+import type { AbandonedRequests } from './abandoned-requests.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { type Envelope, edits, readEnvelope, splice, textAt } from '../wire/envelope.ts'
 import { isLogLevel, mostVerbose } from './log-levels.ts'
@@ -68,10 +69,13 @@ export class SharedTable {
   readonly #members = new Map<string, Member>()
   /** Whose request it is, by our id. */
   readonly #owners = new Map<string, Member>()
+  /** By session, which may have ended. */
+  readonly #abandoned: AbandonedRequests<string>
   #lastId = 0
 
   /** `initializeAnswer` is what the server answered to our own `initialize`: each client gets it under its own id. */
-  constructor(initializeAnswer: Buffer) {
+  constructor(initializeAnswer: Buffer, abandoned: AbandonedRequests<string>) {
+    this.#abandoned = abandoned
     this.#opening = { message: initializeAnswer, envelope: readEnvelope(initializeAnswer) ?? noEnvelope }
   }
 
@@ -92,7 +96,10 @@ export class SharedTable {
     const member = this.#members.get(session)
     if (!member) return []
     this.#members.delete(session)
-    for (const id of member.requests.keys()) this.#owners.delete(id)
+    for (const id of member.requests.keys()) {
+      this.#owners.delete(id)
+      this.#abandoned.add(id, session)
+    }
     const abandoned = [...member.uris].filter((uri) => !this.#isSubscribed(uri))
     const gone = 'the session that was asked has ended'
     return [
@@ -204,6 +211,7 @@ export class SharedTable {
       const request = latestNamed(member.requests, requestId)
       if (request === undefined) return [dropped('no_request')]
       this.forget(request)
+      this.#abandoned.add(request, member.session)
       return [toServer(splice(message, edits([ranges.requestId, request])))]
     }
     if (progressToken !== undefined) {
@@ -217,6 +225,7 @@ export class SharedTable {
     const ours = envelope.id ?? ''
     if (!ours.startsWith(prefix)) return passedOver
     if (ours.startsWith(ownPrefix)) return taken()
+    this.#abandoned.answered(ours)
     const owner = this.#owners.get(ours)
     const request = owner?.requests.get(ours)
     if (!owner || !request) return taken(dropped('client_gone'))
@@ -293,13 +302,18 @@ export class SharedTable {
     return taken(toClient(member, rename(message, envelope, ours), { ...envelope, ...own }))
   }
 
-  /** The only session with a request under way, or, while nobody has one, the only session. */
+  /**
+   * The only session with a request under way, or one that it gave up and the server may not; while nobody has any, the
+   * only session. Undefined also where it has ended.
+   */
   #onlyCause(otherRequests: number): Member | undefined {
     if (otherRequests > 0) return undefined
     const open = [...this.#members.values()].filter(({ isOpen }) => isOpen)
     const busy = [...this.#members.values()].filter(({ requests }) => requests.size > 0)
-    const candidates = busy.length > 0 ? busy : open
-    return candidates.length === 1 ? candidates[0] : undefined
+    const causes = new Set([...busy.map(({ session }) => session), ...this.#abandoned.owners()])
+    const [only] = causes.size > 0 ? causes : open.map(({ session }) => session)
+    const isSingle = causes.size === 1 || (causes.size === 0 && open.length === 1)
+    return only !== undefined && isSingle ? this.#members.get(only) : undefined
   }
 
   #isSubscribed(uri: string): boolean {

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
 import { RawClient, type RawMessage, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { type RunningProxy, startProxy, stdioOf } from './fixture.ts'
 
@@ -137,6 +138,21 @@ describe('ids become ours on the way in and theirs on the way out', () => {
     const log = '{"jsonrpc":"2.0","method":"notifications/message"}'
     expect(eventsOf(await post(proxy, say('2', [log, ok])))).toEqual([log, ok.replace('$ID', '2')])
     expect(listener.responses.map((response) => eventsOf(response).length)).toEqual([1])
+  })
+
+  it('a log message goes to nobody while it may be of a request that its client has left', async () => {
+    const proxy = await start()
+    const leaver = connectTo(proxy)
+    leaver.send(rawRequest({ path, headers, body: '{"jsonrpc":"2.0","id":1,"method":"silent"}' }))
+    const heard = async (what: string) => (await received(proxy)).find((line) => line.includes(what))
+    await eventually(async () => (await heard('"silent"')) !== undefined, { what: 'the server is at work' })
+    const left = /"id":("[^"]+")/.exec((await heard('"silent"')) ?? '')?.[1] ?? 'none'
+    leaver.close()
+    await eventually(async () => (await heard('notifications/cancelled')) !== undefined, { what: 'it is cancelled' })
+    const log = '{"jsonrpc":"2.0","method":"notifications/message"}'
+    expect(textOf(await post(proxy, say('2', [log, ok])))).toBe(ok.replace('$ID', '2'))
+    const late = `{"jsonrpc":"2.0","id":${left},"result":{}}`
+    expect(eventsOf(await post(proxy, say('3', [late, log, ok])))).toEqual([log, ok.replace('$ID', '3')])
   })
 
   it('two subscriptions of one id: each hears its own notifications under its own id (MCP 2026-07-28, subscriptions/listen)', async () => {

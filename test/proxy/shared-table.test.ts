@@ -1,7 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { AbandonedRequests } from '../../src/proxy/abandoned-requests.ts'
 import { type Move, SharedTable, maxSubscriptions } from '../../src/proxy/shared-table.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
+import { fakeClock } from '../support/fake-clock.ts'
 
 const initialized =
   '{"result": {"protocolVersion":"2025-06-18","n":1e400,"capabilities":{}} ,"id":"vitals-1","jsonrpc":"2.0"}'
@@ -30,7 +32,8 @@ function envelopeOf(text: string) {
 
 /** A table with sessions that were opened with these capabilities. */
 function tableOf(sessions: Readonly<Record<string, string>> = {}, opening = initialized) {
-  const table = new SharedTable(Buffer.from(opening))
+  const clock = fakeClock()
+  const table = new SharedTable(Buffer.from(opening), new AbandonedRequests({ clock, lastingMs: 600_000 }))
   const client = (session: string, text: string) => {
     const { message, envelope } = envelopeOf(text)
     return table.fromClient(session, message, envelope)
@@ -42,6 +45,7 @@ function tableOf(sessions: Readonly<Record<string, string>> = {}, opening = init
     open(session, capabilities)
   }
   return {
+    clock,
     table,
     client: (session: string, text: string) => shown(client(session, text)),
     server: (text: string, otherRequests = 0) => {
@@ -184,6 +188,41 @@ describe('requests of the server', () => {
     expect(server(sampling, otherRequests)).toEqual(expected)
   })
 
+  describe('while the server may still be at work on a request that its client gave up', () => {
+    const two = { a: everything, b: everything }
+    const cancelled = '{"method":"notifications/cancelled","params":{"requestId":1}}'
+    const toNobody = [unknownOne('5'), '! no_session']
+
+    it.each([
+      ['cancelled', (table: ReturnType<typeof tableOf>) => table.client('a', cancelled)],
+      ['left with its session', (table: ReturnType<typeof tableOf>) => table.leave('a')],
+    ])('go to no other client: one that was %s', async (_how, giveUp) => {
+      const table = tableOf(two)
+      table.busy('a')
+      giveUp(table)
+      table.busy('b')
+      expect(table.server(sampling)).toEqual(toNobody)
+      await table.clock.advance(600_000)
+      expect(table.server(sampling)).toEqual(['b< {"id":"vitals/3","method":"sampling/createMessage"}'])
+    })
+
+    it('go to nobody when its session has ended, though only one is left', () => {
+      const { busy, leave, server } = tableOf(two)
+      const ours = busy('a')
+      leave('a')
+      expect(server(sampling)).toEqual(toNobody)
+      expect(server(`{"id":${ours},"result":{}}`)).toEqual(['! client_gone'])
+      expect(server(sampling)).toEqual(['b< {"id":"vitals/2","method":"sampling/createMessage"}'])
+    })
+
+    it('go to that client, if nobody else has a request under way', () => {
+      const { busy, client, server } = tableOf(two)
+      busy('a')
+      client('a', cancelled)
+      expect(server(sampling)).toEqual(['a< {"id":"vitals/2","method":"sampling/createMessage"}'])
+    })
+  })
+
   it('get an answer from the session that was asked and from no other, under the server’s own id', () => {
     const { busy, client, server } = tableOf({ a: everything, b: everything })
     busy('a')
@@ -308,7 +347,7 @@ describe('the log level (MCP 2025-11-25, Logging)', () => {
 
 type Step =
   | { readonly kind: 'ask'; readonly who: number; readonly id: string; readonly token: string }
-  | { readonly kind: 'answer' | 'progress' | 'cancel'; readonly which: number }
+  | { readonly kind: 'answer' | 'progress' | 'cancel' | 'lateAnswer'; readonly which: number }
   | { readonly kind: 'request' }
   | { readonly kind: 'reply'; readonly who: number; readonly which: number }
   | { readonly kind: 'leave'; readonly who: number }
@@ -320,7 +359,10 @@ describe('any interleaving of sessions that all use the same ids and tokens', ()
     const id = fc.constantFrom('1', '"1"', '0', '"vitals/1"', '"vitals/2"', '"vitals/-1"', '"a\\/b"')
     const step: fc.Arbitrary<Step> = fc.oneof(
       { weight: 4, arbitrary: fc.record({ kind: fc.constant('ask'), who, id, token: id }) },
-      { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom('answer', 'progress', 'cancel'), which }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({ kind: fc.constantFrom('answer', 'progress', 'cancel', 'lateAnswer'), which }),
+      },
       // Mostly of a lone session, since nobody is asked while several have requests under way.
       { weight: 6, arbitrary: fc.record({ kind: fc.constant('request') }) },
       { weight: 6, arbitrary: fc.record({ kind: fc.constant('reply'), who, which }) },
@@ -347,6 +389,8 @@ function play(steps: readonly Step[]): void {
   const names = ['a', 'b', 'c']
   const { table } = tableOf(Object.fromEntries(names.map((name) => [name, everything])))
   const got: Got[] = []
+  /** What the server was told to cancel, and may yet answer. */
+  const cancelled: Got[] = []
   /** What the server asked, with our id and the session that was asked. */
   const asked: { readonly serverId: number; readonly id: string; readonly session: string }[] = []
   const present = new Set(names)
@@ -374,6 +418,10 @@ function play(steps: readonly Step[]): void {
       const { envelope } = envelopeOf(move.message.toString())
       got.push({ nonce, id: envelope.id ?? '', token: envelope.progressToken ?? '' })
     },
+    lateAnswer: (one: Got) => {
+      cancelled.splice(cancelled.indexOf(one), 1)
+      expect(delivered(fromServer(`{"id":${one.id},"result":{}}`))).toEqual([])
+    },
     answer: (one: Got) => {
       got.splice(got.indexOf(one), 1)
       check(one, fromServer(`{"id":${one.id},"result":{"nonce":${JSON.stringify(one.nonce)}}}`), 'id')
@@ -384,12 +432,12 @@ function play(steps: readonly Step[]): void {
     },
     request: () => {
       const serverId = (nonces += 1)
-      const busy = new Set(got.map(({ nonce }) => nonce.charAt(0)).filter((session) => present.has(session)))
+      const causes = new Set([...got, ...cancelled].map(({ nonce }) => nonce.charAt(0)))
       const [move, ...more] = delivered(fromServer(`{"id":${serverId},"method":"elicitation/create"}`))
       expect(more).toEqual([])
       // The rule: the only session that can have caused it, or nobody.
-      const candidates = busy.size > 0 ? busy : present
-      expect(move?.session).toBe(candidates.size === 1 ? [...candidates][0] : undefined)
+      const [only = '', ...others] = causes.size > 0 ? causes : present
+      expect(move?.session).toBe(others.length === 0 && present.has(only) ? only : undefined)
       if (move) asked.push({ serverId, id: move.envelope.id ?? '', session: move.session })
     },
     cancel: (one: Got) => {
@@ -400,9 +448,9 @@ function play(steps: readonly Step[]): void {
       for (const move of moves) {
         if (move.to !== 'server') continue
         const { envelope } = envelopeOf(move.message.toString())
-        const cancelled = got.findIndex((other) => other.id === envelope.requestId)
-        expect(got[cancelled]?.nonce.charAt(0)).toBe(session)
-        got.splice(cancelled, 1)
+        const at = got.findIndex((other) => other.id === envelope.requestId)
+        expect(got[at]?.nonce.charAt(0)).toBe(session)
+        cancelled.push(...got.splice(at, 1))
       }
     },
     reply: ({ who, which }: Extract<Step, { kind: 'reply' }>) => {
@@ -446,6 +494,11 @@ function play(steps: readonly Step[]): void {
       case 'request':
         take.request()
         break
+      case 'lateAnswer': {
+        const one = cancelled[step.which % Math.max(1, cancelled.length)]
+        if (one) take.lateAnswer(one)
+        break
+      }
       case 'answer':
       case 'progress':
       case 'cancel': {

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type TestContext, afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { everythingStdio } from '../peers/everything.ts'
 import { debugUpstream, metricValue, metricValues } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
@@ -132,18 +132,6 @@ describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurre
     }
   })
 
-  it.runIf(process.platform === 'linux')('is stopped when its client has died, though it ignores that', async () => {
-    const [command, ...args] = wrapped(sh('echo $$; exec sleep 600'))
-    const stdio = ['pipe', 'inherit', 'inherit']
-    const starts = `require('node:child_process').spawn(...${JSON.stringify([command, args, { stdio }])})`
-    const client = run(js(starts))
-    const pid = Number(await eventually(() => /^\d+\n/.exec(client.stdout())?.[0], { what: 'the server runs' }))
-    client.child.kill('SIGKILL')
-    await eventually(() => !isRunning(pid), { what: 'the server is gone', timeoutMs: 30_000 })
-    await client.ended // Its output was the wrapper's, too.
-    expect(client.stderr()).toContain('the client is gone, and the server is stopped')
-  })
-
   it('ends by a broken pipe when its client closes the other end, as it would alone', async () => {
     const [direct, through] = [run(['yes']), run(wrapped(['yes']))]
     for (const { child } of [direct, through]) child.stdout.once('data', () => child.stdout.destroy())
@@ -193,26 +181,21 @@ describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurre
   })
 })
 
-describe('heartbeats inside the conversation', { timeout: 60_000 }, () => {
-  let folder: ReturnType<typeof wrapperFolder>
-  const running: Kept[] = []
-  const started = (...command: Parameters<typeof wrapped>) => {
-    const kept = run(wrapped(...command))
-    running.push(kept)
-    return kept
+describe('heartbeats inside the conversation', { timeout: 60_000, concurrent: true }, () => {
+  /** A wrapper around this command, with a folder of its own. */
+  function started({ onTestFinished }: TestContext, command: readonly string[], name: string) {
+    const folder = wrapperFolder()
+    const kept = run(wrapped(command, ['--name', name, ...folder.options]))
+    onTestFinished(async () => {
+      kept.child.kill('SIGKILL')
+      await kept.ended
+      folder.remove()
+    })
+    return { kept, folder }
   }
-  beforeEach(() => void (folder = wrapperFolder()))
-  /** What a test that failed has left would be announced beside the next one. */
-  afterEach(async () => {
-    for (const { child, ended } of running.splice(0)) {
-      child.kill('SIGKILL')
-      await ended
-    }
-    folder.remove()
-  })
 
-  it('begin only after the opening exchange, go between whole lines, and stay out of sight of the client', async () => {
-    const kept = started(scripted, ['--name', 'quiet', ...folder.options])
+  it('begin only after the opening exchange, go between whole lines, and stay out of sight of the client', async (context) => {
+    const { kept, folder } = started(context, scripted, 'quiet')
     const { adminUrl, labels } = await folder.announced()
     const beats = async (method = 'ping') =>
       (await metricValue({ adminUrl }, 'mcp_heartbeat_duration_seconds_count', { method, outcome: 'ok' })) ?? 0
@@ -245,72 +228,81 @@ describe('heartbeats inside the conversation', { timeout: 60_000 }, () => {
     expect(folder.files()).toEqual([])
   })
 
-  it('say within seconds that the server hangs, while everything else still passes', { timeout: 150_000 }, async () => {
-    const kept = started(scripted, ['--name', 'hung', ...folder.options])
-    kept.child.stdin.write(`${opening.join('\n')}\n`)
-    const { adminUrl } = await folder.announced()
-    const state = async () => (await debugUpstream({ adminUrl }, 'hung')).state
-    await eventually(
-      async () =>
-        ((await metricValue({ adminUrl }, 'mcp_heartbeats_total', { leg: 'session', outcome: 'ok' })) ?? 0) >= 1,
-      {
-        what: 'a heartbeat',
-      },
-    )
-    const [pid] = (await debugUpstream({ adminUrl }, 'hung')).process?.all.map((one) => one.pid) ?? []
-    if (pid === undefined) throw new Error('the process is not told')
-    process.kill(pid, 'SIGSTOP')
-    await eventually(async () => (await state()) === 'suspect', { what: 'the server is suspect' })
-    process.kill(pid, 'SIGCONT')
-    // The answer of seconds counts as slow until its part in the average of ten seconds is below 50 ms.
-    await eventually(async () => (await state()) === 'healthy', { timeoutMs: 90_000, what: 'the server is healthy' })
-    process.kill(pid, 'SIGKILL')
-    expect(await kept.ended).toMatchObject({ code: null, signal: 'SIGKILL' })
-    const lines = kept
-      .stderr()
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as Record<string, unknown>)
-    expect(lines).toContainEqual(expect.objectContaining({ level: 'error', upstream: 'hung', state: 'down' }))
-    expect(folder.files()).toEqual([])
-    expect(kept.stdout()).not.toContain('vitals-')
-  })
+  it(
+    'say within seconds that the server hangs, while everything else still passes',
+    { timeout: 150_000 },
+    async (context) => {
+      const { kept, folder } = started(context, scripted, 'hung')
+      kept.child.stdin.write(`${opening.join('\n')}\n`)
+      const { adminUrl } = await folder.announced()
+      const state = async () => (await debugUpstream({ adminUrl }, 'hung')).state
+      await eventually(
+        async () =>
+          ((await metricValue({ adminUrl }, 'mcp_heartbeats_total', { leg: 'session', outcome: 'ok' })) ?? 0) >= 1,
+        {
+          what: 'a heartbeat',
+        },
+      )
+      const [pid] = (await debugUpstream({ adminUrl }, 'hung')).process?.all.map((one) => one.pid) ?? []
+      if (pid === undefined) throw new Error('the process is not told')
+      process.kill(pid, 'SIGSTOP')
+      await eventually(async () => (await state()) === 'suspect', { what: 'the server is suspect' })
+      process.kill(pid, 'SIGCONT')
+      // The answer of seconds counts as slow until its part in the average of ten seconds is below 50 ms.
+      await eventually(async () => (await state()) === 'healthy', { timeoutMs: 90_000, what: 'the server is healthy' })
+      process.kill(pid, 'SIGKILL')
+      expect(await kept.ended).toMatchObject({ code: null, signal: 'SIGKILL' })
+      const lines = kept
+        .stderr()
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+      expect(lines).toContainEqual(expect.objectContaining({ level: 'error', upstream: 'hung', state: 'down' }))
+      expect(folder.files()).toEqual([])
+      expect(kept.stdout()).not.toContain('vitals-')
+    },
+  )
 
-  it.each([
+  it.for([
     ['spin', /^busy: a request is under way, and it uses \d+ % of a core$/],
     ['wait', /^busy: a request is under way, and it uses [01] % of a core$/],
-  ])('say busy while the only thread of the server works for its client (%s), and never down', async (tool, reason) => {
-    const kept = started([node, 'test/peers/children/blockable-stdio.mjs'], ['--name', tool, ...folder.options])
-    kept.child.stdin.write(`${opening.join('\n')}\n`)
-    const { adminUrl } = await folder.announced()
-    const call = { jsonrpc: '2.0', id: 9, method: 'tools/call', params: { name: tool, arguments: { seconds: 12 } } }
-    await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
-      what: 'it is healthy',
-    })
-    kept.child.stdin.write(`${JSON.stringify(call)}\n`)
-    const busy = await eventually(
-      async () => {
-        const { state, reason: why } = await debugUpstream({ adminUrl }, tool)
-        return state === 'busy' ? why : undefined
-      },
-      { what: 'it is busy' },
-    )
-    expect(busy).toMatch(reason)
-    await eventually(() => kept.stdout().includes(`${tool} is done`), { what: 'the tool is done' })
-    await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
-      what: 'it is healthy',
-    })
-    // Suspicion is another matter: on a busy machine answers are slow now and then.
-    const upstream = tool
-    const downs = await metricValues({ adminUrl }, 'mcp_upstream_state_changes_total', { upstream, to: 'down' })
-    expect(downs.filter((count) => count > 0)).toEqual([])
-    kept.child.stdin.end()
-    expect(await kept.ended).toMatchObject({ code: 0 })
-  })
+  ] as const)(
+    'say busy while the only thread of the server works for its client (%s), and never down',
+    async ([tool, reason], context) => {
+      const { kept, folder } = started(context, [node, 'test/peers/children/blockable-stdio.mjs'], tool)
+      kept.child.stdin.write(`${opening.join('\n')}\n`)
+      const { adminUrl } = await folder.announced()
+      const call = { jsonrpc: '2.0', id: 9, method: 'tools/call', params: { name: tool, arguments: { seconds: 12 } } }
+      await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
+        what: 'it is healthy',
+      })
+      kept.child.stdin.write(`${JSON.stringify(call)}\n`)
+      const busy = await eventually(
+        async () => {
+          const { state, reason: why } = await debugUpstream({ adminUrl }, tool)
+          return state === 'busy' ? why : undefined
+        },
+        { what: 'it is busy' },
+      )
+      expect(busy).toMatch(reason)
+      await eventually(() => kept.stdout().includes(`${tool} is done`), { what: 'the tool is done' })
+      await eventually(async () => (await debugUpstream({ adminUrl }, tool)).state === 'healthy', {
+        what: 'it is healthy',
+      })
+      // Suspicion is another matter: on a busy machine answers are slow now and then.
+      const upstream = tool
+      const downs = await metricValues({ adminUrl }, 'mcp_upstream_state_changes_total', { upstream, to: 'down' })
+      expect(downs.filter((count) => count > 0)).toEqual([])
+      kept.child.stdin.end()
+      expect(await kept.ended).toMatchObject({ code: 0 })
+    },
+  )
 
-  it('belong to the wrapper that sent them, when one wraps another', async () => {
-    const inner = wrapped(scripted, ['--name', 'inner', ...folder.options.slice(0, 2)])
-    const kept = started(inner, ['--name', 'outer', ...folder.options])
+  it('belong to the wrapper that sent them, when one wraps another', async (context) => {
+    const { options, remove } = wrapperFolder()
+    context.onTestFinished(remove)
+    const inner = wrapped(scripted, ['--name', 'inner', ...options.slice(0, 2)])
+    const { kept, folder } = started(context, inner, 'outer')
     kept.child.stdin.write(`${opening.join('\n')}\n`)
     const { adminUrl } = await folder.announced()
     await eventually(
@@ -324,7 +316,7 @@ describe('heartbeats inside the conversation', { timeout: 60_000 }, () => {
   })
 })
 
-describe('official clients', { timeout: 60_000 }, () => {
+describe('official clients', { timeout: 60_000, concurrent: true }, () => {
   const folders: { remove(): void }[] = []
   let spans: Awaited<ReturnType<typeof collector>> | undefined
   beforeAll(async () => void (spans = await collector()))

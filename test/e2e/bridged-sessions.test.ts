@@ -54,6 +54,18 @@ describe('bridged sessions of the running program', () => {
     await eventually(() => ![first, second, third].some((pid) => isRunning(pid)), { what: 'no process is left' })
   })
 
+  it('one is sent heartbeats, and ends when a signal has stopped its process', { timeout: 60_000 }, async () => {
+    const hurried = { heartbeat_interval_seconds: 1, adaptive_heartbeat: { enabled: false }, hang_idle_seconds: 2 }
+    const { vitals, url } = await start({ heartbeat: { ...hurried, max_timeout_seconds: 2 } })
+    const session = await openSession(url)
+    const answered = () => metricValue(vitals, 'mcp_heartbeats_total', { leg: 'session', outcome: 'ok' })
+    await eventually(async () => ((await answered()) ?? 0) > 0, { what: 'a heartbeat in the session' })
+    const [pid = 0] = await processesOf(vitals, 'session')
+    process.kill(pid, 'SIGSTOP')
+    await eventually(() => !isRunning(pid), { what: 'its process is ended', timeoutMs: 40_000 })
+    expect((await post(url, { jsonrpc: '2.0', id: 2, method: 'ping' }, session)).status).toBe(404)
+  })
+
   it('one more than its max_sessions gets 503, and each refusal is counted under its own reason', async () => {
     const { vitals, url } = await start({ max_sessions: 1 })
     await openSession(url)

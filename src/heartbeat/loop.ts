@@ -748,8 +748,8 @@ export class Heartbeat {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
     if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
     const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
-    const { outcome, reason, turnedAway } = result
-    this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway }), traceId)
+    const { outcome, reason, turnedAway, wantsLess } = result
+    this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway, wantsLess }), traceId)
   }
 
   /** The end of a process of ours is seen, and its tools are compared after it. */

@@ -19,7 +19,9 @@ export interface ProbeResult {
   readonly opening?: boolean | undefined
   /** It answers our opening exchange with a JSON-RPC error, which the reason tells: somebody is there who lets nobody in. */
   readonly turnedAway?: boolean | undefined
-  /** The server wants to be left alone for so long (HTTP 429). */
+  /** The server is there, and wants to be asked less often (HTTP 429). */
+  readonly wantsLess?: boolean | undefined
+  /** For how long it wants to be left alone, if it says so. */
   readonly retryAfterMs?: number | undefined
   /** The tools, as soon as they are read, which no verdict waits for; undefined when they were not told. Never rejects. */
   readonly inventory?: Promise<Inventory | undefined> | undefined
@@ -127,8 +129,8 @@ export async function ask(options: AskOptions): Promise<Asked> {
 }
 
 /** What an error says of the time until the next heartbeat. */
-export function waitOf(error: unknown): Pick<ProbeResult, 'retryAfterMs'> {
-  return error instanceof TooManyRequests ? { retryAfterMs: error.retryAfterMs } : {}
+export function waitOf(error: unknown): Pick<ProbeResult, 'wantsLess' | 'retryAfterMs'> {
+  return error instanceof TooManyRequests ? { wantsLess: true, retryAfterMs: error.retryAfterMs } : {}
 }
 
 function isUnsupported(code: number): boolean {

@@ -94,8 +94,16 @@ export type Evidence =
   | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number; readonly isExit?: boolean }
   /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
   | { readonly kind: 'unauthorized'; readonly reason: string; readonly atMs?: number }
-  /** A heartbeat that tells nothing; `isBlind`: because nobody was asked, or we stood still ourselves. */
-  | { readonly kind: 'inconclusive'; readonly reason: string; readonly isBlind?: boolean }
+  /**
+   * A heartbeat that tells nothing; `isBlind`: because nobody was asked, or we stood still ourselves; `isAnswer`: but that
+   * somebody is there, who is not silent any more.
+   */
+  | {
+      readonly kind: 'inconclusive'
+      readonly reason: string
+      readonly isBlind?: boolean
+      readonly isAnswer?: boolean
+    }
   /**
    * What the interval law suspects after each of its decisions, 0…1: failures by `level`, and slow answers; `isSlow`:
    * there was one more of these.
@@ -243,16 +251,17 @@ export interface Heard {
   readonly reason: string
   readonly atMs: number
   readonly turnedAway?: boolean | undefined
+  readonly wantsLess?: boolean | undefined
 }
 
 /** The evidence that the outcome of one heartbeat is. */
-export function evidenceOf({ outcome, by, reason, atMs, turnedAway = false }: Heard): Evidence {
+export function evidenceOf({ outcome, by, reason, atMs, turnedAway = false, wantsLess = false }: Heard): Evidence {
   const kind = meaningOf(outcome)
   switch (kind) {
     case 'answered':
       return { kind, by, reason, isLate: outcome === 'late', isTurnedAway: turnedAway }
     case 'inconclusive':
-      return { kind, reason }
+      return { kind, reason, ...(wantsLess && { isAnswer: true }) }
     case 'silent':
     case 'missed':
     case 'gone':
@@ -458,7 +467,7 @@ function doubtAt(level: number, before: string | undefined, reason: string): str
 /** Nothing is known against it, but for so long nothing for it either that its old state may be a lie. */
 function wonder(
   current: Verdict,
-  { isBlind = false }: EvidenceOf<'inconclusive'>,
+  { isBlind = false, isAnswer = false }: EvidenceOf<'inconclusive'>,
   reason: string,
   context: Context,
 ): Verdict {
@@ -466,9 +475,17 @@ function wonder(
   // It is silent no more, or nobody can tell any more whether it is.
   const isOver = !isBlind || inconclusives === defaults.heartbeat.inconclusiveToDoubt
   const facts = { inconclusives, work: isOver ? pastWork(current) : current.work }
-  return isOver && current.state === 'busy'
-    ? settle(current, facts, reason, context)
-    : learn(current, facts, reason, context)
+  const next =
+    isOver && current.state === 'busy'
+      ? settle(current, facts, reason, context)
+      : learn(current, facts, reason, context)
+  // The state needs another proof to end, but that nothing comes from there is not true any more.
+  return isAnswer && isSilent(next) ? change(next, { reason }, context.nowMs) : next
+}
+
+/** Whether the reason of its state is that it does not answer. */
+function isSilent({ state, misses }: Verdict): boolean {
+  return state === 'down' || state === 'starting' || ((state === 'suspect' || state === 'recovering') && misses > 0)
 }
 
 function compare(current: Verdict, same: boolean, reason: string, context: Context): Verdict {

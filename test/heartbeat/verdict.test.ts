@@ -173,6 +173,24 @@ describe('the way down', () => {
     expect(all([gone, ...Array.from({ length: 9 }, () => inconclusive)]).state).toBe('down')
   })
 
+  it.each([
+    ['down', [gone]],
+    ['starting', [missed]],
+    ['suspect', [answered, missed]],
+    ['recovering', [gone, answered, missed]],
+  ] as const)('is %s still when it answers with 429, which is the reason then', (state, before) => {
+    const reason = 'HTTP 429: it wants to be asked less often'
+    const after = judge(all([...before]), { kind: 'inconclusive', reason, isAnswer: true }, 99_000, limits)
+    expect(after).toMatchObject({ state, reason })
+    expect(judge(after, missed, 100_000, limits).misses).toBe(after.misses + 1)
+  })
+
+  it('says what it knows for certain, whatever a heartbeat did not tell', () => {
+    const before = all([gone])
+    expect(judge(before, inconclusive, 99_000, limits).reason).toBe(before.reason)
+    expect(judge(before, stalled, 99_000, limits).reason).toBe(before.reason)
+  })
+
   it('is busy until it says anything, or until nobody can tell any more', () => {
     const atWork = all([answered, busy])
     const after = (...evidence: Evidence[]) =>

@@ -199,7 +199,11 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
     talker: peer,
     clock,
     session,
-    process: { pid: server.pid, isStopped: () => parts.processTable.usageOf(server.pid ?? 0)?.isStopped ?? false },
+    process: {
+      pid: server.pid,
+      isStopped: () => parts.processTable.usageOf(server.pid ?? 0)?.isStopped ?? false,
+      hasEnded: () => server.exit() !== undefined,
+    },
     canAsk: () => relay.toServer.canAsk(),
     idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
     excusedMs: believedMs(upstream.target.limits),

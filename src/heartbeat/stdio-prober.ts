@@ -177,10 +177,15 @@ export class StdioProber implements Prober {
     return { leg, method: 'traffic', session, done: saysSomething(options, server) }
   }
 
-  #look({ process: { pid }, session }: Line, leg: Leg, deadlineMs: number, proves?: Look): Promise<ProbeResult> {
+  #look({ process, session }: Line, leg: Leg, deadlineMs: number, proves?: Look): Promise<ProbeResult> {
     const { clock, isStopped } = this.#options
-    const process = { pid, isStopped: () => pid !== undefined && isStopped(pid) }
-    return processRuns({ clock, leg, session, deadlineMs }, process, proves)
+    const { pid } = process
+    const looked = {
+      pid,
+      isStopped: () => pid !== undefined && isStopped(pid),
+      hasEnded: () => process.exit() !== undefined,
+    }
+    return processRuns({ clock, leg, session, deadlineMs }, looked, proves)
   }
 
   #methodFor(era: Era): string {

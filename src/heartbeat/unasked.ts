@@ -61,17 +61,28 @@ function look(outcome: Look['outcome'], why: string): Way {
 /** How often it is looked whether something has changed. */
 const lookMs = 250
 
+/** The process that is looked at. */
+export interface LookedAt {
+  readonly pid: number | undefined
+  /** By a signal, which may have happened at any time. */
+  readonly isStopped: () => boolean
+  readonly hasEnded: () => boolean
+}
+
 /** A process that runs, which one that a signal has stopped does not. Of one that ended is told elsewhere. */
 export async function processRuns(
   options: UnaskedOptions,
-  process: { readonly pid: number | undefined; readonly isStopped: () => boolean },
+  process: LookedAt,
   { outcome, why }: Look = { outcome: 'ok' },
 ): Promise<ProbeResult> {
   const { leg, session, deadlineMs } = options
   const name = `process ${process.pid ?? '?'}`
   const found = { leg, session, method: 'process', durationMs: 0 } as const
   const reason = why === undefined ? `${name} runs` : `${name} runs: ${why}`
-  const ran = await sooner(options, () => (process.isStopped() ? undefined : ({ ...found, outcome, reason } as const)))
+  const ran = await sooner(options, () => {
+    if (process.hasEnded()) return { ...found, outcome: 'inconclusive', reason: `${name} has ended` } as const
+    return process.isStopped() ? undefined : ({ ...found, outcome, reason } as const)
+  })
   return ran ?? { ...found, outcome: 'timeout', durationMs: deadlineMs, reason: `a signal has stopped ${name}` }
 }
 

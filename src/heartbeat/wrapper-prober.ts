@@ -12,7 +12,7 @@ import {
   ask,
   fixedRung,
 } from './probe.ts'
-import { type Look, processRuns, saysSomething, wayTo } from './unasked.ts'
+import { type Look, type LookedAt, processRuns, saysSomething, wayTo } from './unasked.ts'
 
 export interface WrapperProberOptions {
   /** Speaks to the server between the lines of its client. */
@@ -29,7 +29,7 @@ export interface WrapperProberOptions {
     readonly hasTools: boolean | undefined
     waiting(): Waiting
   }
-  readonly process: { readonly pid: number | undefined; readonly isStopped: () => boolean }
+  readonly process: LookedAt
   /** Whether something could be asked now. */
   readonly canAsk: () => boolean
   /** Only a server that said nothing since is asked. */

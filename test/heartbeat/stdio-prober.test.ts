@@ -458,6 +458,21 @@ describe('heartbeats inside of client sessions (mcp-notes.md, "Heartbeats that a
     expect(at(2).methods()).toEqual([])
   })
 
+  it('say nothing of a process that a signal had stopped, and that is ended meanwhile', async () => {
+    const { upstream, start, session, at, clock, halted } = await proberOf()
+    const line = await session('a')
+    at(2).say({ jsonrpc: '2.0', id: 1, result: {} })
+    await clock.advance(20_000)
+    line.opened = false
+    halted.add(2)
+    const [run] = start().runs
+    await clock.advance(1000)
+    await upstream.closeSession(line)
+    halted.clear()
+    await clock.advance(250)
+    expect(await run?.done).toMatchObject({ outcome: 'inconclusive', reason: 'process 2 has ended' })
+  })
+
   it('know of lines that are no JSON-RPC, which are no answer', async () => {
     let isWell = true
     const pong: Script = ({ id }) => (isWell ? [{ jsonrpc: '2.0', id, result: {} }] : [])

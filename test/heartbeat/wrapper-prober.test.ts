@@ -50,7 +50,7 @@ function proberOf(replies: Readonly<Record<string, Reply>> = {}, method: ProbeMe
     },
     clock,
     session,
-    process: { pid: 7, isStopped: () => isStopped },
+    process: { pid: 7, isStopped: () => isStopped, hasEnded: () => false },
     canAsk: () => canAsk,
     idleSinceMs: () => clock.now() - 10_000,
     excusedMs: 60_000,

@@ -14,6 +14,7 @@ import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { borrowedSessions } from '../proxy/borrowed-session.ts'
 import { Bridge, type BridgeDeps } from '../proxy/bridge.ts'
+import { CancellableRequests } from '../proxy/cancellable.ts'
 import { ClientPeers } from '../proxy/client-peers.ts'
 import { SseForwarder } from '../proxy/forward-sse.ts'
 import { guard } from '../proxy/guard.ts'
@@ -186,6 +187,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     sweep,
     streams,
     clientPeers: new ClientPeers(clock),
+    cancellable: new CancellableRequests(),
     borrowedSessions: borrowedSessions({
       clock,
       isWanted: (name) => reloader.upstream(name)?.heartbeat.pingForwardedSessions ?? false,

@@ -120,6 +120,13 @@ export class Admission {
     this.#count(false)
   }
 
+  /** Answered or cancelled, though its stream may go on: that has no time-out but the one of a whole answer. */
+  settled(): void {
+    this.#watch?.allowSilence()
+    this.#count(false)
+    this.#leave()
+  }
+
   /** Answered, failed, or given up; harmless when it is over already. */
   over(): void {
     if (this.#isOver) return
@@ -132,6 +139,7 @@ export class Admission {
   #leave(): void {
     this.#turn?.leave()
     this.#permit?.release()
+    this.#permit = undefined
   }
 
   #count(isInFlight: boolean): void {

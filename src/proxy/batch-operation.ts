@@ -31,9 +31,8 @@ export class BatchOperation implements Operation {
     return message
   }
 
-  hear(answer: Envelope): void {
-    const id = answer.id ?? 'null'
-    this.#waiting.get(id)?.end({ kind: 'answer', envelope: answer })
+  endOne(id: string, end: OperationEnd): void {
+    this.#waiting.get(id)?.end(end)
     this.#waiting.delete(id)
   }
 

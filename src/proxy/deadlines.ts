@@ -43,6 +43,7 @@ export class DeadlineWatch implements Swept {
   readonly #sentMs: number
   #heardMs: number
   #hasHeard = false
+  #mayBeSilent = false
   place: number | undefined
 
   constructor(options: DeadlineOptions) {
@@ -57,6 +58,11 @@ export class DeadlineWatch implements Swept {
     this.#hasHeard = true
   }
 
+  /** From now on only the deadline for the whole counts. */
+  allowSilence(): void {
+    this.#mayBeSilent = true
+  }
+
   /** For how long the server has done nothing for it, up to a second less than it was. */
   silentMs(): number {
     const { clock, isExcused } = this.#options
@@ -65,7 +71,7 @@ export class DeadlineWatch implements Swept {
 
   sweep(nowMs: number): void {
     const { deadlines, isExcused, onOverdue } = this.#options
-    if (this.#hasHeard || isExcused()) this.#heardMs = nowMs
+    if (this.#hasHeard || this.#mayBeSilent || isExcused()) this.#heardMs = nowMs
     this.#hasHeard = false
     const error = overdue({ sentMs: this.#sentMs, heardMs: this.#heardMs }, deadlines, nowMs)
     if (!error) return

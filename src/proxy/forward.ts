@@ -27,6 +27,7 @@ import {
   tooLarge,
 } from './exchange.ts'
 import { BatchOperation, unreadIn } from './batch-operation.ts'
+import type { Cancellable, CancellableRequests } from './cancellable.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import {
   BodyObserver,
@@ -40,6 +41,7 @@ import {
 import type { ProtectedResources } from './protected-resources.ts'
 import { Relay } from './relay.ts'
 import { accepted, replyError } from './replies.ts'
+import { ReplyStream } from './reply-stream.ts'
 import type { OpenStream, Streams } from './streams.ts'
 
 export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
@@ -48,6 +50,7 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly maxBodyBytes: number
   readonly borrowedSessions: BorrowedSessions
   readonly clientPeers: ClientPeers
+  readonly cancellable: CancellableRequests
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
   /** In front of our paths where clients reach us below another one: `/vitals`, or nothing. */
@@ -99,8 +102,10 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
       const isEmpty = body.length === 0
       const envelope = isEmpty ? undefined : readEnvelope(body)
       if (envelope?.kind === 'response' && isForUs(deps, exchange, body, envelope)) return accepted(exchange)
+      if (deps.cancellable.heard(exchange, envelope)) return accepted(exchange)
       const passage = new Passage(deps, exchange, endpoint)
       const claim = incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming)
+      passage.expectCancellation(envelope)
       passage.enter(claim, envelope?.method, (refusal) => {
         // Only now, so that the time in the queue does not count as the server's.
         if (!isEmpty) passage.requestRead(envelope)
@@ -115,7 +120,11 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
   const passage = new Passage(deps, exchange, endpoint)
   passage.enter(claimBefore(incoming), requestHeader(exchange, headerNames.method), (refusal) => {
     if (refusal) return passage.refuse(refusal)
-    const body = new ObservedBody(maxBodyBytes, (envelope) => passage.requestRead(envelope))
+    const body = new ObservedBody(maxBodyBytes, (envelope) => {
+      deps.cancellable.heard(exchange, envelope)
+      passage.expectCancellation(envelope)
+      passage.requestRead(envelope)
+    })
     body.once('error', (error) => {
       if (error instanceof KnownError) passage.refuse(error)
     })
@@ -144,13 +153,15 @@ function claimBefore({ method }: IncomingMessage): Claim {
 const unreadAnswer: Envelope = { kind: 'response', ranges: {} }
 
 /** One request on its way to the upstream and its answer on the way back. */
-class Passage {
+class Passage implements Cancellable {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
   readonly #endpoint: UpstreamEndpoint
   readonly #relay: Relay
   readonly #admission: Admission
   #session: Session | undefined
+  /** What its client may cancel. */
+  #cancellable: Envelope | undefined
   #request: Envelope | undefined
   #answer: Envelope | undefined
   #newSession: Session | undefined
@@ -169,6 +180,8 @@ class Passage {
   #decoder: ContentDecoder | undefined
   #isWhole = false
   #isUnread = false
+  /** Its requests are answered or cancelled; its stream may go on. */
+  #isSettled = false
   #over = false
 
   constructor(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint) {
@@ -185,6 +198,33 @@ class Passage {
   enter(claim: Claim, method: string | undefined, go: (refusal?: KnownError) => void): void {
     this.#exchange.outgoing.once('close', () => this.#clientGone())
     this.#admission.enter(claim, method, go)
+  }
+
+  /** From now on, waiting for its turn or under way. */
+  expectCancellation(envelope: Envelope | undefined): void {
+    this.#cancellable = envelope
+    this.#deps.cancellable.add(this.#exchange, envelope, this)
+  }
+
+  /**
+   * The server should not answer it any more (MCP 2025-11-25, Cancellation), and many leave its stream open all the
+   * same: that is for client and server to end.
+   */
+  cancel(id: string): boolean {
+    const isUnsent = !this.#upstream && this.#cancellable?.kind === 'request'
+    if (isUnsent) this.requestRead(this.#cancellable)
+    const end: OperationEnd = {
+      kind: 'failure',
+      error: this.#admission.givenUp('the client cancelled the request'),
+    }
+    if (!isUnsent) this.#settle(id, end)
+    else {
+      const { streams } = this.#deps
+      const exchange = this.#exchange
+      new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined }).end()
+      this.#finish(end, 'upstream_ended')
+    }
+    return isUnsent
   }
 
   requestRead(envelope: Envelope | undefined): void {
@@ -233,10 +273,7 @@ class Passage {
     this.#admission.sent({
       // A client that is slow to send, to read or to answer is not the server's fault.
       isExcused: () => this.#relay.isPaused || !incoming.complete || this.#session?.questions.isOpen === true,
-      onOverdue: (error) => {
-        this.#upstream?.abort()
-        this.#fail(error, 'stalled')
-      },
+      onOverdue: (error) => this.#overdue(error),
     })
     const sent = Buffer.isBuffer(body) ? (this.#operation?.traced(body) ?? body) : body
     const passed = forwardedHeaders(this.#deps, this.#exchange, this.#endpoint)
@@ -256,6 +293,14 @@ class Passage {
       },
     )
     this.#relay.attach(this.#upstream)
+  }
+
+  /** What is left of a stream whose request is over ends as if the server had ended it. */
+  #overdue(error: KnownError): void {
+    this.#upstream?.abort()
+    if (!this.#isSettled || !this.#exchange.outgoing.headersSent) return this.#fail(error, 'stalled')
+    this.#relay.end()
+    this.#finish({ kind: 'failure', error }, 'stalled')
   }
 
   /** An answer of ours instead of the upstream's, and nothing of the request may arrive there any more. */
@@ -330,7 +375,7 @@ class Passage {
   #answered(envelope: Envelope): void {
     if (envelope.kind !== 'response') return this.#session?.questions.heardServer(envelope)
     const request = this.#request
-    this.#batch?.hear(envelope)
+    if (this.#batch && envelope.id !== undefined) this.#settle(envelope.id, { kind: 'answer', envelope })
     // A server that refuses before it has read an id names none; only so is a batch answered as a whole.
     const isOurs = envelope.id === request?.id || envelope.id === undefined || envelope.id === 'null'
     if (!request || !isOurs) return
@@ -339,6 +384,23 @@ class Passage {
     }
     this.#answer = envelope
     if (this.#session) this.#deps.directory.answered(this.#session)
+    if (envelope.id !== undefined && envelope.id === request.id) this.#settle(envelope.id, { kind: 'answer', envelope })
+  }
+
+  /** A request is over with its answer or its cancellation, and so it is for the limits, whatever its stream does. */
+  #settle(id: string, end: OperationEnd): void {
+    if (this.#batch) this.#batch.endOne(id, end)
+    else this.#operation?.end(end)
+    if (this.#isSettled || this.#batch?.isAnswered === false) return
+    this.#isSettled = true
+    this.#admission.settled()
+    this.#askedNoMore()
+  }
+
+  #askedNoMore(): void {
+    this.#deps.cancellable.delete(this.#exchange, this.#cancellable, this)
+    if (this.#session) this.#session.pending -= this.#asked
+    this.#asked = 0
   }
 
   /** A session begins with the header of an answered `initialize`, and ends with DELETE or the server's 404. */
@@ -400,7 +462,6 @@ class Passage {
   #leaveSession(session: Session): void {
     session.endings.delete(this.#endStream)
     if (this.#exchange.incoming.method === 'GET') session.openStreams -= 1
-    session.pending -= this.#asked
     this.#deps.directory.touch(session)
   }
 
@@ -474,6 +535,7 @@ class Passage {
     this.#decoder?.stop()
     this.#stream?.end(streamEnd)
     if (this.#session && this.#listening) this.#deps.clientPeers.closed(this.#session, this.#listening)
+    this.#askedNoMore()
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)
     else if (end) tellTraffic(this.#deps.traffic, upstream, end)

@@ -7,13 +7,14 @@ import type { HttpExchange } from '../upstreams/http.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Admission, claimOf } from './admission.ts'
+import { cancelledId, isCancellable } from './cancellable.ts'
 import { unreadIn } from './batch-operation.ts'
 import { type Exchange, requestHeader } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, withoutLength } from './forward.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import { type Operation, type OperationEnd, beginOperation, peeringOf, tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
-import { errorMessageFor, replyError } from './replies.ts'
+import { accepted, errorMessageFor, replyError } from './replies.ts'
 
 /** Requests of one stream that wait for their answer; more are passed on unmeasured. */
 const maxPending = 1000
@@ -69,6 +70,7 @@ export class SsePost {
   start(): void {
     const { deps, exchange, stream } = this.#options
     for (let left = unreadIn(this.#envelope); left > 0; left--) deps.instruments.countUnparsed(exchange.upstream)
+    if (this.#cancelsUnsent()) return accepted(exchange)
     stream.posts.add(this)
     stream.questions.heardClient(this.#envelope)
     if (stream.session) {
@@ -81,6 +83,43 @@ export class SsePost {
       if (refusal) this.#refuse(refusal)
       else this.#send()
     })
+  }
+
+  /** Reads a cancellation; whether the server never got what it cancels, and so need not hear of either. */
+  #cancelsUnsent(): boolean {
+    const { posts, pending } = this.#options.stream
+    const id = this.#envelope && cancelledId(this.#envelope)
+    if (id === undefined) return false
+    const unsent = [...posts].findLast((post) => post.waitsToAsk(id))
+    if (unsent) unsent.dropped()
+    else pending.get(id)?.cancelled(id)
+    return unsent !== undefined
+  }
+
+  /** Whether it is a request of this id that waits for its turn. */
+  waitsToAsk(id: string): boolean {
+    const asked = this.#envelope
+    return !this.#posted && asked !== undefined && isCancellable(asked) && asked.id === id
+  }
+
+  /** Its client cancelled it before its turn. */
+  dropped(): void {
+    accepted(this.#options.exchange)
+    this.#beginAll()
+    this.#endAll(this.#cancellation())
+    this.#over()
+  }
+
+  /** The client cancelled this request; the server should not answer it any more (MCP 2025-11-25, Cancellation). */
+  cancelled(id: string): void {
+    const request = this.#waiting.get(id)
+    if (!request || !isCancellable(request.envelope)) return
+    this.#end(id, this.#cancellation())
+    this.#settle()
+  }
+
+  #cancellation(): OperationEnd {
+    return { kind: 'failure', error: this.#admission.givenUp('the client cancelled the request') }
   }
 
   /** Whether this token is that of one of its requests. */

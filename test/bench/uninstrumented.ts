@@ -13,6 +13,7 @@ import { Bridge } from '../../src/proxy/bridge.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
 import { guard } from '../../src/proxy/guard.ts'
+import { CancellableRequests } from '../../src/proxy/cancellable.ts'
 import { ClientPeers } from '../../src/proxy/client-peers.ts'
 import { Streams } from '../../src/proxy/streams.ts'
 import { noShedder } from '../../src/proxy/shed.ts'
@@ -81,6 +82,7 @@ const forwarding: ForwardDeps = {
   sweep,
   streams: new Streams({ clock, sweep, instruments, keepAliveMs: () => 15_000 }),
   clientPeers: new ClientPeers(clock),
+  cancellable: new CancellableRequests(),
   borrowedSessions: { heard: nothing, answered: nothing },
   maxBodyBytes: 4 * 1024 * 1024,
   ownsAuthorization: false,

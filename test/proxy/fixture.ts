@@ -9,6 +9,7 @@ import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
 import { dataApp } from '../../src/proxy/app.ts'
 import { borrowedSessions } from '../../src/proxy/borrowed-session.ts'
 import { Bridge } from '../../src/proxy/bridge.ts'
+import { CancellableRequests } from '../../src/proxy/cancellable.ts'
 import { ClientPeers } from '../../src/proxy/client-peers.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
 import type { ForwardDeps } from '../../src/proxy/forward.ts'
@@ -140,6 +141,7 @@ export async function startProxy(options: ProxyOptions) {
     sweep,
     streams,
     clientPeers: new ClientPeers(clock),
+    cancellable: new CancellableRequests(),
     borrowedSessions: borrowedSessions({ clock, isWanted: () => options.pingForwardedSessions ?? false }),
     maxBodyBytes,
     ownsAuthorization,

@@ -133,6 +133,85 @@ describe('a request to a server that says nothing', () => {
   })
 })
 
+/** MCP 2025-11-25, Transports, "Sending Messages to the Server": the server should end it, and many do not. */
+describe('a stream that the server leaves open', () => {
+  const answered = `data: ${answer}\n\n`
+  const streaming = async (body: string, limits = {}) => {
+    const setting = await start({ maxInFlight: 1, ...limits })
+    const client = setting.send(body)
+    const arrived = await setting.upstream.request(0)
+    arrived.openStream()
+    return { ...setting, client, arrived }
+  }
+
+  it('behind the answer keeps no place, passes, and is no time-out', async () => {
+    const { clock, upstream, proxy, send, client, arrived } = await streaming(call(1))
+    arrived.chunk(answered)
+    await bodyIs(client, answered)
+    expect(proxy.inFlight('u')).toBe(0)
+    const second = send(call(2))
+    ;(await upstream.request(1)).answer(200, answer.replace('1', '2'))
+    expect(statusOf(await second.response())).toBe(200)
+    await clock.advance(300_000)
+    arrived.chunk(progress)
+    await bodyIs(client, answered + progress)
+    expect(proxy.told.operations.slice(0, 2).map(({ errorType }) => errorType)).toEqual([undefined, undefined])
+    arrived.endChunks()
+    expect((await client.response()).isComplete).toBe(true)
+    expect([proxy.told.failed, proxy.told.operations.length]).toEqual([[], 4])
+  })
+
+  it('behind the answer is ended after request_timeout_seconds', async () => {
+    const { clock, upstream, proxy, client, arrived } = await streaming(call(1))
+    arrived.chunk(answered)
+    await bodyIs(client, answered)
+    await clock.advance(602_000)
+    expect((await client.response()).isComplete).toBe(true)
+    await upstream.until(() => arrived.isClosed())
+    expect([proxy.told.failed, proxy.told.streams.map(({ reason }) => reason)]).toEqual([[], ['stalled']])
+  })
+
+  it('behind the last answer to a batch keeps no place either', async () => {
+    const { proxy, client, arrived } = await streaming(`[${call(1)},${call(2)}]`)
+    arrived.chunk(answered)
+    await bodyIs(client, answered)
+    expect(proxy.inFlight('u')).toBe(1)
+    arrived.chunk(answered.replace('"id":1', '"id":2'))
+    await proxy.until(() => proxy.inFlight('u') === 0)
+    expect(proxy.told.operations.map(({ errorType }) => errorType)).toEqual(Array(4).fill(undefined))
+  })
+
+  it('of a cancelled request goes on, and whatever comes still passes', async () => {
+    const { clock, upstream, proxy } = await start()
+    const post = (body: string, id = 's-1') => {
+      const client = new RawClient(proxy.port)
+      closers.push(() => Promise.resolve(client.close()))
+      client.send(rawRequest({ path: '/u/mcp', headers: [...json, 'Mcp-Session-Id', id], body }))
+      return client
+    }
+    const client = post(call(1))
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    const cancellation = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+    post(cancellation, 's-2')
+    ;(await upstream.request(1)).answer(202)
+    await proxy.until(() => proxy.inFlight('u') === 1)
+    expect(proxy.told.operations).toEqual([])
+    post(cancellation)
+    await (await upstream.request(2)).whole()
+    await proxy.until(() => proxy.told.operations.length === 2)
+    expect(proxy.told.operations.map(({ errorType }) => errorType)).toEqual(['cancelled', 'cancelled'])
+    await clock.advance(58_000)
+    arrived.chunk(progress)
+    await bodyIs(client, progress)
+    await clock.advance(58_000)
+    arrived.chunk(answered)
+    arrived.endChunks()
+    expect(textOf(await client.response())).toBe(progress + answered)
+    expect(proxy.told.operations).toHaveLength(2)
+  })
+})
+
 describe('more requests than the server takes', () => {
   it('wait for their turn, in order, without counting as in flight', async () => {
     const { upstream, proxy, send } = await start({ maxInFlight: 1 })

@@ -147,6 +147,26 @@ describe.each(pairs)('%s client, %s server', (client, server) => {
     expect([(await path.ask(2, 'ping')).status, path.proxy.told.rejected]).toEqual([503, ['queue_full']])
   })
 
+  // MCP 2025-11-25, Cancellation: nothing answers a cancelled request. In the modern era the end of its connection is it.
+  it.skipIf(client === 'modern')('a cancelled request gives its place back at once, and is no time-out', async () => {
+    const path = await open(client, server, { limits: { maxInFlight: 1, hasBreaker: true } })
+    for (const id of [1, 2]) path.ask(id, 'silent').catch(() => undefined)
+    await waiting(path, 1, 1)
+    const cancel = (requestId: number) =>
+      path.tell({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId } })
+    expect(await cancel(2)).toBe(202)
+    await waiting(path, 1, 0)
+    expect(await cancel(1)).toBe(202)
+    await waiting(path, 0, 0)
+    expect((await path.ask(3, 'ping')).message).toMatchObject({ id: 3, result: {} })
+    expect((await path.heard()).some((text) => text.includes('"id":2'))).toBe(false)
+    await path.clock.advance(62_000)
+    const measured = path.proxy.told.operations.filter(({ method }) => method === 'silent')
+    expect(measured.map(({ errorType }) => errorType)).toEqual(Array(4).fill('cancelled'))
+    expect(path.proxy.told.failed.map(({ code }) => code)).not.toContain('upstream_timeout')
+    expect([...path.proxy.directory.all()].map(({ pending }) => pending)).toEqual([0])
+  })
+
   it('a client that leaves gives back what it took, waiting or under way', async () => {
     const path = await open(client, server, { limits: { maxInFlight: 1 } })
     for (const id of [1, 2]) path.ask(id, 'silent').catch(() => undefined)

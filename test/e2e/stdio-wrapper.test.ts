@@ -132,6 +132,18 @@ describe('a wrapped command, as its parent sees it', { timeout: 60_000, concurre
     }
   })
 
+  it.runIf(process.platform === 'linux')('is stopped when its client has died, though it ignores that', async () => {
+    const [command, ...args] = wrapped(sh('echo $$; exec sleep 600'))
+    const stdio = ['pipe', 'inherit', 'inherit']
+    const starts = `require('node:child_process').spawn(...${JSON.stringify([command, args, { stdio }])})`
+    const client = run(js(starts))
+    const pid = Number(await eventually(() => /^\d+\n/.exec(client.stdout())?.[0], { what: 'the server runs' }))
+    client.child.kill('SIGKILL')
+    await eventually(() => !isRunning(pid), { what: 'the server is gone', timeoutMs: 30_000 })
+    await client.ended // Its output was the wrapper's, too.
+    expect(client.stderr()).toContain('the client is gone, and the server is stopped')
+  })
+
   it('ends by a broken pipe when its client closes the other end, as it would alone', async () => {
     const [direct, through] = [run(['yes']), run(wrapped(['yes']))]
     for (const { child } of [direct, through]) child.stdout.once('data', () => child.stdout.destroy())

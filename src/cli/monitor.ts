@@ -218,7 +218,11 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     ...steering(settings, {
       ...tunable,
       memory,
-      begin: () => upstream.start(),
+      begin: () => {
+        upstream.start()
+        // Else the start of the resident process sets it going.
+        if (target.resident === 'never') heartbeat.start()
+      },
       wake: () => upstream.wakeResident(),
       retry: () => void upstream.tryAgain('config'),
       end: () => upstream.stop(),

@@ -1,4 +1,4 @@
-import type { HttpExchange, HttpRequest, HttpResponseHandler } from './http.ts'
+import type { HttpExchange, HttpRequest, HttpResponseHandler, ResponseHead } from './http.ts'
 
 export type Send = (request: HttpRequest, handler: HttpResponseHandler) => HttpExchange
 
@@ -35,4 +35,14 @@ export class Attempts implements HttpExchange {
 /** Whether the request can go out once more: a body that streams is gone. */
 export function isRepeatable({ body }: HttpRequest): boolean {
   return body === null || Buffer.isBuffer(body)
+}
+
+/** What `handler` would hear, but for the head, which somebody else looks at first. */
+export function headed(handler: HttpResponseHandler, onStart: (head: ResponseHead) => void): HttpResponseHandler {
+  return {
+    onStart,
+    onData: (chunk) => handler.onData(chunk),
+    onEnd: () => handler.onEnd(),
+    onError: (error) => handler.onError(error),
+  }
 }

@@ -14,6 +14,7 @@ import {
 } from './http.ts'
 import { type OauthOptions, type TokenClient, tokenClient } from './oauth.ts'
 import type { BreakerOptions } from './breaker.ts'
+import { withFittingHost } from './own-host.ts'
 import { type Limited, limited } from './queue.ts'
 import { slashed } from './slash.ts'
 import { TokenCache, type TokenCacheOptions } from './token-cache.ts'
@@ -71,13 +72,14 @@ export function endpoint(
   if (!clientHost && !headers.has('host')) headers.set('host', target.url.host)
   // We have answered `Expect: 100-continue` ourselves.
   const replaced = new Set(['expect', ...headers.keys()])
+  const send = slashed((request, handler) => pool.send(request, handler), url)
   const plain = {
     url,
     headers,
     clientHost,
     replaced,
     ...limited(clock, target, onCircuit),
-    send: slashed((request, handler) => pool.send(request, handler), url),
+    send: clientHost && target.upstreamHost === 'auto' ? withFittingHost(send, url) : send,
     stats: () => pool.stats(),
     close: () => pool.close(),
   }

@@ -1,6 +1,6 @@
 import { headerValue } from '../wire/headers.ts'
-import { Attempts, type Send, isRepeatable } from './attempts.ts'
-import type { HttpRequest, HttpResponseHandler, ResponseHead } from './http.ts'
+import { Attempts, type Send, headed, isRepeatable } from './attempts.ts'
+import type { HttpRequest, ResponseHead } from './http.ts'
 
 /**
  * Follows the one redirect that stays where it is: many servers are mounted at `/mcp/` and answer `/mcp` with 307 to it,
@@ -17,11 +17,11 @@ export function slashed(send: Send, url: URL): Send {
     if (request.path.split('?', 1)[0] !== own) return send(request, handler)
     const elsewhere = { ...request, path: other + request.path.slice(own.length) }
     if (path === other) {
-      const stays = ({ status }: ResponseHead) => status !== 404 && !isRedirect(status)
-      return send(
-        elsewhere,
-        seen(handler, (head) => void (path = stays(head) ? other : own)),
-      )
+      const arrived = (head: ResponseHead) => {
+        if (head.status === 404 || isRedirect(head.status)) path = own
+        handler.onStart(head)
+      }
+      return send(elsewhere, headed(handler, arrived))
     }
     if (!isRepeatable(request)) return send(request, handler)
     const attempts = new Attempts()
@@ -30,24 +30,8 @@ export function slashed(send: Send, url: URL): Send {
       path = other
       attempts.next(() => send(elsewhere, handler))
     }
-    attempts.next(() => send(request, { ...passing(handler), onStart: redirected }))
+    attempts.next(() => send(request, headed(handler, redirected)))
     return attempts
-  }
-}
-
-function seen(handler: HttpResponseHandler, see: (head: ResponseHead) => void): HttpResponseHandler {
-  const onStart = (head: ResponseHead) => {
-    see(head)
-    handler.onStart(head)
-  }
-  return { ...passing(handler), onStart }
-}
-
-function passing(handler: HttpResponseHandler): Omit<HttpResponseHandler, 'onStart'> {
-  return {
-    onData: (chunk) => handler.onData(chunk),
-    onEnd: () => handler.onEnd(),
-    onError: (error) => handler.onError(error),
   }
 }
 

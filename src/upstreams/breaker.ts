@@ -13,6 +13,8 @@ export type Circuit =
       readonly untilMs: number
       readonly openForMs: number
       readonly reason: string
+      /** Whether a sign of life has ended a wait since it was last closed. */
+      readonly hadSign: boolean
     }
   /** One request is let through to find out, and another one each second while none has ended. */
   | {
@@ -21,6 +23,7 @@ export type Circuit =
       readonly triedAtMs: number | undefined
       readonly openForMs: number
       readonly reason: string
+      readonly hadSign: boolean
     }
 
 /** How requests ended lately. */
@@ -39,15 +42,18 @@ const { failuresToOpen, successFloor, minRequests, windowMs, firstOpenMs, maxOpe
  */
 export function afterFailure(circuit: Circuit, tally: Tally, reason: string, nowMs: number): Circuit {
   if (circuit.kind === 'open') return circuit
-  if (circuit.kind === 'half_open') return openFor(Math.min(maxOpenMs, circuit.openForMs * 2), reason, nowMs)
+  if (circuit.kind === 'half_open') {
+    const openForMs = Math.min(maxOpenMs, circuit.openForMs * 2)
+    return { kind: 'open', untilMs: nowMs + openForMs, openForMs, reason, hadSign: circuit.hadSign }
+  }
   const failuresInRow = circuit.failuresInRow + 1
   if (failuresInRow >= failuresToOpen) {
-    return openFor(firstOpenMs, `${failuresInRow} requests in a row failed, the last one: ${reason}`, nowMs)
+    return firstOpen(`${failuresInRow} requests in a row failed, the last one: ${reason}`, nowMs)
   }
   const all = tally.ok + tally.failed
   if (all >= minRequests && tally.ok / all < successFloor) {
     const share = `${tally.failed} of ${all} requests within ${windowMs / 1000} s failed`
-    return openFor(firstOpenMs, `${share}, the last one: ${reason}`, nowMs)
+    return firstOpen(`${share}, the last one: ${reason}`, nowMs)
   }
   return { kind: 'closed', failuresInRow }
 }
@@ -57,9 +63,13 @@ export function afterSuccess(circuit: Circuit): Circuit {
   return circuit.kind === 'closed' && circuit.failuresInRow === 0 ? circuit : closedCircuit
 }
 
-/** There is other evidence that the server is there again, so the next request may try at once. */
-export function afterSignOfLife(circuit: Circuit): Circuit {
-  return circuit.kind === 'open' ? halfOpen(circuit, undefined) : circuit
+/**
+ * There is other evidence that the server is there again, so the next request may try at once. Once: a server that
+ * answers heartbeats and fails clients all the same is given its time.
+ */
+export function afterSignOfLife(circuit: Circuit, nowMs: number): Circuit {
+  if (circuit.kind !== 'open' || (circuit.hadSign && nowMs < circuit.untilMs)) return circuit
+  return { ...halfOpen(circuit, undefined), hadSign: true }
 }
 
 export type Passage =
@@ -83,12 +93,15 @@ export function afterNothing(circuit: Circuit, triedAtMs: number): Circuit {
   return circuit.kind === 'half_open' && circuit.triedAtMs === triedAtMs ? halfOpen(circuit, undefined) : circuit
 }
 
-function openFor(openForMs: number, reason: string, nowMs: number): Circuit {
-  return { kind: 'open', untilMs: nowMs + openForMs, openForMs, reason }
+function firstOpen(reason: string, nowMs: number): Circuit {
+  return { kind: 'open', untilMs: nowMs + firstOpenMs, openForMs: firstOpenMs, reason, hadSign: false }
 }
 
-function halfOpen({ openForMs, reason }: Exclude<Circuit, { kind: 'closed' }>, triedAtMs: number | undefined): Circuit {
-  return { kind: 'half_open', triedAtMs, openForMs, reason }
+type HalfOpen = Extract<Circuit, { kind: 'half_open' }>
+
+function halfOpen(circuit: Exclude<Circuit, { kind: 'closed' }>, triedAtMs: number | undefined): HalfOpen {
+  const { openForMs, reason, hadSign } = circuit
+  return { kind: 'half_open', triedAtMs, openForMs, reason, hadSign }
 }
 
 export interface BreakerOptions {
@@ -150,7 +163,7 @@ export class Breaker {
 
   /** A heartbeat was answered. */
   signOfLife(): void {
-    this.#become(afterSignOfLife(this.#circuit))
+    this.#become(afterSignOfLife(this.#circuit, this.#options.clock.now()))
   }
 
   /** For people and metrics. */

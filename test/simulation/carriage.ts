@@ -23,8 +23,8 @@ const queueMs = 3000
 /** Without a sign of the server; given up at the next look, which comes each second. */
 const stallMs = 60_000
 const graceMs = 2500
-/** A circuit is open for a minute at most, and a heartbeat that is answered ends that, too. */
-const longestOpenMs = 60_000
+/** A circuit refuses for a minute at most; the next heartbeat that is answered, or a request, then finds it half open. */
+const longestOpenMs = 60_000 + 30_000
 /** While a request tries, the next one that may try waits this long. */
 const trialMs = 1000
 

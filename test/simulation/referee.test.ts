@@ -363,7 +363,7 @@ describe('the referee', () => {
       ({ at, fault, request, referee, probe }) => {
         fault(undefined)
         for (let failures = 0; failures < 5; failures++) request('failed')
-        at(63_000)
+        at(93_000)
         probe()
         referee.look()
       },

@@ -15,12 +15,19 @@ import {
 import { fakeClock } from '../support/fake-clock.ts'
 
 const quiet = { ok: 0, failed: 0 }
-const open = (untilMs: number, openForMs = 1000): Circuit => ({ kind: 'open', untilMs, openForMs, reason: 'why' })
-const halfOpen = (triedAtMs: number | undefined, openForMs = 1000): Circuit => ({
+const open = (untilMs: number, hadSign = false): Circuit => ({
+  kind: 'open',
+  untilMs,
+  openForMs: 1000,
+  reason: 'why',
+  hadSign,
+})
+const halfOpen = (triedAtMs: number | undefined, openForMs = 1000, hadSign = false): Circuit => ({
   kind: 'half_open',
   triedAtMs,
   openForMs,
   reason: 'why',
+  hadSign,
 })
 
 describe('the law (control-law.md, "HTTP upstreams")', () => {
@@ -35,6 +42,7 @@ describe('the law (control-law.md, "HTTP upstreams")', () => {
       untilMs: 6000,
       openForMs: 1000,
       reason: '5 requests in a row failed, the last one: refused',
+      hadSign: false,
     })
     expect(afterSuccess(circuit)).toEqual(closedCircuit)
   })
@@ -75,11 +83,20 @@ describe('the law (control-law.md, "HTTP upstreams")', () => {
   it('a success closes it, a sign of life lets the next request try, a trial that tells nothing is tried again', () => {
     expect(afterSuccess(halfOpen(0))).toEqual(closedCircuit)
     expect(afterSuccess(open(1000))).toEqual(closedCircuit)
-    expect(afterSignOfLife(open(1000))).toEqual(halfOpen(undefined))
-    expect(afterSignOfLife(halfOpen(0))).toEqual(halfOpen(0))
+    expect(afterSignOfLife(open(1000), 10)).toEqual(halfOpen(undefined, 1000, true))
+    expect(afterSignOfLife(halfOpen(0), 10)).toEqual(halfOpen(0))
     expect(afterNothing(halfOpen(0), 0)).toEqual(halfOpen(undefined))
     expect(afterNothing(halfOpen(1000), 0)).toEqual(halfOpen(1000)) // An earlier trial.
     expect(afterNothing(closedCircuit, 0)).toEqual(closedCircuit)
+  })
+
+  it('a second sign of life ends no wait before its time, until it has been closed', () => {
+    const failed = afterFailure(halfOpen(0, 1000, true), quiet, 'HTTP 500', 100)
+    expect(failed).toMatchObject({ kind: 'open', untilMs: 2100, hadSign: true })
+    expect(afterSignOfLife(failed, 2099)).toBe(failed)
+    expect(afterSignOfLife(failed, 2100).kind).toBe('half_open')
+    expect(afterSignOfLife(open(1000, true), 999)).toEqual(open(1000, true))
+    expect(afterSuccess(failed)).toEqual(closedCircuit)
   })
 })
 
@@ -154,6 +171,29 @@ describe('Breaker', () => {
     const { made, fail, isRefused } = breaker(false)
     fail(100)
     expect([isRefused(), made.view().state]).toEqual([false, 'closed'])
+  })
+
+  it('while every trial fails, waits double up to a minute, however many heartbeats are answered', async () => {
+    const gapsMs = fc.array(fc.integer({ min: 1, max: 5000 }), { minLength: 20, maxLength: 100 })
+    await fc.assert(
+      fc.asyncProperty(gapsMs, async (gaps) => {
+        const { clock, made, fail, isRefused } = breaker()
+        fail(5)
+        const triedMs = [clock.now()]
+        for (const gapMs of gaps) {
+          await clock.advance(gapMs)
+          made.signOfLife()
+          if (isRefused()) continue
+          triedMs.push(clock.now())
+          made.failed('HTTP 500')
+        }
+        const waits = triedMs.slice(1).map((atMs, trial) => atMs - (triedMs[trial] ?? Infinity))
+        // The first one is the sign of life's.
+        for (const [trial, waitedMs] of waits.entries()) {
+          if (trial > 0) expect(waitedMs).toBeGreaterThanOrEqual(Math.min(1000 * 2 ** trial, 60_000))
+        }
+      }),
+    )
   })
 
   it('never lets more than one try within a second while half open, never refuses for longer than a minute, and closes again', async () => {

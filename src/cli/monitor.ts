@@ -137,7 +137,8 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     isStopped,
     events: {
       onResidentStarted: (line) => heartbeat.processStarted(`process ${line.process.pid ?? '?'} was started`),
-      onSessionStarted: () => heartbeat.sessionStarted(),
+      onSessionStarted: ({ process: { pid } }) =>
+        heartbeat.sessionStarted(`process ${pid ?? '?'} was started for a client`),
       onCrash: (line, exit, others) => {
         const reason = `${line.role} process ${line.process.pid ?? '?'} ${describeExit(exit)}`
         log.warn({ upstream: name, session: line.session ?? null, stderr: lastLine(line.process) }, reason)
@@ -218,11 +219,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     ...steering(settings, {
       ...tunable,
       memory,
-      begin: () => {
-        upstream.start()
-        // Else the start of the resident process sets it going.
-        if (target.resident === 'never') heartbeat.start()
-      },
+      begin: () => upstream.start(),
       wake: () => upstream.wakeResident(),
       retry: () => void upstream.tryAgain('config'),
       end: () => upstream.stop(),

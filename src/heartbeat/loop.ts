@@ -423,10 +423,13 @@ export class Heartbeat {
     this.probeNow()
   }
 
-  /** The process of a client's session runs, and can be asked: if nobody could be before, heartbeats begin. */
-  sessionStarted(): void {
+  /** A client has a process of its own, be it the only one: if nobody could be asked before, heartbeats begin. */
+  sessionStarted(reason: string): void {
     const { clock, scheduler, upstream } = this.#options
-    if (scheduler.nextAt(upstream) === undefined) this.#schedule(clock.now() + this.#interval.intervalMs)
+    const { probe } = this.#settings
+    if (probe === 'active' && this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
+    const isAsked = probe !== 'off' && !this.#pause
+    if (isAsked && scheduler.nextAt(upstream) === undefined) this.#schedule(clock.now() + this.#interval.intervalMs)
   }
 
   /** The only process is being replaced by us. After an outage the state stays what it is. */

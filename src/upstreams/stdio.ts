@@ -51,7 +51,7 @@ export interface StdioUpstreamEvents extends SpareEvents {
   /** A resident process runs and waits for its handshake. */
   onResidentStarted(line: Line): void
   /** A client's session has a process of its own. */
-  onSessionStarted(): void
+  onSessionStarted(line: Line): void
   /** A process ended that we did not end; `others` still run. */
   onCrash(line: Line, exit: ExitReason, others: number): void
   /** A resident process could not be started, or was not ready in time. */
@@ -332,7 +332,7 @@ export class StdioUpstream {
     line.listener = listener
     this.#sessions.add(line)
     void process.exited.then((exit) => this.#sessionExited(line, exit))
-    this.#options.events.onSessionStarted()
+    this.#options.events.onSessionStarted(line)
     return line
   }
 

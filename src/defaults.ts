@@ -180,6 +180,8 @@ export const defaults = {
     maxInFlight: 64,
     maxQueue: 128,
     queueTimeoutMs: 3000,
+    /** To one server behind a URL: streams that only listen are most of them. */
+    maxConnections: 4096,
     hasBreaker: true,
   },
   tokens: {

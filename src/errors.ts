@@ -20,6 +20,7 @@ export const errorCodes = [
   'too_many_sessions',
   'too_many_upstream_sessions',
   'too_many_client_sessions',
+  'too_many_connections',
   'queue_full',
   'circuit_open',
   'draining',

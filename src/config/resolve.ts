@@ -161,6 +161,7 @@ function limitsOf(entry: Required<Pick<UpstreamEntry, LimitKey>>): RequestLimits
     maxInFlight: entry.max_in_flight,
     maxQueue: entry.max_queue,
     queueTimeoutMs: entry.queue_timeout_seconds * 1000,
+    maxConnections: entry.max_connections,
     hasBreaker: entry.circuit_breaker,
   }
 }

@@ -242,7 +242,7 @@ function addressFaults(entry: UpstreamEntry): readonly Fault[] {
 }
 
 function commandFaults(entry: UpstreamEntry): readonly Fault[] {
-  const misplaced = (['headers', 'auth', 'tls', 'upstream_host', 'launch'] as const).filter(
+  const misplaced = (['headers', 'auth', 'tls', 'upstream_host', 'max_connections', 'launch'] as const).filter(
     (key) => entry[key] !== undefined,
   )
   return [

@@ -78,6 +78,7 @@ export const upstreamDefaults = {
   max_in_flight: defaults.requests.maxInFlight,
   max_queue: defaults.requests.maxQueue,
   queue_timeout_seconds: defaults.requests.queueTimeoutMs / 1000,
+  max_connections: defaults.requests.maxConnections,
   circuit_breaker: defaults.requests.hasBreaker,
   inject_traceparent: false,
   disabled: false,
@@ -444,6 +445,11 @@ const upstream = z.strictObject({
     'How long a request waits for its turn before it is refused.',
     upstreamDefaults.queue_timeout_seconds,
   ),
+  max_connections: setting(
+    z.int().min(1).max(1_000_000),
+    'How many connections to the server may be in use, streams included, before requests and streams are refused (url only).',
+    upstreamDefaults.max_connections,
+  ),
   circuit_breaker: setting(
     z.boolean(),
     'Whether requests are refused at once for a while after several before them failed.',
@@ -643,4 +649,5 @@ export type LimitKey =
   | 'max_in_flight'
   | 'max_queue'
   | 'queue_timeout_seconds'
+  | 'max_connections'
   | 'circuit_breaker'

@@ -95,6 +95,7 @@ const codeOutcomes: Readonly<Record<ErrorCode, Outcome>> = {
   too_many_sessions: 'inconclusive',
   too_many_upstream_sessions: 'inconclusive',
   too_many_client_sessions: 'inconclusive',
+  too_many_connections: 'inconclusive',
   queue_full: 'inconclusive',
   circuit_open: 'inconclusive',
   draining: 'inconclusive',

@@ -69,17 +69,17 @@ export class Admission {
    */
   enter(claim: Claim, method: string | undefined, go: (refusal?: KnownError) => void): void {
     this.#claim = claim
-    const { breaker, drain } = this.#server
+    const { breaker, drain, crowded } = this.#server
     // A stream without a method belongs to a session that is open already.
     const isNew = claim === 'answer' || (claim === 'stream' && method !== undefined)
     const drained = isNew ? drain.refusal() : undefined
     if (drained) return go(drained)
-    if (claim !== 'answer') return go()
+    if (claim !== 'answer') return go(claim === 'stream' ? crowded() : undefined)
     const refusal = this.#deps.shedder.refusal(method) ?? breaker.refusal()
     if (refusal) return go(refusal)
     const start = (turn: Turn) => {
       this.#turn = turn
-      const permit = breaker.enter()
+      const permit = crowded() ?? breaker.enter()
       if (permit instanceof KnownError) return go(permit)
       this.#permit = permit
       go()

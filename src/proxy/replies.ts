@@ -29,6 +29,7 @@ const replies: Readonly<Record<ErrorCode, { readonly status: number; readonly rp
   too_many_sessions: { status: 503, rpcCode: -32000 },
   too_many_upstream_sessions: { status: 503, rpcCode: -32000 },
   too_many_client_sessions: { status: 503, rpcCode: -32000 },
+  too_many_connections: { status: 503, rpcCode: -32000 },
   queue_full: { status: 503, rpcCode: -32000 },
   circuit_open: { status: 503, rpcCode: -32000 },
   draining: { status: 503, rpcCode: -32000 },

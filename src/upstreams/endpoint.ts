@@ -35,7 +35,7 @@ export interface Endpoint {
 }
 
 /** Opens the connections to one origin. */
-export type OpenPool = (options: HttpPoolOptions) => Pick<HttpPool, 'send' | 'stats' | 'close'>
+export type OpenPool = (options: HttpPoolOptions) => Pick<HttpPool, 'send' | 'inUse' | 'stats' | 'close'>
 
 /** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */
 export interface UpstreamEndpoint extends Endpoint, Limited {}
@@ -78,7 +78,7 @@ export function endpoint(
     headers,
     clientHost,
     replaced,
-    ...limited(clock, target, onCircuit),
+    ...limited(clock, target, onCircuit, () => pool.inUse()),
     send: clientHost && target.upstreamHost === 'auto' ? withFittingHost(send, url) : send,
     stats: () => pool.stats(),
     close: () => pool.close(),

@@ -75,6 +75,7 @@ export class HttpPool {
   /** Before every path: a proxy without a tunnel is asked for whole URLs (RFC 9112 §3.2.2). */
   readonly #prefix: string
   readonly #proxyHeaders: readonly string[]
+  #inUse = 0
 
   constructor(options: HttpPoolOptions) {
     const { url, connectTimeoutMs, idleConnectionMs, tls, proxy, standstills = () => 0 } = options
@@ -108,9 +109,15 @@ export class HttpPool {
     const headers = this.#proxyHeaders.length === 0 ? request.headers : [...request.headers, ...this.#proxyHeaders]
     // The name goes with every request: undici closes the connection of a client when the next one has another.
     const options = { method, path, headers, body, servername: this.#servername }
-    const exchange = new PoolExchange(handler, this.#origin)
+    const exchange = new PoolExchange(handler, this.#origin, () => (this.#inUse -= 1))
+    this.#inUse += 1
     this.#renewed().dispatch(options, exchange)
     return exchange
+  }
+
+  /** Exchanges under way, each of which has or waits for a connection of its own. */
+  inUse(): number {
+    return this.#inUse
   }
 
   stats(): PoolStats {
@@ -147,11 +154,13 @@ class PoolExchange implements HttpExchange, Dispatcher.DispatchHandler {
   readonly #handler: HttpResponseHandler
   readonly #origin: string
   #control: Dispatcher.DispatchController | undefined
+  readonly #onOver: () => void
   #isOver = false
 
-  constructor(handler: HttpResponseHandler, origin: string) {
+  constructor(handler: HttpResponseHandler, origin: string, onOver: () => void) {
     this.#handler = handler
     this.#origin = origin
+    this.#onOver = onOver
   }
 
   pause(): void {
@@ -164,7 +173,7 @@ class PoolExchange implements HttpExchange, Dispatcher.DispatchHandler {
 
   abort(): void {
     if (this.#isOver) return
-    this.#isOver = true
+    this.#over()
     this.#control?.abort(abortion())
   }
 
@@ -184,14 +193,19 @@ class PoolExchange implements HttpExchange, Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     if (this.#isOver) return
-    this.#isOver = true
+    this.#over()
     this.#handler.onEnd()
   }
 
   onResponseError(_control: Dispatcher.DispatchController, error: Error): void {
     if (this.#isOver) return
-    this.#isOver = true
+    this.#over()
     this.#handler.onError(transportError(error, this.#origin))
+  }
+
+  #over(): void {
+    this.#isOver = true
+    this.#onOver()
   }
 }
 

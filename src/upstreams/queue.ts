@@ -11,15 +11,27 @@ export interface Limited {
   readonly queue: RequestQueue
   readonly breaker: Breaker
   readonly drain: Drain
+  /** What a request or stream is told that would need one connection too many; undefined if it may go. */
+  readonly crowded: () => KnownError | undefined
 }
 
 export function limited(
   clock: Clock,
   { limits = defaults.requests }: Pick<Target, 'limits'>,
   onCircuit: BreakerOptions['onChange'],
+  connections: () => number = () => 0,
 ): Limited {
   const breaker = new Breaker({ clock, isEnabled: limits.hasBreaker === true, onChange: onCircuit })
-  return { limits, queue: new RequestQueue(clock, limits), breaker, drain: new Drain(clock) }
+  const crowded = () => tooMany(connections(), limits.maxConnections)
+  return { limits, queue: new RequestQueue(clock, limits), breaker, drain: new Drain(clock), crowded }
+}
+
+function tooMany(inUse: number, most = Infinity): KnownError | undefined {
+  if (inUse < most) return undefined
+  return new KnownError(
+    'too_many_connections',
+    `${inUse} connections to the server are in use (max_connections ${most})`,
+  )
 }
 
 type QueueLimits = Pick<RequestLimits, 'maxInFlight' | 'maxQueue' | 'queueTimeoutMs'>

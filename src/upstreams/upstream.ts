@@ -51,6 +51,8 @@ export interface RequestLimits {
   /** Requests that wait until it has finished one, and for how long. */
   readonly maxQueue: number
   readonly queueTimeoutMs: number
+  /** Connections in use beyond which a server behind a URL gets no more requests and streams; no limit unless given. */
+  readonly maxConnections?: number
   /** Whether requests are refused for a while after others failed; not unless given. */
   readonly hasBreaker?: boolean
 }

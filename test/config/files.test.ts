@@ -18,6 +18,7 @@ const limits = {
   maxInFlight: 64,
   maxQueue: 128,
   queueTimeoutMs: 3000,
+  maxConnections: 4096,
   hasBreaker: true,
 }
 
@@ -121,6 +122,7 @@ describe('a good file', () => {
               maxInFlight: 8,
               maxQueue: 0,
               queueTimeoutMs: 500,
+              maxConnections: 500,
               hasBreaker: false,
             },
             launch: { command: './serve', args: ['--quiet'], env: { PORT: '3000' }, cwd: '/srv' },

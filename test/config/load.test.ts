@@ -12,6 +12,7 @@ const limits = {
   maxInFlight: 64,
   maxQueue: 128,
   queueTimeoutMs: 3000,
+  maxConnections: 4096,
   hasBreaker: true,
 }
 

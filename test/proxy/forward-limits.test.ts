@@ -317,6 +317,63 @@ describe('more requests than the server takes', () => {
   })
 })
 
+describe('more connections than max_connections', () => {
+  it('are refused to requests and streams, until one is over; what they wait for still passes', async () => {
+    const { upstream, proxy, send } = await start({ maxConnections: 2, maxInFlight: 1 })
+    const streams = [send(undefined, 'GET'), send(listen)]
+    for (const [index, stream] of streams.entries()) {
+      ;(await upstream.request(index)).openStream()
+      await stream.head()
+    }
+    for (const [body, method] of [
+      [call(1), 'POST'],
+      [listen, 'POST'],
+      [undefined, 'GET'],
+    ] as const) {
+      const refused = await send(body, method).response()
+      expect([statusOf(refused), headerOf(refused, 'retry-after')]).toEqual([503, '1'])
+      expect(errorOf(textOf(refused)).reason).toBe('too_many_connections')
+    }
+    expect(proxy.told.rejected).toEqual(Array(3).fill('too_many_connections'))
+    const told = send('{"jsonrpc":"2.0","method":"notifications/initialized"}')
+    ;(await upstream.request(2)).answer(202)
+    expect(statusOf(await told.response())).toBe(202)
+    streams[0]?.close()
+    await upstream.until(() => upstream.arrived[0]?.isClosed())
+    const next = send(call(2))
+    ;(await upstream.request(3)).answer(200, answer.replace('1', '2'))
+    expect(statusOf(await next.response())).toBe(200)
+    expect(upstream.arrived).toHaveLength(4)
+  })
+
+  it('of HTTP+SSE: a stream is refused, and a request of one that is open', async () => {
+    const upstream = await scriptedUpstream(() => undefined)
+    closers.push(() => upstream.close())
+    const url = `http://127.0.0.1:${upstream.port}/sse`
+    const u = { url, transport: 'sse', limits: { ...limits, maxConnections: 1 } } as const
+    const proxy = await startProxy({ upstreams: { u } })
+    closers.push(() => proxy.close())
+    const open = () => {
+      const client = new RawClient(proxy.port)
+      closers.push(() => Promise.resolve(client.close()))
+      client.send(rawRequest({ method: 'GET', path: '/u/sse' }))
+      return client
+    }
+    const first = open()
+    const arrived = await upstream.request(0)
+    arrived.openStream()
+    arrived.chunk('event: endpoint\ndata: /messages\n\n')
+    const stream = await first.head()
+    const path = await first.until(() => /data: (\S+)\n\n/.exec(textOf(stream))?.[1])
+    expect(errorOf(textOf(await open().response())).reason).toBe('too_many_connections')
+    const posted = new RawClient(proxy.port)
+    closers.push(() => Promise.resolve(posted.close()))
+    posted.send(rawRequest({ path, headers: json, body: call(1) }))
+    expect(errorOf(textOf(await posted.response()))).toEqual({ id: 1, code: -32000, reason: 'too_many_connections' })
+    expect(proxy.told.rejected).toEqual(['too_many_connections', 'too_many_connections'])
+  })
+})
+
 describe('a silent event stream towards the client', () => {
   const streaming = async (
     headers: readonly string[] = [],

@@ -21,6 +21,7 @@ const expected: Readonly<Record<ErrorCode, readonly [status: number, rpcCode: nu
   too_many_sessions: [503, -32000],
   too_many_upstream_sessions: [503, -32000],
   too_many_client_sessions: [503, -32000],
+  too_many_connections: [503, -32000],
   queue_full: [503, -32000],
   circuit_open: [503, -32000],
   draining: [503, -32000],

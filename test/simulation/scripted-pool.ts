@@ -109,6 +109,7 @@ export function scriptedPool({ server, time }: ScriptedPoolOptions): OpenPool {
       }
       return { pause: () => undefined, resume: () => undefined, abort: () => end(() => undefined) }
     },
+    inUse: () => 0,
     stats: () => ({ active: 0, idle: 0, pending: 0 }),
     close: () => Promise.resolve(),
   })

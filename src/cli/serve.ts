@@ -10,6 +10,7 @@ import type { Loaded } from '../config/load.ts'
 import { defaults } from '../defaults.ts'
 import { overload } from '../heartbeat/load.ts'
 import { limitedOf } from '../heartbeat/monitored.ts'
+import { questionFor } from '../heartbeat/question.ts'
 import type { Logger } from '../log.ts'
 import { dataApp, pathOf } from '../proxy/app.ts'
 import { borrowedSessions } from '../proxy/borrowed-session.ts'
@@ -205,6 +206,17 @@ export async function serve(options: ServeOptions): Promise<Running> {
     // With a token of our own, Authorization is ours, and clients cannot show a server another one.
     get protectedResources() {
       return ownsAuthorization() ? undefined : resources
+    },
+    questionTo: (name, leg) => {
+      const upstream = fleet.get(name)
+      if (!upstream) return undefined
+      const { probe: mode, pausedUntilWallMs } = upstream.heartbeat.status()
+      const isPaused = pausedUntilWallMs !== undefined
+      return questionFor(leg, { mode, isPaused, ...upstream.prober.describe() })
+    },
+    cpuOf: (pid) => {
+      const usage = parts.processTable.usageOf(pid)
+      return usage && { seconds: usage.cpuSeconds, atMs: usage.atMs }
     },
     get sessionLimits() {
       const { maxSessions: total, maxSessionsPerClient: perClient } = reloader.config()

@@ -66,7 +66,7 @@ export class HangWatch {
     const before = this.#caseOf(session, vitals)
     const { unanswered, unexplained, occupiedSinceMs, lastOccupiedMs } = this.#note(session, vitals, 1)
     const nowMs = this.#clock.now()
-    const cpuRatio = ratio(before?.cpu, cpu)
+    const cpuRatio = cpuRatioOf(before?.cpu, cpu)
     const silentMs = nowMs - lastHeardMs
     const occupiedMs = nowMs - (occupiedSinceMs ?? nowMs)
     const unoccupiedMs = inFlight > 0 ? 0 : nowMs - Math.max(lastOccupiedMs, lastHeardMs)
@@ -112,7 +112,7 @@ export class HangWatch {
 }
 
 /** The share of one core that was used between two readings. */
-function ratio(before: CpuReading | undefined, now: CpuReading | undefined): number | undefined {
+export function cpuRatioOf(before: CpuReading | undefined, now: CpuReading | undefined): number | undefined {
   if (!before || !now || now.atMs <= before.atMs) return undefined
   return (Math.max(0, now.seconds - before.seconds) * 1000) / (now.atMs - before.atMs)
 }

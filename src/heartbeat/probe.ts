@@ -71,7 +71,8 @@ export interface Prober {
 }
 
 /** The requests of the ladder, by era; what a server of the legacy era is asked is for `Ladder` to say. */
-export type Rung = 'server/discover' | 'ping' | 'tools/list'
+export const rungs = ['server/discover', 'ping', 'tools/list'] as const
+export type Rung = (typeof rungs)[number]
 
 /** Whether an upstream is asked at all: `passive` leaves it to clients' traffic, `off` draws no conclusions either. */
 export const probeModes = ['active', 'passive', 'off'] as const

@@ -3,7 +3,7 @@ import { GivenUp, KnownError } from '../errors.ts'
 import type { Limited, Turn } from '../upstreams/queue.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Permit } from '../upstreams/breaker.ts'
-import { DeadlineWatch } from './deadlines.ts'
+import { type DeadlineOptions, DeadlineWatch } from './deadlines.ts'
 import type { Shedder } from './shed.ts'
 import type { Sweep } from './sweep.ts'
 
@@ -35,11 +35,7 @@ export interface AdmissionDeps {
   readonly shedder: Pick<Shedder, 'refusal'>
 }
 
-export interface Answering {
-  /** Whether the server waits for the client now: its silence is not its own then. */
-  readonly isExcused: () => boolean
-  readonly onOverdue: (error: KnownError) => void
-}
+export type Answering = Pick<DeadlineOptions, 'isExcused' | 'onOverdue' | 'onSilent'>
 
 /**
  * One message of a client on its way through the limits of its server, on every path the same: it waits for its turn,
@@ -88,11 +84,11 @@ export class Admission {
   }
 
   /** The message goes to the server now. */
-  sent({ isExcused, onOverdue }: Answering): void {
+  sent(answering: Answering): void {
     if (this.#isOver || this.#claim === 'stream') return
     const { clock, sweep } = this.#deps
     this.#count(!this.#isAbandoned)
-    this.#watch = new DeadlineWatch({ clock, sweep, deadlines: this.#server.limits, isExcused, onOverdue })
+    this.#watch = new DeadlineWatch({ ...answering, clock, sweep, deadlines: this.#server.limits })
   }
 
   /** Something came from the server for this request. */

@@ -15,6 +15,7 @@ import { type Admission, claimOf, deliver } from './admission.ts'
 import { endedSession } from './ended-session.ts'
 import { type Exchange, onGone } from './exchange.ts'
 import type { Operation } from './observe.ts'
+import { LifeWatch, type LifeWatchOptions } from './life-watch.ts'
 import { OpenRequests } from './open-requests.ts'
 import {
   type Reply,
@@ -41,6 +42,8 @@ export interface BridgeSessionOptions {
   readonly streams: Streams
   /** The connection to the server, made for this session. */
   readonly link: (listener: GuestListener) => Link
+  /** What tells whether the server lives while it owes an answer. */
+  readonly signs: Pick<LifeWatchOptions, 'question' | 'cpuOf'>
   /** A new one for each message of the client. */
   readonly admission: () => Admission
   /** A limit of ours refused a request. */
@@ -99,6 +102,7 @@ export class BridgeSession implements GuestListener {
   readonly #questions = new Questions()
   /** Our own end towards the client: what it asks goes to the stream that the client listens to. */
   readonly #toClient: Peer
+  readonly #life: LifeWatch
   #session: Session | undefined
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
@@ -118,6 +122,12 @@ export class BridgeSession implements GuestListener {
     this.transport = options.transport
     this.client = options.client
     this.#link = options.link(this)
+    this.#life = new LifeWatch({
+      ...options.signs,
+      clock: options.clock,
+      life: () => this.#link.life,
+      onAnswered: () => this.#heardAll(),
+    })
     const send = (message: Buffer) => {
       this.#stream?.message(message)
       return Promise.resolve()
@@ -217,6 +227,8 @@ export class BridgeSession implements GuestListener {
     waiting.admission.sent({
       isExcused: () => this.#questions.isOpen || this.#fullStreams > 0,
       onOverdue: (error) => this.#overdue(waiting, error),
+      // Nothing of ours goes in before the opening exchange.
+      onSilent: this.#isOpened ? (leftMs) => this.#life.look(leftMs) : undefined,
     })
     waiting.reply.asked()
     const delivered = this.#isLinked ? this.#pass(waiting) : this.#deliver(waiting)
@@ -469,6 +481,10 @@ export class BridgeSession implements GuestListener {
   #heard({ kind, progressToken }: Envelope, owner: Waiting | undefined): void {
     if (owner) return owner.admission.heard()
     if (kind === 'notification' && progressToken !== undefined) return
+    this.#heardAll()
+  }
+
+  #heardAll(): void {
     for (const { admission } of this.#open.asked()) admission.heard()
   }
 

@@ -26,6 +26,7 @@ import {
   sessionIdOf,
 } from './exchange.ts'
 import { type ForwardDeps, messagesPath } from './forward.ts'
+import type { LifeDeps } from './life-watch.ts'
 import { ModernBridge } from './modern-bridge.ts'
 import { type Peering, beginOperation, peeringOf } from './observe.ts'
 import { openedStreams } from './opened-streams.ts'
@@ -33,7 +34,7 @@ import type { Mount } from './protected-resources.ts'
 import { type ReplyOptions, accepted, replyError } from './replies.ts'
 import { type GuestListener, SharedProcess } from './shared-process.ts'
 
-export interface BridgeDeps extends ForwardDeps {
+export interface BridgeDeps extends ForwardDeps, LifeDeps {
   readonly sessionLimits: SessionLimits
 }
 
@@ -101,7 +102,9 @@ export class Bridge {
             headers: (exchange) => this.#headers(exchange),
             listener: () => made,
           })
-    const server = { peering: peering(name, access), limits: limitedOf(access), lines }
+    const leg = access.kind === 'stdio' ? 'upstream' : 'session'
+    const question = () => this.#deps.questionTo(name, leg)
+    const server = { peering: peering(name, access), limits: limitedOf(access), lines, question }
     const made: ModernBridge = new ModernBridge(this.#deps, server)
     this.#modern.set(name, made)
     return made
@@ -302,6 +305,7 @@ export class Bridge {
       streams,
       client,
       link: (listener) => this.#link(access, { key, upstream, transport }, listener),
+      signs: { question: () => this.#deps.questionTo(upstream, 'session'), cpuOf: this.#deps.cpuOf },
       admission: () => new Admission(this.#deps, upstream, limitedOf(access)),
       onRejected: (code) => instruments.countRejected(code),
       onDropped: (reason) => instruments.countDropped(upstream, reason),

@@ -35,6 +35,11 @@ export interface DeadlineOptions {
   /** Whether the server waits for the client now: its silence is not its own then. */
   readonly isExcused: () => boolean
   readonly onOverdue: (error: KnownError) => void
+  /**
+   * The server was silent for half of the time that it may be, and has so long to show that it lives, by which it is
+   * heard; what is given tells whether it has worked since.
+   */
+  readonly onSilent?: ((leftMs: number) => () => boolean) | undefined
 }
 
 /** Holds one open request to its deadlines, from now until `stop`. */
@@ -44,6 +49,7 @@ export class DeadlineWatch implements Swept {
   #heardMs: number
   #hasHeard = false
   #mayBeSilent = false
+  #hasWorked: (() => boolean) | undefined
   place: number | undefined
 
   constructor(options: DeadlineOptions) {
@@ -71,12 +77,26 @@ export class DeadlineWatch implements Swept {
 
   sweep(nowMs: number): void {
     const { deadlines, isExcused, onOverdue } = this.#options
-    if (this.#hasHeard || this.#mayBeSilent || isExcused()) this.#heardMs = nowMs
+    if (this.#hasHeard || this.#mayBeSilent || isExcused()) this.#lives(nowMs)
     this.#hasHeard = false
+    this.#lookForLife(nowMs)
     const error = overdue({ sentMs: this.#sentMs, heardMs: this.#heardMs }, deadlines, nowMs)
     if (!error) return
     this.stop()
     onOverdue(error)
+  }
+
+  #lookForLife(nowMs: number): void {
+    const { deadlines, onSilent } = this.#options
+    const silentMs = nowMs - this.#heardMs
+    if (silentMs < deadlines.stallTimeoutMs / 2) return
+    this.#hasWorked ??= onSilent?.(Math.max(1, deadlines.stallTimeoutMs - silentMs))
+    if (silentMs >= deadlines.stallTimeoutMs && this.#hasWorked?.()) this.#lives(nowMs)
+  }
+
+  #lives(nowMs: number): void {
+    this.#heardMs = nowMs
+    this.#hasWorked = undefined
   }
 
   stop(): void {

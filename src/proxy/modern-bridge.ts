@@ -1,6 +1,7 @@
 import { KnownError, UnsupportedVersion, errorMessage } from '../errors.ts'
 import { PassingMap } from '../passing-map.ts'
 import type { Channel } from '../upstreams/channel.ts'
+import type { Life } from '../upstreams/link.ts'
 import type { Limited } from '../upstreams/queue.ts'
 import { ToolHeaders } from '../upstreams/tool-headers.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
@@ -12,11 +13,12 @@ import { AbandonedRequests } from './abandoned-requests.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { type Exchange, eraOf, onGone, requestHeader } from './exchange.ts'
 import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
+import { type LifeDeps, LifeWatch, type LifeWatchOptions } from './life-watch.ts'
 import { ReplyStream } from './reply-stream.ts'
 import { accepted } from './replies.ts'
 import type { Streams } from './streams.ts'
 
-export interface ModernBridgeDeps extends ObserveDeps, AdmissionDeps {
+export interface ModernBridgeDeps extends ObserveDeps, AdmissionDeps, Pick<LifeDeps, 'cpuOf'> {
   readonly streams: Streams
 }
 
@@ -25,10 +27,12 @@ export interface ModernServer {
   readonly peering: Peering
   readonly limits: Limited
   readonly lines: SharedLines
+  /** What it may be asked while it owes an answer. */
+  readonly question: LifeWatchOptions['question']
 }
 
 /** An opened connection that no client owns: the resident process, or one that is ours to an HTTP+SSE server. */
-export interface SharedLine {
+export interface SharedLine extends Life {
   readonly channel: Channel
   /** The revisions that the server itself named when it was opened, if it was asked. */
   readonly supportedVersions?: readonly string[] | undefined
@@ -75,16 +79,19 @@ export class ModernBridge {
   readonly #lines: SharedLines
   /** What the server was asked, by our own id. */
   readonly #waiting = new PassingMap<string, Waiting>()
+  readonly #question: LifeWatchOptions['question']
+  readonly #lives = new WeakMap<SharedLine, LifeWatch>()
   readonly #abandoned: AbandonedRequests<SharedLine>
   readonly #toolHeaders = new ToolHeaders()
   #lastId = 0
   #ended: KnownError | undefined
 
-  constructor(deps: ModernBridgeDeps, { peering, limits, lines }: ModernServer) {
+  constructor(deps: ModernBridgeDeps, { peering, limits, lines, question }: ModernServer) {
     this.#deps = deps
     this.#peering = peering
     this.#limits = limits
     this.#lines = lines
+    this.#question = question
     this.#abandoned = new AbandonedRequests({ clock: deps.clock, lastingMs: limits.limits.requestTimeoutMs })
   }
 
@@ -130,6 +137,7 @@ export class ModernBridge {
     waiting.admission.sent({
       isExcused: () => exchange.outgoing.writableNeedDrain,
       onOverdue: (error) => this.#overdue(waiting, error),
+      onSilent: (leftMs) => (waiting.line ? this.#lifeOf(waiting.line).look(leftMs) : () => false),
     })
     const line = this.#lines.borrow(exchange)
     if (!(line instanceof Promise)) return this.#serveOn(line, waiting)
@@ -188,6 +196,18 @@ export class ModernBridge {
   end(error: KnownError): void {
     this.#ended = error
     for (const waiting of this.#waiting.values()) this.#fail(waiting, error)
+  }
+
+  #lifeOf(line: SharedLine): LifeWatch {
+    const known = this.#lives.get(line)
+    if (known) return known
+    const { clock, cpuOf } = this.#deps
+    const onAnswered = () => {
+      for (const waiting of this.#waiting.values()) if (waiting.line === line) waiting.admission.heard()
+    }
+    const made = new LifeWatch({ clock, cpuOf, question: this.#question, life: () => line, onAnswered })
+    this.#lives.set(line, made)
+    return made
   }
 
   #ask(waiting: Waiting, line: SharedLine): void {

@@ -49,7 +49,7 @@ export function openedStreams({ endpoint, clock, headers, listener }: OpenedStre
         },
       })
       const peer = new Peer(channel, clock)
-      const line: SharedLine = { channel }
+      const line: SharedLine = { channel, peer }
       exchange.outgoing.once('close', () => void channel.close())
       const endsMs = clock.now() + defaults.supervision.startDeadlineMs
       try {

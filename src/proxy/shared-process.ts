@@ -36,7 +36,7 @@ interface Guest {
 
 /** One process and the sessions that share it, from the first of them to its end. */
 interface Household {
-  readonly line: Pick<Line, 'channel'>
+  readonly line: Pick<Line, 'channel' | 'peer' | 'process'>
   readonly table: SharedTable
   readonly guests: Map<string, Guest>
 }
@@ -62,6 +62,9 @@ export class SharedProcess {
     let isBorrowed = false
     let isClosed = false
     return {
+      get life() {
+        return household?.line
+      },
       open: async () => {
         isBorrowed = true
         const line = await upstream.borrowResident()

@@ -13,6 +13,14 @@ import { SseChannel } from './sse-channel.ts'
 import { type Line, type StdioUpstream, beingReplaced } from './stdio.ts'
 import { ToolHeaders } from './tool-headers.ts'
 
+/** What tells whether a server lives that says nothing. */
+export interface Life {
+  /** Our own end of the connection. */
+  readonly peer?: Pick<Peer, 'request'>
+  /** Where it is ours. */
+  readonly process?: { readonly pid: number | undefined }
+}
+
 /** A client session's own connection to a server, whatever the transport below. */
 export interface Link {
   /** Connects or starts the process. Rejects with a `KnownError`, also when the link is closed meanwhile. */
@@ -24,6 +32,8 @@ export interface Link {
   /** Back-pressure: while the client does not read, the server is not read either. */
   hold(isFull: boolean): void
   close(): Promise<void>
+  /** What to look at while the server owes an answer; absent while it is not connected, or where nobody looks. */
+  readonly life?: Life | undefined
   /** Our own end of the connection, with the headers that the client sent last; absent where others ask, or nobody can. */
   readonly peer?: Pick<Peer, 'request'> | undefined
 }
@@ -40,6 +50,9 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
   let line: Line | undefined
   const closed = new AbortController()
   return {
+    get life() {
+      return line
+    },
     open: async () => {
       const hears = {
         onMessage: (message: Buffer, envelope: Envelope) => listener.onMessage(message, envelope),
@@ -176,6 +189,7 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
   const posts = new OpenPosts(channel, clock)
   return {
     peer,
+    life: { peer },
     open: async (headers) => {
       own.speakFor(headers)
       await channel.open()
@@ -226,6 +240,7 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
   const posts = new OpenPosts(channel, clock)
   return {
     peer,
+    life: { peer },
     open: () => Promise.resolve(),
     send: async (message, envelope, headers) => {
       const { id, method, requestId } = envelope

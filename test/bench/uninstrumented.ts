@@ -106,7 +106,12 @@ const app = dataApp({
   upstreams: () => new Map([['echo', upstream]]),
   forwarding,
   sse: new SseForwarder(forwarding),
-  bridge: new Bridge({ ...forwarding, sessionLimits: { total: 0, perClient: 0, perUpstream: () => 0, upstreams: [] } }),
+  bridge: new Bridge({
+    ...forwarding,
+    questionTo: () => undefined,
+    cpuOf: () => undefined,
+    sessionLimits: { total: 0, perClient: 0, perUpstream: () => 0, upstreams: [] },
+  }),
   isStopping: () => false,
   isLeaving: () => false,
 })

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { RawClient, type RawMessage, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
-import { type RunningProxy, startProxy, stdioOf } from './fixture.ts'
+import { type ProxyOptions, type RunningProxy, startProxy, stdioOf } from './fixture.ts'
 import { requestLimits } from '../support/settings.ts'
 
 const closers: (() => Promise<void>)[] = []
@@ -33,10 +33,10 @@ interface Setting {
   readonly heard: () => Promise<readonly string[]>
 }
 
-async function start(changes: Partial<typeof limits> = {}): Promise<Setting> {
+async function start(changes: Partial<typeof limits> = {}, options: Partial<ProxyOptions> = {}): Promise<Setting> {
   const clock = fakeClock()
   const upstreams = { p: { script: 'scripted-stdio.mjs', limits: { ...limits, ...changes } } }
-  const proxy = await startProxy({ upstreams, clock })
+  const proxy = await startProxy({ ...options, upstreams, clock })
   closers.push(() => proxy.close())
   const opened = await rawFetch(proxy.port, { path, headers: json, body: initialize })
   const session = ['Mcp-Session-Id', headerOf(opened, 'mcp-session-id') ?? 'none', ...json]
@@ -162,6 +162,90 @@ describe('what counts as a sign of the server', () => {
   })
 })
 
+describe('a tool that works without a word', () => {
+  const questionFor = () => ({ era: 'legacy', method: 'ping' }) as const
+  const pings = (lines: readonly string[]) => lines.filter((line) => line.includes('"method":"ping"'))
+
+  it('is waited for while its process answers our ping, up to request_timeout_seconds', async () => {
+    const setting = await start({}, { questionFor })
+    const clients = [setting.send(1), setting.send(2)]
+    await counts(setting, 2, 0)
+    let heard: readonly string[] = []
+    for (let half = 1; half <= 19; half++) {
+      await setting.clock.advance(31_000)
+      heard = await setting.heard() // Behind our ping, so that this answer comes behind its answer.
+      expect(pings(heard)).toHaveLength(half)
+    }
+    await counts(setting, 2, 0)
+    await setting.clock.advance(12_000)
+    for (const client of clients) {
+      const [error, ...others] = eventsOf(await client.response())
+      expect([errorOf(error).reason, error, others]).toEqual([
+        'upstream_timeout',
+        expect.stringContaining('request_timeout_seconds'),
+        [],
+      ])
+    }
+    await counts(setting, 0, 0)
+  })
+
+  it('is given up when its process answers neither, in its time', async () => {
+    // A method of which the scripted server says nothing.
+    const setting = await start({}, { questionFor: () => ({ era: 'legacy', method: 'silent' as 'ping' }) })
+    const client = setting.send(1)
+    await counts(setting, 1, 0)
+    await setting.clock.advance(61_000)
+    expect(errorOf(eventsOf(await client.response()).at(-1)).reason).toBe('upstream_timeout')
+  })
+
+  it('is waited for while its process uses the processor', async () => {
+    let share = 0.5
+    let seconds = 0
+    let atMs = 0
+    const cpuOf = () => {
+      const nowMs = setting.clock.now()
+      seconds += ((nowMs - atMs) / 1000) * share
+      atMs = nowMs
+      return { seconds, atMs }
+    }
+    const setting = await start({}, { cpuOf })
+    const client = setting.send(1)
+    await counts(setting, 1, 0)
+    await setting.clock.advance(200_000)
+    await counts(setting, 1, 0)
+    share = 0.01
+    await setting.clock.advance(122_000)
+    expect(errorOf(eventsOf(await client.response()).at(-1)).reason).toBe('upstream_timeout')
+  })
+
+  it('is waited for in the resident process, too, which modern clients share', async () => {
+    const clock = fakeClock()
+    const upstreams = { p: { script: 'scripted-stdio.mjs', resident: 'always', limits } } as const
+    const question = { era: 'modern', method: 'server/discover' } as const
+    const proxy = await startProxy({
+      upstreams,
+      clock,
+      questionFor: (leg) => (leg === 'upstream' ? question : undefined),
+    })
+    closers.push(() => proxy.close())
+    const headers = [...json, 'MCP-Protocol-Version', '2026-07-28']
+    const client = new RawClient(proxy.port)
+    closers.push(() => Promise.resolve(client.close()))
+    client.send(rawRequest({ path, headers, body: '{"jsonrpc":"2.0","id":1,"method":"silent"}' }))
+    await eventually(() => proxy.inFlight('p') === 1, { what: 'one in flight' })
+    for (let half = 1; half <= 4; half++) {
+      await clock.advance(31_000)
+      const received = await rawFetch(proxy.port, {
+        path,
+        headers,
+        body: '{"jsonrpc":"2.0","id":2,"method":"received"}',
+      })
+      expect(textOf(received).split('vitals-')).toHaveLength(half + 1)
+    }
+    expect(proxy.inFlight('p')).toBe(1)
+  })
+})
+
 describe('a request that was given up', () => {
   it('is cancelled at the server, and its late answer is dropped and counted', async () => {
     const setting = await start()
@@ -185,7 +269,8 @@ describe('a request that was given up', () => {
   it('is never cancelled when it is initialize: its session and its process end (MCP 2025-11-25, Cancellation)', async () => {
     const clock = fakeClock()
     const upstreams = { p: { script: 'scripted-stdio.mjs', args: ['--mute'], limits } }
-    const proxy = await startProxy({ upstreams, clock })
+    const questionFor = () => ({ era: 'legacy', method: 'ping' }) as const
+    const proxy = await startProxy({ upstreams, clock, questionFor })
     closers.push(() => proxy.close())
     const answer = rawFetch(proxy.port, { path, headers: json, body: initialize })
     const line = await eventually(() => stdioOf(proxy, 'p').sessionLines()[0], { what: 'a process' })

@@ -24,12 +24,12 @@ describe('a request is overdue', () => {
 })
 
 describe('a watch', () => {
-  function watching(isExcused: () => boolean = () => false) {
+  function watching(isExcused: () => boolean = () => false, onSilent?: (leftMs: number) => () => boolean) {
     const clock = fakeClock()
     const sweep = new Sweep(clock)
     const told: string[] = []
     const onOverdue = ({ code }: { code: string }) => void told.push(`${code} at ${clock.now()} ms`)
-    const watch = new DeadlineWatch({ clock, sweep, deadlines, isExcused, onOverdue })
+    const watch = new DeadlineWatch({ clock, sweep, deadlines, isExcused, onOverdue, onSilent })
     return { clock, told, watch }
   }
 
@@ -90,6 +90,34 @@ describe('a watch', () => {
     expect(told).toEqual([])
     await virtual.advance(10_000)
     expect(told).toEqual(['upstream_timeout'])
+  })
+
+  it('has the server asked once in each silence, at half of the time, and hears the answer', async () => {
+    const asked: string[] = []
+    const { clock, told, watch } = watching(undefined, (leftMs) => {
+      asked.push(`at ${clock.now()} ms, for ${leftMs} ms`)
+      return () => false
+    })
+    await clock.advance(59_000)
+    expect(asked).toEqual(['at 30000 ms, for 30000 ms'])
+    watch.heard()
+    await clock.advance(59_000)
+    expect(asked).toEqual(['at 30000 ms, for 30000 ms', 'at 90000 ms, for 30000 ms'])
+    await clock.advance(5000)
+    expect(told).toEqual(['upstream_timeout at 120000 ms'])
+  })
+
+  it('does not give up a server that works, until the absolute deadline', async () => {
+    let isWorking = true
+    const { clock, told } = watching(undefined, () => () => isWorking)
+    await clock.advance(300_000)
+    isWorking = false
+    expect(told).toEqual([])
+    await clock.advance(60_000)
+    expect(told).toEqual(['upstream_timeout at 360000 ms'])
+    const busy = watching(undefined, () => () => true)
+    await busy.clock.advance(601_000)
+    expect(busy.told).toEqual(['upstream_timeout at 600000 ms'])
   })
 
   it('is silent once stopped', async () => {

@@ -6,9 +6,10 @@ import { type Clock, systemClock } from '../../src/clock.ts'
 import type { KnownError } from '../../src/errors.ts'
 import { initialize } from '../../src/heartbeat/conversation.ts'
 import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
+import type { Question } from '../../src/heartbeat/question.ts'
 import { dataApp } from '../../src/proxy/app.ts'
 import { borrowedSessions } from '../../src/proxy/borrowed-session.ts'
-import { Bridge } from '../../src/proxy/bridge.ts'
+import { Bridge, type BridgeDeps } from '../../src/proxy/bridge.ts'
 import { CancellableRequests } from '../../src/proxy/cancellable.ts'
 import { ClientPeers } from '../../src/proxy/client-peers.ts'
 import { SseForwarder } from '../../src/proxy/forward-sse.ts'
@@ -60,6 +61,8 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly publicUrl?: string | undefined
   readonly pingForwardedSessions?: boolean
   readonly injectsTraceparent?: boolean
+  readonly questionFor?: (leg: 'upstream' | 'session') => Question | undefined
+  readonly cpuOf?: BridgeDeps['cpuOf']
 }
 
 export interface EndedSpan {
@@ -161,7 +164,12 @@ export async function startProxy(options: ProxyOptions) {
     perUpstream: (name: string) => maxSessionsOf[name] ?? maxSessions,
     upstreams: Object.keys(options.upstreams),
   }
-  const bridge: Bridge = new Bridge({ ...forwarding, sessionLimits })
+  const bridge: Bridge = new Bridge({
+    ...forwarding,
+    sessionLimits,
+    questionTo: (_name, leg) => options.questionFor?.(leg),
+    cpuOf: (pid) => options.cpuOf?.(pid),
+  })
   const stops: (() => Promise<void>)[] = []
   const access = new Map<string, Access>()
   for (const [name, upstream] of Object.entries(options.upstreams)) {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { type Era, eraOfVersion, latestLegacyVersion, modernVersion } from '../wire/era.ts'
 import type { Answer, RequestOptions } from '../upstreams/peer.ts'
 import { KnownError, errorCode } from '../errors.ts'
+import { isMiss, isUnreached, outcomeOf } from './classify.ts'
 
 /** What the heartbeat needs of a connection; `Peer` is one. */
 export interface Talker {
@@ -166,6 +167,29 @@ export async function readInventory(talker: Talker, era: Era, leftMs: () => numb
     cursor = next
   }
   return tools
+}
+
+/** What came of asking for the tools: nothing of use though the server was asked, or undefined if it could not be. */
+export type Listing = Inventory | 'unanswered' | undefined
+
+/** The tools that a server lists, which has declared some, none, or refused to say. */
+export async function listTools(
+  talker: Talker,
+  { era, hasTools }: { readonly era: Era; readonly hasTools: boolean | undefined },
+  leftMs: () => number,
+): Promise<Listing> {
+  if (hasTools !== true) return hasTools === false ? new Map() : undefined
+  try {
+    return await readInventory(talker, era, leftMs)
+  } catch (error) {
+    const outcome = outcomeOf(error)
+    // Whose connection is lost has not refused its list.
+    return isMiss(outcome) && !isUnreached(outcome) ? 'unanswered' : undefined
+  }
+}
+
+export function isListed(listing: Listing): listing is Inventory {
+  return typeof listing === 'object'
 }
 
 /** Names and schemas of a `tools/list` result; whatever is no tool is passed over. */

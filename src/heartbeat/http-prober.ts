@@ -8,7 +8,7 @@ import { SseChannel } from '../upstreams/sse-channel.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
 import { isAnswered, isFailure, outcomeOf } from './classify.ts'
-import { type Inventory, type Opening, initialize, open, readInventory } from './conversation.ts'
+import { type Listing, type Opening, initialize, isListed, listTools, open } from './conversation.ts'
 import { type Climbed, Ladder } from './ladder.ts'
 import {
   type Asked,
@@ -167,16 +167,14 @@ export class HttpProber implements Prober {
     const announced = this.#toolsChanged
     this.#toolsChanged = false
     const inventory = this.#readTools(connection, leftMs).then((tools) => {
-      if (!tools) this.#toolsChanged ||= announced
+      if (!isListed(tools)) this.#toolsChanged ||= announced
       return tools
     })
     return { ...result, inventory, announced }
   }
 
-  /** Undefined when they were not told; the next heartbeat then asks again, and says what is wrong. */
-  #readTools({ peer, opening }: Connection, leftMs: () => number): Promise<Inventory | undefined> {
-    if (opening.hasTools !== true) return Promise.resolve(opening.hasTools === false ? new Map() : undefined)
-    return readInventory(peer, opening.era, leftMs).catch(() => undefined)
+  #readTools({ peer, opening }: Connection, leftMs: () => number): Promise<Listing> {
+    return listTools(peer, opening, leftMs)
   }
 
   /** Again and again while a process of ours starts that does not listen yet. */

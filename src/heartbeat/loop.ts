@@ -18,7 +18,7 @@ import {
 import { isAnswered, isGone, isUnreached, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
-import { type Inventory, inventoryLoss, sameInventory } from './conversation.ts'
+import type { Inventory, Listing } from './conversation.ts'
 import { History } from './history.ts'
 import {
   type IntervalDecision,
@@ -31,6 +31,7 @@ import {
   retune,
   shortestMs,
 } from './interval.ts'
+import { InventoryWatch } from './inventory-watch.ts'
 import type { OwnLoad } from './load.ts'
 import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
 import { ReachWatch } from './reach-watch.ts'
@@ -196,10 +197,6 @@ export class Heartbeat {
   #availability: Availability = newAvailability()
   #rtt: RttEstimate | undefined
   #localHealth = 0
-  /** What the server should offer, and what it was last seen to offer. */
-  #accepted: Inventory | undefined
-  #offered: Inventory | undefined
-  #lastInventoryMs = Number.NEGATIVE_INFINITY
   #lastSuccessWallMs: number | undefined
   /** When anybody was last answered, when a client was, and when a client was by what we would have probed. */
   #lastHeardMs = Number.NEGATIVE_INFINITY
@@ -227,6 +224,7 @@ export class Heartbeat {
   #pause: { readonly untilWallMs: number; readonly timer: Timer } | undefined
   /** Who asked for a probe and waits for its end. */
   #asking: (() => void)[] = []
+  readonly #inventory: InventoryWatch
   /** Only where it is known which clients wait. */
   readonly #hangs: HangWatch | undefined
   /** Only where processes are ours. */
@@ -235,7 +233,8 @@ export class Heartbeat {
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
-    const { clock, settings, own, remote } = options
+    const { clock, settings, own, remote, events } = options
+    this.#inventory = new InventoryWatch({ clock, onInventory: (...seen) => events.onInventory(...seen) })
     const signs = own ?? remote
     const law = signs && (() => ({ ...signs.law, ...this.#settings.hang }))
     this.#hangs = law && new HangWatch({ examine: signs.examine, clock, law })
@@ -418,6 +417,7 @@ export class Heartbeat {
    */
   processStarted(reason: string): void {
     this.#options.prober.forget()
+    this.#inventory.restarted()
     const isAsked = this.#settings.probe === 'active' || this.#options.prober.isAwaited()
     if (isAsked && this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
     this.probeNow()
@@ -481,7 +481,7 @@ export class Heartbeat {
       timeoutMs: this.#timeoutMs(),
       nextProbeInMs: nextAtMs === undefined ? undefined : Math.max(0, nextAtMs - clock.now()),
       lastSuccessWallMs: this.#lastSuccessWallMs,
-      inventory: this.#offered,
+      inventory: this.#inventory.offered(),
       unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
       flapPenalty: flapPenalty(this.#verdict, clock.now()),
       probe: this.#settings.probe,
@@ -609,7 +609,8 @@ export class Heartbeat {
     // Whoever has not answered when the time is up is looked at, before the prober gives up in its turn.
     const deadlineMs = isStart ? openingMs : Math.max(settings.lateAnswerMs, timeoutMs + deadlineGraceMs)
     const { inventoryDue, different } = this.#verdict
-    const wantsInventory = !this.#accepted || inventoryDue || different !== undefined || this.#isInventoryOld()
+    const wantsInventory =
+      !this.#inventory.isKnown() || inventoryDue || different !== undefined || this.#isInventoryOld()
     const { runs, alive, aliveSinceMs } = prober.start({ deadlineMs, wantsInventory })
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
@@ -660,7 +661,7 @@ export class Heartbeat {
     const isSign = isAnswered(result.outcome) || result.outcome === 'unauthorized'
     if (isAlone(beat) && (!beat.isTimeUp || isSign)) this.#weighResult(result, beat, traceId)
     const { inventory, announced = false } = result
-    if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, announced)
+    if (inventory && isAnswered(result.outcome)) void this.#compareLater(inventory, beat, announced)
   }
 
   async #endHeard({ startedMs }: Beat): Promise<void> {
@@ -757,26 +758,18 @@ export class Heartbeat {
 
   /** The end of a process of ours is seen, and its tools are compared after it. */
   #isInventoryOld(): boolean {
-    const { own, clock } = this.#options
-    return !own && this.#accepted !== undefined && clock.now() - this.#lastInventoryMs >= this.#settings.inventoryAgeMs
+    return !this.#options.own && this.#inventory.isOlder(this.#settings.inventoryAgeMs)
   }
 
-  async #compareLater(inventory: Promise<Inventory | undefined>, announced: boolean): Promise<void> {
-    const tools = await inventory
-    if (tools && !this.#life.signal.aborted) this.#compare(tools, announced)
-  }
-
-  /** More tools are welcome; less than before is a loss, unless the server itself has said that they change. */
-  #compare(offered: Inventory, announced: boolean): void {
-    const { events } = this.#options
-    const before = this.#offered
-    this.#offered = offered
-    this.#lastInventoryMs = this.#options.clock.now()
-    if (!before) events.onInventory(offered, false)
-    else if (!sameInventory(before, offered)) events.onInventory(offered, true)
-    const loss = announced || !this.#accepted ? undefined : inventoryLoss(this.#accepted, offered)
-    if (loss === undefined) this.#accepted = offered
-    this.#weigh({ kind: 'inventory', same: loss === undefined, reason: loss ?? 'it serves the same tools as before' })
+  async #compareLater(inventory: Promise<Listing>, beat: Beat, announced: boolean): Promise<void> {
+    const { startedMs, deadlineMs } = beat
+    const atMs = this.#options.clock.now()
+    const asked = { atMs, untilMs: startedMs + deadlineMs, beatMs: atMs - startedMs, announced }
+    const listing = await inventory
+    if (this.#life.signal.aborted) return
+    // What an earlier process left unanswered says nothing about this one.
+    if (listing === 'unanswered' && this.#endedMs >= startedMs) return
+    this.#weigh(this.#inventory.heard(listing, { ...asked, missesToLoss: this.#settings.missesToDown }))
   }
 
   #weigh(evidence: Evidence | undefined, traceId?: string): void {
@@ -796,7 +789,10 @@ export class Heartbeat {
     const since = this.#verdict.failingSinceMs ?? before.failingSinceMs
     this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)
     if (this.#verdict.state === before.state) return
-    if (this.#verdict.state === 'down') prober.forget()
+    if (this.#verdict.state === 'down') {
+      prober.forget()
+      this.#inventory.restarted()
+    }
     events.onVerdict(before, this.#verdict, traceId)
   }
 

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { TooManyRequests, errorMessage } from '../errors.ts'
 import type { Era } from '../wire/era.ts'
 import { type Leg, type Outcome, outcomeOf } from './classify.ts'
-import { type Inventory, type Talker, paramsFor } from './conversation.ts'
+import { type Listing, type Talker, paramsFor } from './conversation.ts'
 
 /** What one probe came to. */
 export interface ProbeResult {
@@ -23,8 +23,8 @@ export interface ProbeResult {
   readonly wantsLess?: boolean | undefined
   /** For how long it wants to be left alone, if it says so. */
   readonly retryAfterMs?: number | undefined
-  /** The tools, as soon as they are read, which no verdict waits for; undefined when they were not told. Never rejects. */
-  readonly inventory?: Promise<Inventory | undefined> | undefined
+  /** The tools, as soon as they are read, which no verdict waits for. Never rejects. */
+  readonly inventory?: Promise<Listing> | undefined
   /** The server itself announced that its inventory changed, so another one is no loss. */
   readonly announced?: boolean | undefined
 }

@@ -7,7 +7,7 @@ import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
 import type { Waiting } from '../sessions/session.ts'
 import { type Leg, isAnswered, outcomeOf } from './classify.ts'
-import { type Inventory, type Opening, open, readInventory } from './conversation.ts'
+import { type Listing, type Opening, isListed, listTools, open } from './conversation.ts'
 import { Ladder } from './ladder.ts'
 import {
   type CheckOptions,
@@ -204,17 +204,14 @@ export class StdioProber implements Prober {
     const announced = this.#toolsChanged
     this.#toolsChanged = false
     const inventory = this.#readTools(line, leftMs).then((tools) => {
-      if (!tools) this.#toolsChanged ||= announced
+      if (!isListed(tools)) this.#toolsChanged ||= announced
       return tools
     })
     return { ...result, inventory, announced }
   }
 
-  /** Undefined when they were not told; the next heartbeat then asks again, and says what is wrong. */
-  #readTools({ peer }: Line, leftMs: () => number): Promise<Inventory | undefined> {
-    const hasTools = this.#opening?.hasTools
-    if (hasTools !== true) return Promise.resolve(hasTools === false ? new Map() : undefined)
-    return readInventory(peer, this.#era ?? 'legacy', leftMs).catch(() => undefined)
+  #readTools({ peer }: Line, leftMs: () => number): Promise<Listing> {
+    return listTools(peer, { era: this.#era ?? 'legacy', hasTools: this.#opening?.hasTools }, leftMs)
   }
 
   async #open(line: Line, leftMs: () => number): Promise<ProbeResult> {

@@ -5,6 +5,7 @@ import {
   type Talker,
   initialize,
   inventoryLoss,
+  listTools,
   open,
   paramsFor,
   readInventory,
@@ -167,6 +168,17 @@ describe('the inventory', () => {
 
   it('is empty when the server refuses to tell: a restart without tools is not healthy', async () => {
     expect((await read({ 'tools/list': { error: { code: -32_603, message: 'broken' } } })).size).toBe(0)
+  })
+
+  it.each<{ what: string; hasTools?: boolean; answer: unknown; listing: unknown }>([
+    { what: 'was asked, and says nothing', answer: new KnownError('upstream_timeout', 'none'), listing: 'unanswered' },
+    { what: 'was asked, and fails', answer: new KnownError('upstream_http_error', '500'), listing: 'unanswered' },
+    { what: 'lost its connection', answer: new KnownError('upstream_closed', 'closed'), listing: undefined },
+    { what: 'was ended by us', answer: new KnownError('cancelled', 'ended'), listing: undefined },
+    { what: 'declared none', hasTools: false, answer: {}, listing: new Map() },
+  ])('of a server that $what', async ({ hasTools = true, answer, listing }) => {
+    const { talker } = talkerTo({ 'tools/list': answer })
+    expect(await listTools(talker, { era: 'legacy', hasTools }, () => 1000)).toEqual(listing)
   })
 
   it('is the same for schemas that differ in nothing but the order of their keys', async () => {

@@ -1370,6 +1370,40 @@ describe('the inventory of tools', () => {
     expect(test.prober.starts.at(-1)?.options.wantsInventory).toBe(false)
   })
 
+  describe('that are not listed any more', () => {
+    it('degrades the upstream that answers the rest, until they come again', async () => {
+      const silent: Script = { checks: [{ opening: true, tools: 'silence' }], openingDeadlineMs: 10_000 }
+      const { states, advance, prober, reason, heartbeat } = await restartedWith(silent, { tools: 'silence' })
+      expect(states()).toEqual(['recovering'])
+      await advance(30_000)
+      expect(states()).toEqual(['recovering', 'degraded'])
+      expect(reason()).toBe(
+        'it answers, but no longer lists its tools: 2 before, and 3 requests in a row for them came to nothing',
+      )
+      expect(heartbeat.status().inventory?.size).toBe(0)
+      prober.play({ tools: ['read', 'write'] })
+      await advance(10_000)
+      expect(states()).toEqual(['recovering', 'degraded', 'healthy'])
+      expect(heartbeat.status().inventory?.size).toBe(2)
+    })
+
+    it.each<{ why: string; check: Check }>([
+      { why: 'it is slow in everything', check: { afterMs: 4000, tools: 'silence' } },
+      { why: 'nobody could ask', check: {} },
+    ])('says nothing where $why', async ({ check }) => {
+      const { states, advance } = await restartedWith(opening('read', 'write'), check)
+      await advance(defaults.heartbeat.inventoryAgeMs + 60_000)
+      expect(states()).not.toContain('degraded')
+    })
+
+    it('is no loss of a server that never listed any', async () => {
+      const test = watched({ settings: fixed, script: { tools: 'silence' } })
+      test.heartbeat.start()
+      await test.advance(120_000)
+      expect(test.changes).toEqual(['0 healthy'])
+    })
+  })
+
   describe('of a server that is not ours', () => {
     async function replacedUnseen(options: Options = {}) {
       const test = watched({ settings: fixed, script: opening('read', 'write'), ...options })

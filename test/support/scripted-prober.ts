@@ -1,6 +1,6 @@
-import type { Clock } from '../../src/clock.ts'
+import { type Clock, sleep } from '../../src/clock.ts'
 import type { Leg, Outcome } from '../../src/heartbeat/classify.ts'
-import type { Inventory } from '../../src/heartbeat/conversation.ts'
+import type { Inventory, Listing } from '../../src/heartbeat/conversation.ts'
 import type { CheckOptions, Checks, ProbeResult, ProbeRun, Prober } from '../../src/heartbeat/probe.ts'
 
 /** How one check goes: at once and well, unless told otherwise. */
@@ -15,7 +15,8 @@ export interface Check {
   readonly opening?: boolean
   readonly turnedAway?: boolean
   readonly retryAfterMs?: number
-  readonly tools?: readonly string[] | Promise<readonly string[]>
+  /** `silence`: they are asked for, and nothing comes before the deadline. */
+  readonly tools?: readonly string[] | Promise<readonly string[]> | 'silence'
   readonly announced?: boolean
   /** Keeps no deadline, as a prober with a bug would. */
   readonly neverSettles?: boolean
@@ -108,8 +109,9 @@ export class ScriptedProber implements Prober {
     const afterMs = outcome === 'silence' ? deadlineMs : (check.afterMs ?? 0)
     const known = outcome === 'silence' ? 'timeout' : outcome
     const reason = check.reason ?? `${method}: ${known}`
-    const inventory = tools && Promise.resolve(tools).then(inventoryOf)
     const startedMs = this.#clock.now()
+    const silence = () => sleep(this.#clock, deadlineMs).then((): Listing => 'unanswered')
+    const inventory = tools === 'silence' ? silence() : tools && Promise.resolve(tools).then(inventoryOf)
     const result = {
       leg,
       method,

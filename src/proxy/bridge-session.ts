@@ -6,8 +6,7 @@ import type { Session, SessionClient, SessionEnd } from '../sessions/session.ts'
 import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
-import { batchItems } from '../wire/batch.ts'
-import { type Envelope, edits, readEnvelope, splice, textAt } from '../wire/envelope.ts'
+import { type Envelope, batchEntries, edits, readEnvelope, splice, textAt } from '../wire/envelope.ts'
 import { statusOfAnswer } from '../wire/era.ts'
 import { headerNames } from '../wire/headers.ts'
 import { namesIn } from '../wire/lists.ts'
@@ -327,16 +326,15 @@ export class BridgeSession implements GuestListener {
 
   onMessage(message: Buffer, envelope: Envelope): void {
     if (this.#ended) return
-    if (envelope.kind === 'batch') this.#hearBatch(message)
+    if (envelope.kind === 'batch') this.#hearBatch(message, envelope)
     else if (envelope.kind === 'response') this.#answer(message, envelope)
     else this.#speak(message, envelope)
   }
 
   /** Answers in one array may be those to several POSTs, so each goes its own way. */
-  #hearBatch(batch: Buffer): void {
-    for (const item of batchItems(batch) ?? []) {
-      const envelope = readEnvelope(item)
-      if (envelope && envelope.kind !== 'batch') this.onMessage(item, envelope)
+  #hearBatch(batch: Buffer, read: Envelope): void {
+    for (const { message, envelope } of batchEntries(batch, read) ?? []) {
+      if (envelope) this.onMessage(message, envelope)
     }
   }
 

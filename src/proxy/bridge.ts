@@ -199,7 +199,7 @@ export class Bridge {
   async #batch(exchange: Exchange, access: Reached, session: BridgeSession, batch: Posted): Promise<void> {
     const asked: Asked[] = []
     const told: Posted[] = []
-    for (const one of batchMessages(batch.message)) {
+    for (const one of batchMessages(batch)) {
       const posted = { ...one, headers: batch.headers }
       if (posted.envelope.kind === 'request') asked.push(this.#ask(exchange, access, session, posted))
       else told.push(posted)

@@ -8,8 +8,7 @@ import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
 import type { Limited } from '../upstreams/queue.ts'
-import { batchItems } from '../wire/batch.ts'
-import { type Envelope, isSameId, readEnvelope, splice } from '../wire/envelope.ts'
+import { type Envelope, batchEntries, isSameId, readEnvelope, splice } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
@@ -183,7 +182,7 @@ export class PipeBridge implements LinkListener {
     }
     if (envelope.kind !== 'batch') return this.#take({ message: line, envelope })
     try {
-      for (const one of batchMessages(line)) this.#take(one)
+      for (const one of batchMessages({ message: line, envelope })) this.#take(one)
     } catch (error) {
       this.#refuse(known(error))
     }
@@ -280,7 +279,8 @@ export class PipeBridge implements LinkListener {
 
   onMessage(message: Buffer, envelope: Envelope): void {
     for (const { admission } of this.#all()) admission.heard()
-    for (const one of envelope.kind === 'batch' ? itemsOf(message) : [{ message, envelope }]) this.#hearServer(one)
+    for (const one of envelope.kind === 'batch' ? linesOf(message, envelope) : [{ message, envelope }])
+      this.#hearServer(one)
     this.#write(withId(message, envelope))
   }
 
@@ -346,11 +346,8 @@ function isWithin(clock: Clock, maxMs: number, settling: Promise<void>): Promise
   })
 }
 
-function itemsOf(batch: Buffer): Line[] {
-  return (batchItems(batch) ?? []).flatMap((message) => {
-    const envelope = readEnvelope(message)
-    return envelope ? [{ message, envelope }] : []
-  })
+function linesOf(batch: Buffer, read: Envelope): Line[] {
+  return (batchEntries(batch, read) ?? []).flatMap(({ message, envelope }) => (envelope ? [{ message, envelope }] : []))
 }
 
 /** A server that refused a POST unread names no request; on a pipe the id alone tells which one it means. */

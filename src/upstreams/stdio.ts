@@ -1,7 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
 import { KnownError, RetryLater } from '../errors.ts'
-import { batchItems } from '../wire/batch.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, batchEntries } from '../wire/envelope.ts'
 import { Peer } from './peer.ts'
 import { type EndedProcess, type ExitReason, type ServerProcess, type StopGraces, describeExit } from './process.ts'
 import { type SpareEvents, SparePool, startedUp } from './spare.ts'
@@ -442,17 +441,16 @@ export class StdioUpstream {
     line.lastHeardMs = this.#options.clock.now()
     if (line.firstHeardMs === undefined && line.role === 'session') this.#supervisor.startedBeside()
     line.firstHeardMs ??= line.lastHeardMs
-    if (envelope.kind === 'batch' && line.role === 'resident') return this.#hearBatch(line, message)
+    if (envelope.kind === 'batch' && line.role === 'resident') return this.#hearBatch(line, message, envelope)
     if (line.peer.takeAnswer(message, envelope)) return
     if (line.role === 'resident') this.#options.events.onResidentMessage(line, message, envelope)
     else line.listener?.onMessage(message, envelope)
   }
 
   /** The messages of one array may be for several clients (MCP 2025-03-26, Basic, "Batching"). */
-  #hearBatch(line: Line, batch: Buffer): void {
-    for (const item of batchItems(batch) ?? []) {
-      const envelope = readEnvelope(item)
-      if (envelope && envelope.kind !== 'batch') this.#hear(line, item, envelope)
+  #hearBatch(line: Line, batch: Buffer, read: Envelope): void {
+    for (const { message, envelope } of batchEntries(batch, read) ?? []) {
+      if (envelope) this.#hear(line, message, envelope)
     }
   }
 

@@ -9,9 +9,9 @@ const quote = 0x22
 const comma = 0x2c
 const openBracket = 0x5b
 const backslash = 0x5c
-const openings: ReadonlySet<number> = new Set([openBracket, 0x7b])
-const closings: ReadonlySet<number> = new Set([0x5d, 0x7d])
-const spaces: ReadonlySet<number> = new Set([tab, lineFeed, carriageReturn, space])
+const closeBracket = 0x5d
+const openBrace = 0x7b
+const closeBrace = 0x7d
 
 /** Is told the entries of an array. */
 export interface BatchHandler {
@@ -22,7 +22,8 @@ export interface BatchHandler {
 
 /**
  * Cuts a JSON array that comes in chunks into its entries, by its commas and brackets alone: of what is not JSON the
- * entries are not JSON either. What stands before the opening bracket or behind the closing one is skipped.
+ * entries are not JSON either. What stands before the opening bracket or behind the closing one is skipped, and so is
+ * what follows the first entry beyond `maxBatchMessages`: nobody takes such a batch apart.
  */
 export class BatchSplitter {
   readonly #handler: BatchHandler
@@ -32,6 +33,7 @@ export class BatchSplitter {
   #isEscaped = false
   /** Whether more than white space came since the last comma. */
   #hasItem = false
+  #items = 0
   #isOver = false
 
   constructor(handler: BatchHandler) {
@@ -44,10 +46,11 @@ export class BatchSplitter {
       if (!this.#endsItem(chunk[at] ?? 0)) continue
       if (from < at) this.#handler.onPiece(chunk.subarray(from, at))
       from = at + 1
-      this.#isOver = this.#depth === 0
+      const isLast = this.#depth === 0
       // After a last comma, or in an empty array, there is no entry.
-      if (this.#hasItem || !this.#isOver) this.#handler.onItemEnd()
+      if (this.#hasItem || !isLast) this.#endItem()
       this.#hasItem = false
+      this.#isOver = isLast || this.#items > maxBatchMessages
     }
     if (from < chunk.length && !this.#isOver) this.#handler.onPiece(chunk.subarray(from))
   }
@@ -60,6 +63,11 @@ export class BatchSplitter {
     return at + 1
   }
 
+  #endItem(): void {
+    this.#items += 1
+    this.#handler.onItemEnd()
+  }
+
   #endsItem(byte: number): boolean {
     if (this.#isInString) {
       this.#isInString = byte !== quote || this.#isEscaped
@@ -68,12 +76,16 @@ export class BatchSplitter {
     }
     if (byte === comma && this.#depth === 1) return true
     if (byte === quote) this.#isInString = true
-    else if (openings.has(byte)) this.#depth += 1
-    else if (closings.has(byte)) this.#depth -= 1
+    else if (byte === openBracket || byte === openBrace) this.#depth += 1
+    else if (byte === closeBracket || byte === closeBrace) this.#depth -= 1
     if (this.#depth === 0) return true
-    this.#hasItem ||= !spaces.has(byte)
+    this.#hasItem ||= !isSpace(byte)
     return false
   }
+}
+
+function isSpace(byte: number): boolean {
+  return byte === space || byte === lineFeed || byte === carriageReturn || byte === tab
 }
 
 /**
@@ -86,7 +98,7 @@ export function batchItems(batch: Buffer): Buffer[] | undefined {
   const splitter = new BatchSplitter({
     onPiece: (piece) => (item = piece),
     onItemEnd: () => {
-      if (items.length <= maxBatchMessages) items.push(item)
+      items.push(item)
       item = Buffer.alloc(0)
     },
   })

@@ -1,4 +1,4 @@
-import { BatchSplitter, maxBatchMessages } from './batch.ts'
+import { BatchSplitter, batchItems, maxBatchMessages } from './batch.ts'
 import { type Found, type Member, Scanner, type Token, unescaped } from './scanner.ts'
 
 /** Byte offsets of one JSON value inside the message. */
@@ -157,13 +157,13 @@ class BatchReader {
   #scanner = new Scanner(root)
 
   push(chunk: Uint8Array): void {
-    if (this.messages) this.#splitter.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    this.#splitter.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
   }
 
   #endItem(): void {
     const scanned = this.#scanner.end()
     this.#scanner = new Scanner(root)
-    if (this.messages) this.#messages.push(scanned?.kind === 'object' ? envelopeOf(scanned.found) : undefined)
+    this.#messages.push(scanned?.kind === 'object' ? envelopeOf(scanned.found) : undefined)
   }
 
   /** Undefined when they are too many. */
@@ -177,6 +177,18 @@ export function readEnvelope(message: Uint8Array): Envelope | undefined {
   const reader = new EnvelopeReader()
   reader.push(message)
   return reader.end()
+}
+
+/** One entry of a batch; without an envelope where it is no message, as a batch within a batch is none. */
+export interface BatchEntry {
+  readonly message: Buffer
+  readonly envelope: Envelope | undefined
+}
+
+/** The entries of a batch, as uncopied parts of it, with what its envelope knows of them; undefined when they are too many. */
+export function batchEntries(batch: Buffer, { messages }: Envelope): BatchEntry[] | undefined {
+  if (!messages) return undefined
+  return batchItems(batch)?.map((message, index) => ({ message, envelope: messages[index] }))
 }
 
 function envelopeOf(found: Found): Envelope | undefined {

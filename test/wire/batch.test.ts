@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { batchItems, maxBatchMessages, withoutItems } from '../../src/wire/batch.ts'
+import { BatchSplitter, batchItems, maxBatchMessages, withoutItems } from '../../src/wire/batch.ts'
 
 const texts = (batch: string) => batchItems(Buffer.from(batch))?.map((item) => item.toString())
 
@@ -40,6 +40,14 @@ describe('the messages of a batch (MCP 2025-03-26, Basic, "Batching")', () => {
     const batch = (count: number) => Buffer.from(`[${Array.from({ length: count }, () => '{}').join()}]`)
     expect(batchItems(batch(maxBatchMessages))).toHaveLength(maxBatchMessages)
     expect(batchItems(batch(maxBatchMessages + 1))).toBeUndefined()
+  })
+
+  it('are not looked for any more once they are too many', () => {
+    let [pieces, items] = [0, 0]
+    const splitter = new BatchSplitter({ onPiece: () => (pieces += 1), onItemEnd: () => (items += 1) })
+    splitter.push(Buffer.from(`[${'{},'.repeat(maxBatchMessages * 100)}`))
+    splitter.push(Buffer.from('{},{}]'))
+    expect([pieces, items]).toEqual([maxBatchMessages + 1, maxBatchMessages + 1])
   })
 
   it.each([

@@ -166,9 +166,12 @@ export class ModernBridge {
     if (envelope.kind === 'response') return this.#answer(message, envelope)
     if (envelope.kind !== 'notification') return false
     const key = envelope.progressToken ?? envelope.subscriptionId ?? envelope.requestId
-    const waiting = key === undefined ? this.#onlyLogger(envelope) : this.#waiting.get(key)
+    if (key === undefined && envelope.method !== 'notifications/message') return false
+    const loggers = key === undefined ? this.#loggers() : []
+    const waiting = key === undefined ? this.#onlyCause(loggers) : this.#waiting.get(key)
     if (!waiting) {
-      if (key !== undefined) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
+      const isMissed = key !== undefined || loggers.length > 0
+      if (isMissed) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return key !== undefined
     }
     waiting.admission.heard()
@@ -287,20 +290,18 @@ export class ModernBridge {
     this.#toolHeaders.learn(tools)
   }
 
+  /** The requests of which a log message may be; a subscription causes none. */
+  #loggers(): readonly Waiting[] {
+    return [...this.#waiting.values()].filter(({ envelope }) => claimOf(envelope) !== 'stream')
+  }
+
   /**
-   * A log message names no request, so it can only be attributed while there is a single one that may cause it, which a
-   * subscription does not, and a request that its client gave up does. Whatever else names none belongs to no client: changes are told to subscriptions (MCP
-   * 2026-07-28), or were caused by our own handshake.
+   * A log message names no request, so it can only be attributed while there is a single one that may cause it, and one
+   * that its client gave up may, too. Whatever else names none belongs to no client: changes are told to subscriptions
+   * (MCP 2026-07-28), or were caused by our own handshake.
    */
-  #onlyLogger({ method }: Envelope): Waiting | undefined {
-    if (method !== 'notifications/message' || this.#abandoned.owners().length > 0) return undefined
-    let only: Waiting | undefined
-    for (const waiting of this.#waiting.values()) {
-      if (claimOf(waiting.envelope) === 'stream') continue
-      if (only) return undefined
-      only = waiting
-    }
-    return only
+  #onlyCause(loggers: readonly Waiting[]): Waiting | undefined {
+    return loggers.length === 1 && this.#abandoned.owners().length === 0 ? loggers[0] : undefined
   }
 
   /**

@@ -151,6 +151,7 @@ describe('ids become ours on the way in and theirs on the way out', () => {
     await eventually(async () => (await heard('notifications/cancelled')) !== undefined, { what: 'it is cancelled' })
     const log = '{"jsonrpc":"2.0","method":"notifications/message"}'
     expect(textOf(await post(proxy, say('2', [log, ok])))).toBe(ok.replace('$ID', '2'))
+    expect(proxy.told.dropped).toEqual(['no_request'])
     const late = `{"jsonrpc":"2.0","id":${left},"result":{}}`
     expect(eventsOf(await post(proxy, say('3', [late, log, ok])))).toEqual([log, ok.replace('$ID', '3')])
   })

@@ -14,16 +14,16 @@ export interface Listeners {
 /** What clients' requests met is as good as heartbeats, and opens or closes the circuit of their server. */
 export function trafficEvents(listenersOf: (upstream: string) => Listeners | undefined): TrafficEvents {
   return {
-    onAnswered: (name) => {
+    onAnswered: (name, from) => {
       const upstream = listenersOf(name)
-      upstream?.breaker?.succeeded()
+      if (!from?.isOwnProcess) upstream?.breaker?.succeeded()
       upstream?.heartbeat.trafficAnswered(upstream.isOneProcess)
     },
-    onFailed: (name, error, traceId) => {
+    onFailed: (name, error, from) => {
       const upstream = listenersOf(name)
-      // The end of a process is none of it: one client's own says nothing about the others', and is supervised.
-      if (trafficEvidence(error)) upstream?.breaker?.failed(error.message)
-      if (upstream) hearFailure(upstream.heartbeat, error, traceId)
+      // What one client's own process does says nothing about the others', and the end of any is supervised.
+      if (trafficEvidence(error) && !from?.isOwnProcess) upstream?.breaker?.failed(error.message)
+      if (upstream) hearFailure(upstream.heartbeat, error, from?.traceId)
     },
   }
 }

@@ -37,6 +37,9 @@ export interface AdmissionDeps {
 
 export type Answering = Pick<DeadlineOptions, 'isExcused' | 'onOverdue' | 'onSilent'>
 
+/** What bounds a message; without a breaker where no failure of others is a reason to refuse it. */
+export type Bounds = Omit<Limited, 'breaker'> & { readonly breaker?: Limited['breaker'] | undefined }
+
 /**
  * One message of a client on its way through the limits of its server, on every path the same: it waits for its turn,
  * counts as in flight once it is sent, and has its deadlines until it is over, which gives everything back.
@@ -44,7 +47,7 @@ export type Answering = Pick<DeadlineOptions, 'isExcused' | 'onOverdue' | 'onSil
 export class Admission {
   readonly #deps: AdmissionDeps
   readonly #upstream: string
-  readonly #server: Limited
+  readonly #server: Bounds
   #claim: Claim = 'delivery'
   #turn: Turn | undefined
   #permit: Permit | undefined
@@ -53,7 +56,7 @@ export class Admission {
   #isAbandoned = false
   #isOver = false
 
-  constructor(deps: AdmissionDeps, upstream: string, server: Limited) {
+  constructor(deps: AdmissionDeps, upstream: string, server: Bounds) {
     this.#deps = deps
     this.#upstream = upstream
     this.#server = server
@@ -71,11 +74,11 @@ export class Admission {
     const drained = isNew ? drain.refusal() : undefined
     if (drained) return go(drained)
     if (claim !== 'answer') return go(claim === 'stream' ? crowded() : undefined)
-    const refusal = this.#deps.shedder.refusal(method) ?? breaker.refusal()
+    const refusal = this.#deps.shedder.refusal(method) ?? breaker?.refusal()
     if (refusal) return go(refusal)
     const start = (turn: Turn) => {
       this.#turn = turn
-      const permit = crowded() ?? breaker.enter()
+      const permit = crowded() ?? breaker?.enter()
       if (permit instanceof KnownError) return go(permit)
       this.#permit = permit
       go()

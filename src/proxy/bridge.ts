@@ -217,7 +217,7 @@ export class Bridge {
     }
     const begin = () =>
       beginOperation(this.#deps, {
-        peering: peering(exchange.upstream, access),
+        peering: peering(exchange.upstream, access, hasOwnProcess(access)),
         envelope,
         protocolVersion: eraOf(exchange, envelope).version ?? session.session?.protocolVersion,
         sessionId: session.key,
@@ -295,6 +295,8 @@ export class Bridge {
     if (refusal) throw refusal
     const id = randomUUID()
     const key = sessionKey(id)
+    const limits = limitedOf(access)
+    const bounds = hasOwnProcess(access) ? { ...limits, breaker: undefined } : limits
     const session = new BridgeSession({
       id,
       key,
@@ -306,7 +308,7 @@ export class Bridge {
       client,
       link: (listener) => this.#link(access, { key, upstream, transport }, listener),
       signs: { question: () => this.#deps.questionTo(upstream, 'session'), cpuOf: this.#deps.cpuOf },
-      admission: () => new Admission(this.#deps, upstream, limitedOf(access)),
+      admission: () => new Admission(this.#deps, upstream, bounds),
       onRejected: (code) => instruments.countRejected(code),
       onDropped: (reason) => instruments.countDropped(upstream, reason),
       onNames: (kind, names) => instruments.labels.admit(upstream, kind, names),
@@ -368,9 +370,14 @@ function known(error: unknown): KnownError {
   return error instanceof KnownError ? error : new KnownError('internal', errorMessage(error), { cause: error })
 }
 
+/** Whether each session has a process that serves no other. */
+function hasOwnProcess(access: Reached): boolean {
+  return access.kind === 'stdio' && !access.upstream.isShared()
+}
+
 /** How metrics name the server's side. */
-function peering(name: string, access: Reached): Peering {
-  return access.kind === 'stdio' ? { upstream: name, network: 'pipe' } : peeringOf(name, access.endpoint)
+function peering(name: string, access: Reached, isOwnProcess = false): Peering {
+  return access.kind === 'stdio' ? { upstream: name, network: 'pipe', isOwnProcess } : peeringOf(name, access.endpoint)
 }
 
 /** MCP 2026-07-28, Transports: Streamable HTTP is POST only. */

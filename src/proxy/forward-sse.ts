@@ -209,7 +209,7 @@ class StreamPassage {
     this.#pass(this.#tap.end())
     this.#relay.end()
     if (this.#status >= 500) {
-      tellTraffic(this.#deps.traffic, this.#exchange.upstream, { kind: 'status', status: this.#status })
+      tellTraffic(this.#deps.traffic, this.#exchange, { kind: 'status', status: this.#status })
     }
     this.#client?.end('upstream_ended')
     this.close(new KnownError('upstream_closed', 'the server ended the event stream'))

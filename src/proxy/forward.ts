@@ -538,7 +538,7 @@ class Passage implements Cancellable {
     this.#askedNoMore()
     if (this.#session) this.#leaveSession(this.#session)
     if (this.#operation && end) this.#operation.end(end)
-    else if (end) tellTraffic(this.#deps.traffic, upstream, end)
+    else if (end) tellTraffic(this.#deps.traffic, { upstream }, end)
     else if (incoming.method === 'POST') this.#deps.traffic.onAnswered(upstream)
     this.#dropUnread()
   }

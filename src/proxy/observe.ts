@@ -16,6 +16,8 @@ export interface Peering {
   readonly upstream: string
   /** `pipe` for a child process, else `tcp`. */
   readonly network: 'tcp' | 'pipe'
+  /** The process is this client's alone, so how it does says nothing about what others get. */
+  readonly isOwnProcess?: boolean
   readonly address?: string | undefined
   readonly port?: number | undefined
 }
@@ -48,9 +50,14 @@ export type OperationEnd =
 
 /** What passed traffic says about the health of an upstream. */
 export interface TrafficEvents {
-  onAnswered(upstream: string): void
-  /** `traceId` is that of the operation, where it was one. */
-  onFailed(upstream: string, error: KnownError, traceId?: string): void
+  onAnswered(upstream: string, from?: Pick<Evidence, 'isOwnProcess'>): void
+  onFailed(upstream: string, error: KnownError, from?: Evidence): void
+}
+
+/** Where that comes from. */
+export interface Evidence extends Pick<Peering, 'isOwnProcess'> {
+  /** Of the operation, where it was one. */
+  readonly traceId?: string | undefined
 }
 
 export interface ObserveDeps {
@@ -113,7 +120,7 @@ class MeasuredOperation implements Operation {
     const nowMs = this.#deps.clock.now()
     this.#record('client', result, result.errorType, nowMs - this.#startedMs)
     this.#record('server', result, isClientFault ? undefined : result.errorType, nowMs - arrivedAtMs)
-    tellTraffic(this.#deps.traffic, peering.upstream, end, this.#server)
+    tellTraffic(this.#deps.traffic, peering, end, this.#server)
   }
 
   #record(side: Side, { rpcStatusCode, message }: Result, errorType: string | undefined, durationMs: number): void {
@@ -144,12 +151,18 @@ class MeasuredOperation implements Operation {
 }
 
 /** What an answer, a failure or a status says about the upstream's health. */
-export function tellTraffic(traffic: TrafficEvents, upstream: string, end: OperationEnd, span?: OperationSpan): void {
-  if (end.kind === 'answer') traffic.onAnswered(upstream)
-  else if (end.kind === 'failure') traffic.onFailed(upstream, end.error, span?.traceId)
+export function tellTraffic(
+  traffic: TrafficEvents,
+  { upstream, isOwnProcess = false }: Pick<Peering, 'upstream' | 'isOwnProcess'>,
+  end: OperationEnd,
+  span?: OperationSpan,
+): void {
+  if (end.kind === 'answer') return traffic.onAnswered(upstream, { isOwnProcess })
+  const from = { isOwnProcess, traceId: span?.traceId }
+  if (end.kind === 'failure') traffic.onFailed(upstream, end.error, from)
   else if (end.status >= 500) {
     const message = `HTTP ${end.status} without a JSON-RPC answer`
-    traffic.onFailed(upstream, new KnownError('upstream_http_error', message), span?.traceId)
+    traffic.onFailed(upstream, new KnownError('upstream_http_error', message), from)
   }
 }
 

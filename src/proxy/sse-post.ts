@@ -286,7 +286,7 @@ export class SsePost {
 
   #endAll(end: OperationEnd): void {
     const { deps, exchange } = this.#options
-    if (this.#waiting.size === 0) return tellTraffic(deps.traffic, exchange.upstream, end)
+    if (this.#waiting.size === 0) return tellTraffic(deps.traffic, exchange, end)
     for (const id of this.#waiting.keys()) this.#end(id, end)
   }
 

@@ -23,7 +23,12 @@ beforeAll(async () => {
   })
   vitals = await startVitals({
     config: {
-      mcpServers: { stdio: { ...scripted, ...impatient }, http: { url: silent.url, ...impatient }, good: scripted },
+      mcpServers: {
+        stdio: { ...scripted, ...impatient, process: 'shared' },
+        each: { ...scripted, ...impatient },
+        http: { url: silent.url, ...impatient },
+        good: scripted,
+      },
     },
   })
 })
@@ -69,4 +74,15 @@ describe.each(['stdio', 'http'])('a server over %s that answers nobody', (name) 
     expect((await post(good, request(1, 'ping'), await openSession(good))).status).toBe(200)
     expect(await metricValue(vitals, 'mcp_upstream_circuit_opened_total', { upstream: 'good' })).toBe(0)
   })
+})
+
+it('a process that serves one session alone has nobody else refused, however many of its requests fail', async () => {
+  const url = `${vitals.dataUrl}/each/mcp`
+  const session = await sessionAt(url)
+  const asked = [1, 2, 3, 4, 5].map((id) => openPost(url, request(id, 'silent'), session).done)
+  expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([504, 504, 504, 504, 504])
+  for (const asking of [await sessionAt(url), session]) {
+    expect((await post(url, request(6, 'ping'), asking)).status).toBe(200)
+  }
+  expect(await metricValue(vitals, 'mcp_upstream_circuit_opened_total', { upstream: 'each' })).toBe(0)
 })

@@ -92,14 +92,15 @@ const unwantedText = 'no session is open, and resident is never'
 /**
  * The processes of one stdio server: one per legacy client session, and a resident one of the sidecar's own, for
  * heartbeats and modern requests. Under `when_idle` the resident leaves before a session's process starts, since some
- * servers hold a lock, a port or a profile.
+ * servers hold a lock, a port or a profile; and where no other session is open, nothing starts beside what still leaves.
  */
 export class StdioUpstream {
   readonly #options: StdioUpstreamOptions
   readonly #supervisor: Supervisor
   readonly #spares: SparePool
+  readonly #starts: StartLane
   readonly #sessions = new Set<Line>()
-  /** Those of sessions that are over: a shutdown waits for them too. */
+  /** Those of sessions that are over, until their group has gone: a shutdown waits for them too. */
   readonly #closing = new Set<Line>()
   #opening = 0
   #resident: Line | undefined
@@ -112,6 +113,12 @@ export class StdioUpstream {
   constructor(options: StdioUpstreamOptions) {
     this.#options = options
     const { target, clock, random, startProcess, starts, startDeadlineMs, policy, isStopped, events } = options
+    this.#starts = {
+      acquire: async (signal) => {
+        await this.#lastHasLeft()
+        return starts.acquire(signal)
+      },
+    }
     this.#spares = new SparePool({
       clock,
       random,
@@ -125,7 +132,7 @@ export class StdioUpstream {
       clock,
       random,
       start: () => startProcess('resident'),
-      starts,
+      starts: this.#starts,
       startDeadlineMs,
       policy,
       events: {
@@ -302,8 +309,8 @@ export class StdioUpstream {
 
   /** The start counts as one until the server has said its first word. */
   async #startSession(session: string, listener: LineListener, signal: AbortSignal | undefined): Promise<Line> {
-    const { starts, startProcess, clock } = this.#options
-    const release = await starts.acquire(signal)
+    const { startProcess, clock } = this.#options
+    const release = await this.#starts.acquire(signal)
     if (signal?.aborted || !this.#running) {
       release()
       throw this.#running ? new KnownError('cancelled', 'the session ended before its process started') : shuttingDown()
@@ -338,11 +345,24 @@ export class StdioUpstream {
   /** Ends a session's process by the stop sequence; its exit then is no crash. */
   async closeSession(line: Line): Promise<void> {
     this.#sessions.delete(line)
-    this.#closing.add(line)
     this.#noteWork(line)
-    await endLine(line)
-    this.#closing.delete(line)
+    await this.#close(line, endLine(line))
     this.#wakeResident()
+  }
+
+  async #close(line: Line, gone: Promise<unknown>): Promise<void> {
+    this.#closing.add(line)
+    await gone
+    this.#closing.delete(line)
+  }
+
+  /** Resolves at once unless some process is being stopped which may hold what the only one of its kind needs. */
+  async #lastHasLeft(): Promise<void> {
+    const { resident, spareProcesses } = this.#options.target
+    // Who wants spare processes says that several may run side by side.
+    const isAlone = !this.#resident && [...this.#sessions].every(({ ended }) => ended)
+    if (resident !== 'when_idle' || spareProcesses || !isAlone) return
+    await Promise.all([...this.#sessions, ...this.#closing].map(({ process }) => process.stop()))
   }
 
   /**
@@ -456,6 +476,7 @@ export class StdioUpstream {
 
   #sessionExited(line: Line, exit: ExitReason): void {
     if (!this.#sessions.delete(line)) return
+    void this.#close(line, line.process.stop())
     const { target, events, clock } = this.#options
     this.#lastSessionEnded = { process: line.process, exit, atWallMs: clock.wallTime() }
     const others = this.#others()

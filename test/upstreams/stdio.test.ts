@@ -135,6 +135,56 @@ describe('the resident process (design.md, "Data paths")', () => {
     expect(news()).toContain('resident 3')
   })
 
+  describe('lets nothing start beside what is still leaving, where no other session is open', () => {
+    const leaving = (pid: number) => ({ isStubborn: pid === 2 })
+
+    it('be it for a client that comes back at once', async () => {
+      const { upstream, settle, news, at, running } = await started({ process: leaving })
+      const closing = upstream.closeSession(await upstream.openSession('a', nobody))
+      const opening = outcomeOf(upstream.openSession('b', nobody))
+      await settle()
+      expect(running()).toEqual([2])
+      at(2).end(crash)
+      await closing
+      await settle()
+      expect(opening.value()).toBe('line 3')
+      expect(running()).toEqual([3])
+      expect(news().filter((text) => /crash|restart|failed/.test(text))).toEqual([])
+    })
+
+    it('be it for a modern request', async () => {
+      const { upstream, settle, at, running } = await started({ process: leaving })
+      void upstream.closeSession(await upstream.openSession('a', nobody))
+      const borrowing = outcomeOf(Promise.resolve(upstream.borrowResident()))
+      await settle()
+      expect(running()).toEqual([2])
+      at(2).end(crash)
+      await settle()
+      expect(borrowing.value()).toBe('line 3')
+    })
+
+    it('be it the end of a process that hangs, or what is left of one that crashed', async () => {
+      const { upstream, settle, at, running } = await started({ process: leaving })
+      upstream.endSession(await upstream.openSession('a', nobody), 'hung')
+      const opening = outcomeOf(upstream.openSession('b', nobody))
+      await settle()
+      expect(running()).toEqual([2])
+      at(2).end(crash)
+      await settle()
+      expect(opening.value()).toBe('line 3')
+    })
+
+    it('but beside another session nobody waits, nor where spare processes say that several may run', async () => {
+      const { upstream, running } = await started({ process: leaving })
+      const first = await upstream.openSession('a', nobody)
+      const second = await upstream.openSession('b', nobody)
+      void upstream.closeSession(first)
+      const third = await upstream.openSession('c', nobody)
+      expect(running()).toEqual([2, second.process.pid, third.process.pid])
+      await upstream.closeSession(second)
+    })
+  })
+
   it('stays under `always`', async () => {
     const { upstream, running } = await started({ resident: 'always' })
     await upstream.openSession('a', nobody)

@@ -11,28 +11,37 @@ export interface Fullness {
   readonly heap: number
 }
 
-/** How many of `sheddable` are given up, and since when that is so or has been too much or too little. */
+/** Whether that is too much, little enough to take something back, or neither. */
+type Trend = 'over' | 'between' | 'under'
+
+/** How many of `sheddable` are given up, and since when the trend has been what it is, or has led to the last step. */
 export interface Shedding {
   readonly level: number
+  readonly trend: Trend
   readonly sinceMs: number
 }
 
 const { loadFrom, loadUntil, heapFrom, heapUntil, escalateAfterMs, relaxAfterMs } = defaults.shedding
 
 /**
- * One step up for each three seconds of overload, the first at once; one step down for each ten seconds without. In
- * between the two bounds nothing changes, so that what is given up does not flicker.
+ * One step up for each three seconds that an overload lasts, the first at once; one step down for each ten seconds
+ * without. In between the two bounds nothing changes, so that what is given up does not flicker.
  */
-export function shed(before: Shedding, { load, heap }: Fullness, nowMs: number): Shedding {
-  const { level, sinceMs } = before
+export function shed(before: Shedding, fullness: Fullness, nowMs: number): Shedding {
+  const { level } = before
+  const trend = trendOf(fullness)
+  const sinceMs = trend === before.trend ? before.sinceMs : nowMs
   const elapsedMs = nowMs - sinceMs
-  if (load >= loadFrom || heap >= heapFrom) {
-    const isDue = level === 0 || elapsedMs >= escalateAfterMs
-    if (level === sheddable.length) return { level, sinceMs: nowMs }
-    return isDue ? { level: level + 1, sinceMs: nowMs } : before
-  }
-  if (load > loadUntil || heap > heapUntil) return { level, sinceMs: nowMs }
-  return level > 0 && elapsedMs >= relaxAfterMs ? { level: level - 1, sinceMs: nowMs } : before
+  const isUpDue = trend === 'over' && (level === 0 || elapsedMs >= escalateAfterMs)
+  if (isUpDue && level < sheddable.length) return { level: level + 1, trend, sinceMs: nowMs }
+  const isDownDue = trend === 'under' && elapsedMs >= relaxAfterMs
+  if (isDownDue && level > 0) return { level: level - 1, trend, sinceMs: nowMs }
+  return { level, trend, sinceMs }
+}
+
+function trendOf({ load, heap }: Fullness): Trend {
+  if (load >= loadFrom || heap >= heapFrom) return 'over'
+  return load > loadUntil || heap > heapUntil ? 'between' : 'under'
 }
 
 export interface ShedderOptions {
@@ -53,7 +62,7 @@ export class Shedder {
 
   constructor(options: ShedderOptions) {
     this.#options = options
-    this.#state = { level: 0, sinceMs: options.clock.now() }
+    this.#state = { level: 0, trend: 'under', sinceMs: options.clock.now() }
   }
 
   start(): void {

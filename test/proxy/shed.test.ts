@@ -10,25 +10,28 @@ const full: Fullness = { load: 0, heap: 0.85 }
 
 describe('the law (control-law.md, "Shedding when we are overloaded")', () => {
   it.each([
-    ['the first sign gives up the first thing at once', 0, 0, overloaded, 1],
-    ['so does a heap that is nearly full', 0, 0, full, 1],
-    ['the next follows after three seconds, not before', 1, 2999, overloaded, 1],
-    ['the next follows after three seconds', 1, 3000, overloaded, 2],
-    ['and the last', 2, 3000, overloaded, 3],
-    ['there is no more to give up', 3, 60_000, overloaded, 3],
-    ['between the bounds nothing changes', 2, 60_000, busy, 2],
-    ['ten seconds of calm take one back, not fewer', 2, 9999, calm, 2],
-    ['ten seconds of calm take one back', 2, 10_000, calm, 1],
-    ['calm stays calm', 0, 60_000, calm, 0],
-  ])('%s', (_rule, level, elapsedMs, fullness, expected) => {
-    expect(shed({ level, sinceMs: 0 }, fullness, elapsedMs).level).toBe(expected)
+    ['the first sign gives up the first thing at once', 'under', 0, 0, overloaded, 1],
+    ['so does a heap that is nearly full', 'under', 0, 0, full, 1],
+    ['the next follows after three seconds, not before', 'over', 1, 2999, overloaded, 1],
+    ['the next follows after three seconds', 'over', 1, 3000, overloaded, 2],
+    ['and the last', 'over', 2, 3000, overloaded, 3],
+    ['there is no more to give up', 'over', 3, 60_000, overloaded, 3],
+    ['an overload that has just come back has not lasted', 'under', 1, 9000, overloaded, 1],
+    ['nor one that was less meanwhile', 'between', 1, 9000, overloaded, 1],
+    ['between the bounds nothing changes', 'between', 2, 60_000, busy, 2],
+    ['ten seconds of calm take one back, not fewer', 'under', 2, 9999, calm, 2],
+    ['ten seconds of calm take one back', 'under', 2, 10_000, calm, 1],
+    ['a calm that has just begun has not lasted', 'over', 2, 60_000, calm, 2],
+    ['calm stays calm', 'under', 0, 60_000, calm, 0],
+  ] as const)('%s', (_rule, trend, level, elapsedMs, fullness, expected) => {
+    expect(shed({ level, trend, sinceMs: 0 }, fullness, elapsedMs).level).toBe(expected)
   })
 
   it('moves by one step at a time, stays within its levels, and ends up at nothing after 30 s of calm', () => {
     const fullness = fc.record({ load: fc.double({ min: 0, max: 1 }), heap: fc.double({ min: 0, max: 1 }) })
     fc.assert(
       fc.property(fc.array(fc.tuple(fullness, fc.nat({ max: 20_000 }))), (steps) => {
-        let state: Shedding = { level: 0, sinceMs: 0 }
+        let state: Shedding = { level: 0, trend: 'under', sinceMs: 0 }
         let nowMs = 0
         for (const [now, passedMs] of steps) {
           nowMs += passedMs
@@ -38,6 +41,7 @@ describe('the law (control-law.md, "Shedding when we are overloaded")', () => {
           expect(next.level).toBeLessThanOrEqual(3)
           state = next
         }
+        state = shed(state, calm, nowMs)
         for (let n = 0; n < 3; n++) state = shed(state, calm, (nowMs += 10_000))
         expect(state.level).toBe(0)
       }),

@@ -1,37 +1,57 @@
 import { expect, it } from 'vitest'
-import { type LoopLoad, LoopMeter } from '../../src/telemetry/own-load.ts'
+import { LoopMeter, type LoopProbe } from '../../src/telemetry/own-load.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-/** A meter on an event loop that the test describes. */
+/** A meter that is read once a second, on an event loop whose ticks come once a second with the delays of a script. */
 function metered() {
   const clock = fakeClock()
-  let load: LoopLoad = { delayP99Ms: 0, utilisation: 0 }
-  let restarts = 0
-  const meter = new LoopMeter(clock, { read: () => load, restart: () => (restarts += 1), stop: () => undefined })
-  return {
-    clock,
-    meter,
-    is: (delayP99Ms: number, utilisation: number) => (load = { delayP99Ms, utilisation }),
-    restarts: () => restarts,
+  const ticks: { readonly atMs: number; readonly delayMs: number }[] = []
+  const probe = (): LoopProbe => {
+    let sinceMs = clock.now()
+    return {
+      read: () => {
+        const longestDelayMs = Math.max(0, ...ticks.filter(({ atMs }) => atMs > sinceMs).map(({ delayMs }) => delayMs))
+        return { delayP99Ms: longestDelayMs, longestDelayMs, utilisation: longestDelayMs / 1000 }
+      },
+      restart: () => (sinceMs = clock.now()),
+      stop: () => undefined,
+    }
   }
+  const meter = new LoopMeter(clock, probe)
+  const read = async (...delaysMs: readonly number[]) => {
+    const readings: number[] = []
+    for (const delayMs of delaysMs) {
+      await clock.advance(1000)
+      ticks.push({ atMs: clock.now(), delayMs })
+      readings.push(meter.read().delayP99Ms)
+    }
+    return readings
+  }
+  return { meter, read }
 }
 
-it('tells nothing of a window that has hardly begun, but what the one before said', async () => {
-  const { clock, meter, is, restarts } = metered()
-  is(800, 0.9)
-  await clock.advance(4999)
-  expect(meter.read()).toEqual({ delayP99Ms: 0, utilisation: 0 })
-  await clock.advance(1)
-  expect(meter.read()).toEqual({ delayP99Ms: 800, utilisation: 0.9 })
-  await clock.advance(5000)
-  is(300, 0.5)
-  expect(meter.read()).toEqual({ delayP99Ms: 300, utilisation: 0.5 })
-  expect(restarts()).toBe(1)
-  is(900, 1)
-  await clock.advance(4999)
-  expect(meter.read()).toEqual({ delayP99Ms: 300, utilisation: 0.5 })
-  await clock.advance(1)
-  expect(meter.read()).toEqual({ delayP99Ms: 900, utilisation: 1 })
+it('tells nothing while it has seen hardly anything', async () => {
+  const { meter, read } = metered()
+  expect(await read(800, 800, 800, 800)).toEqual([0, 0, 0, 0])
+  expect(meter.read().utilisation).toBe(0)
+  expect(await read(800)).toEqual([800])
+  expect(meter.read().utilisation).toBe(0.8)
+})
+
+it('tells a delay at once, and of none that is over for two seconds', async () => {
+  const { read } = metered()
+  await read(0, 0, 0, 0, 0, 0, 0)
+  for (let second = 0; second < 15; second++) {
+    expect(await read(400, 0, 0, 0)).toEqual([400, 400, 0, 0])
+  }
+})
+
+it('tells a delay for as long as it lasts', async () => {
+  const { read } = metered()
+  await read(0, 0, 0, 0, 0)
+  const lasting = Array.from({ length: 30 }, () => 300)
+  expect(await read(...lasting)).toEqual(lasting)
+  expect(await read(0, 0, 0)).toEqual([300, 0, 0])
 })
 
 it('measures the loop that it runs in', async () => {

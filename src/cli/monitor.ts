@@ -274,6 +274,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     isStarting,
     isResting: () => launched?.isResting() ?? false,
     method: () => probeMethod(),
+    onInTheWay: (how) => deps.log.warn({ upstream: name, how }, oneConnection),
   })
   const own = launched?.own
   const inFlight = () => deps.requestsInFlight(name)
@@ -289,7 +290,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     transport: target.transport,
     access: {
       kind: 'endpoint',
-      endpoint: launched ? { ...pool, send: patientSend } : pool,
+      endpoint: { ...pool, ...(launched && { send: patientSend }), ownRequests: prober },
       transport: target.transport,
     },
     heartbeat,
@@ -736,6 +737,9 @@ function endedView(ended: EndedProcess | undefined): EndedView | undefined {
   const { process, exit, atWallMs } = ended
   return { pid: process.pid, endedAtWallMs: atWallMs, how: describeExit(exit), stderrTail: process.stderrTail() }
 }
+
+const oneConnection =
+  'it serves one connection at a time, and ours was in the way of a client: from now on it is only looked at whether its transport lives'
 
 const restartedForAlert = 'it is restarted: an alert asks for it'
 

@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../clock.ts'
 import { KnownError, errorCode, errorMessage } from '../errors.ts'
 import type { Channel } from '../upstreams/channel.ts'
-import type { Endpoint } from '../upstreams/endpoint.ts'
+import type { Endpoint, OwnRequests } from '../upstreams/endpoint.ts'
 import { HttpChannel } from '../upstreams/http-channel.ts'
 import { Peer } from '../upstreams/peer.ts'
 import { SseChannel } from '../upstreams/sse-channel.ts'
@@ -38,6 +38,8 @@ export interface HttpProberOptions {
   readonly isResting?: () => boolean
   /** What to ask; looked up each time. */
   readonly method: () => ProbeMethod
+  /** The server showed that it serves one connection at a time, and that ours is in the way of clients; told once. */
+  readonly onInTheWay?: (how: string) => void
 }
 
 /** A channel with our end of it. */
@@ -54,8 +56,11 @@ interface Connection extends Link {
 
 const retryWhileStartingMs = 100
 
-/** Heartbeats of a server behind a URL, in a session (or stream) of the sidecar's own. */
-export class HttpProber implements Prober {
+/**
+ * Heartbeats of a server behind a URL, in a session (or stream) of the sidecar's own. A server for which that is one too
+ * many, because it serves one connection at a time, is from then on asked nothing but whether its transport lives.
+ */
+export class HttpProber implements Prober, OwnRequests {
   readonly #options: HttpProberOptions
   #connection: Connection | undefined
   /** The opening exchange under way; there is never more than one. */
@@ -69,6 +74,10 @@ export class HttpProber implements Prober {
   #toolsChanged = false
   /** How many messages came so far, on any connection, that are no JSON-RPC. */
   #noise = 0
+  /** How the server showed that our connection is in the way of clients. */
+  #inTheWay: string | undefined
+  /** A connection on which nothing is asked any more, open because its end could be that of a client's. */
+  #silent: Link | undefined
 
   constructor(options: HttpProberOptions) {
     this.#options = options
@@ -99,7 +108,8 @@ export class HttpProber implements Prober {
     const endsMs = clock.now() + options.deadlineMs
     const leftMs = () => Math.max(1, endsMs - clock.now())
     if (this.#isTransportOnly()) {
-      this.forget()
+      if (this.#inTheWay === undefined) this.forget()
+      else this.#fallSilent()
       return { runs: [{ leg: 'upstream', method: 'transport', done: this.#touch(leftMs) }], alive: 0 }
     }
     const connection = this.#connection
@@ -110,7 +120,37 @@ export class HttpProber implements Prober {
   }
 
   #isTransportOnly(): boolean {
-    return this.#options.method() === 'transport'
+    return this.#inTheWay !== undefined || this.#options.method() === 'transport'
+  }
+
+  hasAsked(id: string): boolean {
+    return this.#whoAsked(id) !== undefined
+  }
+
+  /**
+   * The server has one stream, that of its last client. Ours stays open: servers that are made so often take its end for
+   * that of the other one.
+   */
+  answeredElsewhere(message: Buffer, envelope: Envelope): void {
+    this.#whoAsked(envelope.id)?.takeAnswer(message, envelope)
+    this.#fallSilent()
+    this.#isInTheWay('it answers our heartbeats on the stream of a client')
+  }
+
+  #fallSilent(): void {
+    this.#silent = this.#connection ?? this.#silent
+    this.#connection = undefined
+  }
+
+  #whoAsked(id: string | undefined): Peer | undefined {
+    const peers = [this.#connection?.peer, this.#silent?.peer, this.#attempt?.peer]
+    return id === undefined ? undefined : peers.find((peer) => peer?.hasAsked(id))
+  }
+
+  #isInTheWay(how: string): void {
+    if (this.#inTheWay !== undefined) return
+    this.#inTheWay = how
+    this.#options.onInTheWay?.(how)
   }
 
   forget(): void {
@@ -121,8 +161,9 @@ export class HttpProber implements Prober {
 
   async stop(): Promise<void> {
     this.#stopped = true
-    const links = [this.#connection, this.#attempt].filter((link) => link !== undefined)
+    const links = [this.#connection, this.#attempt, this.#silent].filter((link) => link !== undefined)
     this.#connection = undefined
+    this.#silent = undefined
     await Promise.all(links.map(hangUp))
   }
 
@@ -182,11 +223,24 @@ export class HttpProber implements Prober {
     const { endpoint, clock, isStarting } = this.#options
     const opening = isStarting()
     for (;;) {
-      const result = await touch({ endpoint, clock, deadlineMs: leftMs() })
+      const result = this.#restrained(await touch({ endpoint, clock, deadlineMs: leftMs(), ...this.#elsewhere() }))
       const maySoonListen = (result.outcome === 'refused' || result.outcome === 'reset') && isStarting()
       if (!maySoonListen || leftMs() <= retryWhileStartingMs || this.#stopped) return { ...result, opening }
       await sleep(clock, retryWhileStartingMs)
     }
+  }
+
+  /** Servers that look at no method would open the one stream that they have. */
+  #elsewhere(): { readonly path?: string } {
+    return this.#inTheWay !== undefined && this.#options.transport === 'sse' ? { path: '/' } : {}
+  }
+
+  /** With why no more was asked than this. */
+  #restrained(result: ProbeResult): ProbeResult {
+    const how = this.#inTheWay
+    if (how === undefined || result.outcome !== 'ok') return result
+    const reason = `${result.reason}; nothing more is asked of a server of one connection (${how})`
+    return { ...result, reason }
   }
 
   async #open(leftMs: () => number): Promise<ProbeResult> {
@@ -243,6 +297,7 @@ export class HttpProber implements Prober {
     const onClose = (why: string) => {
       peer.fail(new KnownError('upstream_closed', why))
       if (this.#connection?.peer === peer) this.#connection = undefined
+      if (this.#silent?.peer === peer) this.#silent = undefined
     }
     const onMessage = (message: Buffer, envelope: Envelope) => this.#hear(peer, message, envelope)
     const onNoise = () => void (this.#noise += 1)

@@ -4,7 +4,7 @@ import { KnownError, errorMessage } from '../errors.ts'
 import { Questions } from '../sessions/questions.ts'
 import type { SessionEnd } from '../sessions/session.ts'
 import { besideStream } from '../upstreams/borrowed-channel.ts'
-import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
+import type { UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
 import { messagesUrl } from '../upstreams/sse-channel.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
@@ -108,7 +108,7 @@ const lengthHeader: ReadonlySet<string> = new Set(['content-length'])
 
 interface StreamOptions {
   readonly exchange: Exchange
-  readonly endpoint: Endpoint
+  readonly endpoint: UpstreamEndpoint
   /** The `Host` that the server was called with. */
   readonly sentHost: string | undefined
   readonly streams: Map<string, SseStream>
@@ -118,7 +118,7 @@ interface StreamOptions {
 class StreamPassage {
   readonly #deps: ForwardDeps
   readonly #exchange: Exchange
-  readonly #endpoint: Endpoint
+  readonly #endpoint: UpstreamEndpoint
   readonly #sentHost: string | undefined
   readonly #streams: Map<string, SseStream>
   readonly #id = randomUUID()
@@ -143,6 +143,7 @@ class StreamPassage {
     this.#relay = new Relay(exchange.outgoing)
     this.#tap = new EventTap({
       maxHeldBytes: defaults.maxHeldBytes,
+      isForeign: (id) => endpoint.ownRequests?.hasAsked(id) === true,
       onMessage: (envelope) => this.#heard(envelope),
       onEvent: () => this.#client?.event(),
       onAnswer: (message, envelope) => this.#answeredUs(message, envelope),
@@ -295,6 +296,9 @@ class StreamPassage {
   }
 
   #answeredUs(message: Buffer, envelope: Envelope): void {
+    const { ownRequests } = this.#endpoint
+    const isMisdirected = envelope.id !== undefined && ownRequests?.hasAsked(envelope.id) === true
+    if (isMisdirected) return ownRequests.answeredElsewhere(message, envelope)
     const session = this.#stream?.session
     if (session) this.#deps.borrowedSessions.answered(session, message, envelope)
   }

@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from '../clock.ts'
 import type { KnownError } from '../errors.ts'
+import type { Envelope } from '../wire/envelope.ts'
 import { identityCoding } from '../wire/headers.ts'
 import { authorized } from './authorized.ts'
 import { readBearerFile, tokenInFile } from './bearer-file.ts'
@@ -37,8 +38,18 @@ export interface Endpoint {
 /** Opens the connections to one origin. */
 export type OpenPool = (options: HttpPoolOptions) => Pick<HttpPool, 'send' | 'inUse' | 'stats' | 'close'>
 
+/** What we ask the server ourselves, on a connection of our own. */
+export interface OwnRequests {
+  /** Whether this id (its JSON text) is one of ours. */
+  hasAsked(id: string): boolean
+  /** Takes the answer to one that came on the connection of a client. */
+  answeredElsewhere(message: Buffer, envelope: Envelope): void
+}
+
 /** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */
-export interface UpstreamEndpoint extends Endpoint, Limited {}
+export interface UpstreamEndpoint extends Endpoint, Limited {
+  readonly ownRequests?: OwnRequests
+}
 
 export function endpoint(
   target: UrlTarget,

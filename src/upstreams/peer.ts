@@ -91,6 +91,11 @@ export class Peer {
     })
   }
 
+  /** Whether this id (its JSON text) is that of a request of ours, be it over or not. */
+  hasAsked(id: string): boolean {
+    return id.startsWith(idTextPrefix) && (this.#pending.has(id) || this.#late.has(id) || this.#answered.has(id))
+  }
+
   /** Takes the message when it answers a request of ours, also one whose time is up; false when it is not for us. */
   takeAnswer(message: Buffer, envelope: Envelope): boolean {
     const { kind, id, error } = envelope

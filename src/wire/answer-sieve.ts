@@ -28,6 +28,7 @@ export interface TakenOut {
  */
 export class AnswerSieve {
   readonly #maxHeldBytes: number
+  readonly #isForeign: (id: string) => boolean
   readonly #expected = new BoundedSet<string>(maxExpected)
   readonly #answered = new BoundedSet<string>(maxAnswered)
   /** Of the message under way, while it may still be kept back. */
@@ -36,9 +37,13 @@ export class AnswerSieve {
   #isUnderWay = false
   #isHolding = false
 
-  /** More of a message than this is not held back, whatever it may turn out to be. */
-  constructor(maxHeldBytes: number) {
+  /**
+   * More of a message than this is not held back, whatever it may turn out to be. `isForeign` tells ids to which no
+   * answer belongs here: it is kept back as well, as far as nothing has to be held for that.
+   */
+  constructor(maxHeldBytes: number, isForeign: (id: string) => boolean = () => false) {
     this.#maxHeldBytes = maxHeldBytes
+    this.#isForeign = isForeign
   }
 
   /** From now on keeps back the answer to this id (its JSON text). */
@@ -104,7 +109,8 @@ export class AnswerSieve {
   }
 
   #isOurs({ kind, id }: Envelope): boolean {
-    return kind === 'response' && id !== undefined && (this.#expected.has(id) || this.#answered.has(id))
+    if (kind !== 'response' || id === undefined) return false
+    return this.#expected.has(id) || this.#answered.has(id) || this.#isForeign(id)
   }
 
   #begin(): void {

@@ -9,11 +9,13 @@ const carriageReturn = 0x0d
 export interface EventTapOptions {
   /** More of an event than this is not held back, whatever it may turn out to be. */
   readonly maxHeldBytes: number
+  /** Ids to which no answer belongs on this stream; none unless given. */
+  readonly isForeign?: (id: string) => boolean
   /** One message that passes: undefined is no JSON-RPC message. */
   onMessage(envelope: Envelope | undefined): void
   /** An event passes that a client would see, with a message in it or without. */
   onEvent(): void
-  /** An answer that was expected, and does not pass; without its text where it was too long to be held back. */
+  /** An answer that was expected, or belongs elsewhere, and does not pass; without its text where it was too long to be held back. */
   onAnswer(message: Buffer, envelope: Envelope): void
 }
 
@@ -36,7 +38,7 @@ export class EventTap {
 
   constructor(options: EventTapOptions) {
     this.#options = options
-    this.#sieve = new AnswerSieve(options.maxHeldBytes)
+    this.#sieve = new AnswerSieve(options.maxHeldBytes, options.isForeign)
     this.#messages = new EventMessages((event) => this.#finish(event))
   }
 

@@ -102,6 +102,18 @@ describe('probe_method', () => {
     expect(mcp.count('POST initialize')).toBe(2)
   })
 
+  it('transport closes the stream that a server opens whatever the method', async () => {
+    let isClosed = false
+    const { url, stop } = await scriptedServer((_message, response) => {
+      response.on('close', () => (isClosed = true))
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': welcome\n\n')
+    })
+    closing.push(stop)
+    const { start } = proberOf(url, { method: () => 'transport' })
+    expect(await start()).toMatchObject({ method: 'transport', outcome: 'ok' })
+    await eventually(() => isClosed, { what: 'the stream is closed' })
+  })
+
   it('transport opens no session and sends no message: any HTTP answer will do', async () => {
     const mcp = await server()
     const { prober, start } = proberOf(mcp.url, { method: () => 'transport' })

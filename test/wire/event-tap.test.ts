@@ -15,13 +15,14 @@ interface Tapped {
   readonly events: () => number
 }
 
-function tapped(maxHeldBytes = 1 << 16): Tapped {
+function tapped(maxHeldBytes = 1 << 16, isForeign?: (id: string) => boolean): Tapped {
   const chunks: Buffer[] = []
   const answers: string[] = []
   const messages: (string | undefined)[] = []
   let events = 0
   const tap = new EventTap({
     maxHeldBytes,
+    ...(isForeign && { isForeign }),
     onMessage: (envelope) => messages.push(envelope?.method ?? envelope?.id ?? envelope?.kind),
     onEvent: () => (events += 1),
     onAnswer: (_message, { id }) => answers.push(id ?? ''),
@@ -115,6 +116,15 @@ describe('EventTap', () => {
     const { push, passed } = tapped()
     push('data: {"jsonrpc":"2.0","id":"vitals-a"')
     expect(passed()).toBe('data: {"jsonrpc":"2.0","id":"vitals-a"')
+  })
+
+  it('keeps an answer back that belongs elsewhere, and holds nothing for that', () => {
+    const { push, passed, answers: heard } = tapped(undefined, (id) => id === '"vitals-a"')
+    const others = 'data: {"jsonrpc":"2.0","id":"vitals-b","result":{}}\n\n'
+    push(`${others}${ours()}${others}`)
+    expect([passed(), heard]).toEqual([others + others, ['"vitals-a"']])
+    push(ours().slice(0, 30))
+    expect(passed()).toBe(others + others + ours().slice(0, 30))
   })
 
   it('holds an event only until it cannot be our answer: another id, a method, no JSON, or too long', () => {

@@ -176,8 +176,8 @@ export const defaults = {
     /** Without a sign of the server while a request is open; and how long that request may last at all. */
     stallTimeoutMs: 60_000,
     requestTimeoutMs: 600_000,
-    /** Requests to one server at a time, and how many more wait for how long. */
-    maxInFlight: 64,
+    /** Requests to one server at a time: as many as no ordinary client has; and how many more wait for how long. */
+    maxInFlight: 1024,
     maxQueue: 128,
     queueTimeoutMs: 3000,
     /** To one server behind a URL: streams that only listen are most of them. */

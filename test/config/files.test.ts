@@ -15,7 +15,7 @@ const load = (...names: string[]) => loadConfig({ files: names.map((name) => joi
 const limits = {
   stallTimeoutMs: 60_000,
   requestTimeoutMs: 600_000,
-  maxInFlight: 64,
+  maxInFlight: 1024,
   maxQueue: 128,
   queueTimeoutMs: 3000,
   maxConnections: 4096,

@@ -9,7 +9,7 @@ import { type Loaded, loadConfig } from '../../src/config/load.ts'
 const limits = {
   stallTimeoutMs: 60_000,
   requestTimeoutMs: 600_000,
-  maxInFlight: 64,
+  maxInFlight: 1024,
   maxQueue: 128,
   queueTimeoutMs: 3000,
   maxConnections: 4096,

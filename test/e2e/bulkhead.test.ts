@@ -3,7 +3,6 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { defaults } from '../../src/defaults.ts'
 import { repoRoot } from '../peers/spawn.ts'
 import { debugUpstream, metricValue } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
@@ -11,10 +10,16 @@ import { type OpenPost, initializeMessage, openPost, openSession, post } from '.
 import { type ScriptedServer, scriptedServer, sendJson } from '../support/scripted-server.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
-const { maxInFlight, maxQueue } = defaults.requests
+const [maxInFlight, maxQueue] = [64, 128]
 const scripted = { command: process.execPath, args: [join(repoRoot, 'test/peers/children/scripted-stdio.mjs')] }
 /** What it has got stays where it is for the whole test. */
-const patience = { queue_timeout_seconds: 300, stall_timeout_seconds: 300, heartbeat: { probe: 'passive' } }
+const patience = {
+  max_in_flight: maxInFlight,
+  max_queue: maxQueue,
+  queue_timeout_seconds: 300,
+  stall_timeout_seconds: 300,
+  heartbeat: { probe: 'passive' },
+}
 
 let directory: string
 let server: ScriptedServer

@@ -1,6 +1,8 @@
 import type { CircuitState } from '../../src/upstreams/breaker.ts'
+import { defaults } from '../../src/defaults.ts'
 import type { KnownError } from '../../src/errors.ts'
 import type { Limited } from '../../src/upstreams/queue.ts'
+import type { RequestLimits } from '../../src/upstreams/upstream.ts'
 
 /** A request under way. */
 export interface Ticket {
@@ -16,6 +18,9 @@ export interface CarriageOptions {
   readonly troubleMs: (fromMs: number, untilMs: number) => number
   readonly violate: (rule: 'circuit' | 'queue', what: string) => void
 }
+
+/** Fewer than by default, so that crowds of clients have to wait. */
+export const simulatedLimits: RequestLimits = { ...defaults.requests, maxInFlight: 64 }
 
 const mostInFlight = 64
 const mostWaiting = 128

@@ -3,6 +3,7 @@ import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { firstDecision } from '../../src/heartbeat/interval.ts'
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
+import { simulatedLimits } from './carriage.ts'
 import type { Fault } from './faults.ts'
 import { KnownError } from '../../src/errors.ts'
 import { limited } from '../../src/upstreams/queue.ts'
@@ -56,7 +57,7 @@ function game(
     tell: () => undefined,
   })
   const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }
-  const limits = limited(clock, {}, (_from, to) => to === 'open' && referee.circuitOpened('a'))
+  const limits = limited(clock, { limits: simulatedLimits }, (_from, to) => to === 'open' && referee.circuitOpened('a'))
   for (const name of servers)
     referee.watch(name, { kind: 'url', status, limits, restart, probe, hasMemoryLimit: true, asksInSessions: true })
   return {

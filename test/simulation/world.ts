@@ -15,6 +15,7 @@ import { Sweep } from '../../src/proxy/sweep.ts'
 import { SessionDirectory } from '../../src/sessions/directory.ts'
 import { StartGate } from '../../src/upstreams/start-gate.ts'
 import type { Command, Target } from '../../src/upstreams/upstream.ts'
+import { simulatedLimits } from './carriage.ts'
 import { SimulatedClients } from './clients.ts'
 import { type Plan, type ServerPlan, befall } from './faults.ts'
 import { Ledger } from './ledger.ts'
@@ -271,7 +272,7 @@ function configOf(server: ServerPlan, heartbeat: HeartbeatConfig): UpstreamConfi
   return {
     name,
     disabled: false,
-    target: targetOf(server),
+    target: { ...targetOf(server), limits: simulatedLimits },
     heartbeat: { ...heartbeat, probe },
     supervision: { restart, maxMemoryBytes: hasMemoryLimit ? memoryLimitBytes : Infinity },
     injectsTraceparent: false,

@@ -60,7 +60,7 @@ export const defaults = {
     /** How long a client's session is idle before its server is asked inside it, and what it waits after a miss. */
     sessionPingSeconds: 60,
     sessionRetryMs: 10_000,
-    /** How old the tools of a server that is not ours may be before they are read again. */
+    /** How old what is known of a server's tools may be before they are read again. */
     inventoryAgeMs: 300_000,
     recentKept: 20,
     failuresKept: 20,

@@ -28,6 +28,7 @@ export class InventoryWatch {
   #accepted: Inventory | undefined
   #offered: Inventory | undefined
   #readMs = Number.NEGATIVE_INFINITY
+  #askedMs = Number.NEGATIVE_INFINITY
   /** How long its last list took to come. */
   #tookMs = 0
   /** Lists in a row that it had time for, and did not give. */
@@ -50,6 +51,22 @@ export class InventoryWatch {
   /** Whether what is known of it was read so long ago. */
   isOlder(ageMs: number): boolean {
     return this.isKnown() && this.#options.clock.now() - this.#readMs >= ageMs
+  }
+
+  /** The same, and nobody tried to read it since: where nobody can, nothing else has to make way for that. */
+  isNeglected(ageMs: number): boolean {
+    return this.isOlder(ageMs) && this.#options.clock.now() - this.#askedMs >= ageMs
+  }
+
+  /** A heartbeat is to bring it along. */
+  asked(): void {
+    this.#askedMs = this.#options.clock.now()
+  }
+
+  /** Its next list says what it should offer from then on: what it offered until now was changed on purpose. */
+  renew(): void {
+    this.#accepted = undefined
+    this.#unanswered = 0
   }
 
   /** Another process may stand there, which owes nothing yet. */

@@ -58,7 +58,7 @@ export interface HeartbeatSettings extends IntervalSettings {
   readonly hang: HangTimes
   readonly missesToDown: number
   readonly goodsToHealthy: number
-  /** After so long the tools of a server that is not ours are read again: another one may stand there unseen. */
+  /** After so long its tools are read again: another server may stand there unseen, behind its URL or inside its command. */
   readonly inventoryAgeMs: number
   readonly recentKept: number
   readonly failuresKept: number
@@ -274,23 +274,23 @@ export class Heartbeat {
   #changeMode(from: ProbeMode): void {
     const { probe } = this.#settings
     const reason = `its heartbeats are on (probe: ${probe})`
-    if (from === 'off') return this.#begin({ kind: 'resumed', reason })
+    if (from === 'off') return this.#begin([{ kind: 'resumed', reason }])
     // That no client asked says nothing any more.
     const isUnasked = probe === 'active' && this.#verdict.state === 'idle'
-    this.#begin(isUnasked ? { kind: 'starting', reason } : undefined)
+    this.#begin(isUnasked ? [{ kind: 'starting', reason }] : [])
   }
 
   /** Nothing was asked lately: what follows is what its supervisor knows, and else depends on who asks at all. */
-  #begin(change: Evidence | undefined): void {
+  #begin(changes: readonly Evidence[]): void {
     const { scheduler, upstream, absence } = this.#options
     const { probe } = this.#settings
     const { reason } = beginnings[probe]
     if (probe === 'off') {
       scheduler.cancel(upstream)
-      return this.#weighAll([change, { kind: 'disabled', reason }])
+      return this.#weighAll([...changes, { kind: 'disabled', reason }])
     }
     const isUnasked = probe === 'passive' && isUp(this.#verdict.state) !== true
-    this.#weighAll([change, absence?.() ?? (isUnasked ? { kind: 'idle', reason } : undefined)])
+    this.#weighAll([...changes, absence?.() ?? (isUnasked ? { kind: 'idle', reason } : undefined)])
     this.probeNow()
   }
 
@@ -324,14 +324,17 @@ export class Heartbeat {
     return this.#pause ? Math.max(0, this.#pause.untilWallMs - this.#options.clock.wallTime()) : 0
   }
 
-  /** Ends a pause before its time; does nothing without one. */
+  /** Ends a pause before its time; does nothing without one. What the server then lists is what it should. */
   resume(reason: string): void {
     if (!this.#pause) return
     this.#pause.timer.cancel()
     this.#pause = undefined
     // What happened meanwhile is nobody's fault.
     this.#news().catch(() => undefined)
-    this.#begin({ kind: 'resumed', reason })
+    const renewed = { kind: 'inventory', same: true, reason: 'its tools may have been changed meanwhile' } as const
+    const changes = this.#inventory.isKnown() ? [renewed] : []
+    this.#inventory.renew()
+    this.#begin([{ kind: 'resumed', reason }, ...changes])
   }
 
   /** A client's request was answered: as good as a heartbeat. */
@@ -513,7 +516,7 @@ export class Heartbeat {
     const isFresh =
       asking.length === 0 &&
       isOpen &&
-      !this.#isInventoryOld() &&
+      !this.#inventory.isNeglected(this.#settings.inventoryAgeMs) &&
       this.#verdict.state === 'healthy' &&
       this.#lastTrafficMs > this.#lastBeatMs
     let countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
@@ -609,8 +612,9 @@ export class Heartbeat {
     // Whoever has not answered when the time is up is looked at, before the prober gives up in its turn.
     const deadlineMs = isStart ? openingMs : Math.max(settings.lateAnswerMs, timeoutMs + deadlineGraceMs)
     const { inventoryDue, different } = this.#verdict
-    const wantsInventory =
-      !this.#inventory.isKnown() || inventoryDue || different !== undefined || this.#isInventoryOld()
+    const isDue = inventoryDue || different !== undefined || this.#inventory.isOlder(settings.inventoryAgeMs)
+    const wantsInventory = !this.#inventory.isKnown() || isDue
+    if (wantsInventory) this.#inventory.asked()
     const { runs, alive, aliveSinceMs } = prober.start({ deadlineMs, wantsInventory })
     this.#wasTraffic = runs.length + alive > 0 && runs.every(({ method }) => method === 'traffic')
     if (runs.length === 0) {
@@ -754,11 +758,6 @@ export class Heartbeat {
     const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
     const { outcome, reason, turnedAway, wantsLess } = result
     this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway, wantsLess }), traceId)
-  }
-
-  /** The end of a process of ours is seen, and its tools are compared after it. */
-  #isInventoryOld(): boolean {
-    return !this.#options.own && this.#inventory.isOlder(this.#settings.inventoryAgeMs)
   }
 
   async #compareLater(inventory: Promise<Listing>, beat: Beat, announced: boolean): Promise<void> {

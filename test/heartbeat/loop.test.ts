@@ -592,14 +592,17 @@ describe('maintenance', () => {
     }
   })
 
-  it('ends with a look at the tools, which may be others now', async () => {
-    const { prober, heartbeat, advance, state } = await settled({ settings: fixed, script: { tools: ['echo'] } })
+  it('ends with a look at the tools, which may have been changed on purpose', async () => {
+    const { prober, heartbeat, advance, state, inventories } = await settled({
+      settings: fixed,
+      script: { tools: ['echo'] },
+    })
     const looked = () => prober.starts.map(({ options }) => options.wantsInventory)
     await advance(10_000)
     heartbeat.pause(60_000)
     prober.play({ tools: [] })
     await advance(60_000)
-    expect([state(), looked()]).toEqual(['degraded', [false, true]])
+    expect([state(), looked(), inventories]).toEqual(['healthy', [false, true], ['1 tools', '0 tools, changed']])
   })
 
   it('that begins while a probe is under way ignores what comes of it', async () => {
@@ -1404,7 +1407,7 @@ describe('the inventory of tools', () => {
     })
   })
 
-  describe('of a server that is not ours', () => {
+  describe('of a server that may be another one, unseen', () => {
     async function replacedUnseen(options: Options = {}) {
       const test = watched({ settings: fixed, script: opening('read', 'write'), ...options })
       test.heartbeat.start()
@@ -1437,12 +1440,44 @@ describe('the inventory of tools', () => {
       expect(clock.now()).toBeLessThan(defaults.heartbeat.inventoryAgeMs + 21_000)
     })
 
-    it('is not read again where a restart would be seen', async () => {
+    it('is read again of one that is ours, too: its command may have started another one', async () => {
       const running = { pid: 7, cpu: undefined, isStopped: false, lastHeardMs: 0, inFlight: 0 }
-      const { advance, wanted } = await replacedUnseen({ vitals: () => running })
-      await advance(defaults.heartbeat.inventoryAgeMs)
-      expect(wanted()).toHaveLength(1)
+      const { advance, prober, state } = await replacedUnseen({ vitals: () => running })
+      prober.play({ tools: ['read'] })
+      await advance(40_000)
+      expect(state()).toBe('degraded')
     })
+
+    it('makes no heartbeat of traffic give way again and again where nobody can read it', async () => {
+      const { advance, heartbeat, prober } = await replacedUnseen()
+      const before = prober.starts.length
+      for (let left = 240; left > 0; left--) {
+        heartbeat.trafficAnswered(true)
+        await advance(1000)
+      }
+      expect(prober.starts.length - before).toBe(1)
+    })
+  })
+
+  it('may have been changed in a maintenance: what is listed after it is what should be', async () => {
+    const test = await restartedWith(opening('read'), { tools: ['read'] })
+    const { heartbeat, advance, state, states, prober, inventories } = test
+    expect(state()).toBe('degraded')
+    heartbeat.pause(60_000)
+    await advance(60_000)
+    expect(states().slice(-4)).toEqual(['degraded', 'paused', 'starting', 'healthy'])
+    expect(heartbeat.status().inventory?.size).toBe(1)
+    await advance(10_000)
+    expect(prober.starts.at(-1)?.options.wantsInventory).toBe(false)
+    expect(inventories).toEqual(['2 tools', '1 tools, changed'])
+    // Whatever is lost later is a loss.
+    heartbeat.processGone('process 2 exited with code 1', 0)
+    prober.play(opening())
+    heartbeat.processStarted('process 3 was started')
+    await advance(0)
+    prober.play({ tools: [] })
+    await advance(10_000)
+    expect(test.reason()).toBe('it serves other tools than before: 1 then, 0 now, 1 gone (read)')
   })
 
   it('does not hold up the verdict: an answer is an answer, however long the list takes', async () => {

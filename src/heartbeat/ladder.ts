@@ -32,6 +32,9 @@ const pingPatienceMs = 1000
 /** And `tools/list` after that: some time of the probe has to be left to look whether it lives at all. */
 const listPatienceMs = 500
 
+/** A server whose process ends so often at a request that it never answered is not asked that again. */
+const endsToSpare = 2
+
 /** How servers that do not know `ping` react to it, besides with −32601 and silence. */
 const unknowing: ReadonlySet<Outcome> = new Set(['http_error', 'invalid', 'closed', 'reset'])
 
@@ -41,7 +44,8 @@ const unknowing: ReadonlySet<Outcome> = new Set(['http_error', 'invalid', 'close
  * its transport or process lives. That holds for servers that never answered a heartbeat; once one did, its silence is
  * news. Nor is a `ping` at which it fails, if it never answered one on this connection and lists its tools at once. On
  * the lowest rung it is asked all the same, and is back on its feet with the first answer: it may only have been slow to
- * begin. Nor does it leave `ping` for good because it answered one late.
+ * begin. Nor does it leave `ping` for good because it answered one late. A request that ends its process, which hand-written
+ * servers do with what they do not know, is never made again.
  */
 export class Ladder {
   readonly #lowest: LowestRung
@@ -50,6 +54,8 @@ export class Ladder {
   /** Whether it ever answered a heartbeat. */
   #hasAnswered = false
   #isOnTrial = false
+  /** How often its process ended at a request, by method; never again a reason once that was answered. */
+  readonly #ends = new Map<string, number>()
 
   constructor(lowest: LowestRung) {
     this.#lowest = lowest
@@ -57,7 +63,8 @@ export class Ladder {
 
   /** `tools/list` is the lowest rung of a server that has tools. */
   rung({ hasTools }: { readonly hasTools: boolean | undefined }): LegacyRung {
-    return this.#rung === this.#lowest && hasTools === true ? 'tools/list' : this.#rung
+    const rung = this.#spared()
+    return rung === this.#lowest && hasTools === true ? 'tools/list' : rung
   }
 
   /** Another server may stand there now, whose silence at `ping` is none. */
@@ -65,10 +72,25 @@ export class Ladder {
     this.#isPingProven = false
   }
 
+  /** Its process ended at this request. */
+  ended(method: string): void {
+    this.#ends.set(method, (this.#ends.get(method) ?? 0) + 1)
+  }
+
+  /** The rung in use, but for what would end its process. */
+  #spared(): LegacyRung {
+    if (!this.#isFatal('ping')) return this.#rung
+    return this.#isFatal('tools/list') ? this.#lowest : 'tools/list'
+  }
+
+  #isFatal(method: string): boolean {
+    return (this.#ends.get(method) ?? 0) >= endsToSpare
+  }
+
   /** One heartbeat on the rung in use; takes the next one within the same probe, early enough for its time-out. */
   async ask(options: LadderAsk): Promise<Climbed> {
     const { liveness, deadlineMs } = options
-    const rung = this.#rung
+    const rung = this.#spared()
     if (rung === this.#lowest && liveness) return { trial: this.#try(options), result: await liveness(deadlineMs) }
     if (rung === 'ping' && !this.#isPingProven) return this.#descend(options)
     return this.#learn(await ask({ ...options, method: rung === 'ping' ? rung : 'tools/list' }))
@@ -110,7 +132,7 @@ export class Ladder {
 
   /** One at a time: the last one may still wait for its answer. */
   #try(options: LadderAsk): Promise<Asked> | undefined {
-    if (this.#isOnTrial) return undefined
+    if (this.#isOnTrial || this.#isFatal('ping')) return undefined
     this.#isOnTrial = true
     return ask({ ...options, method: 'ping' })
       .then((asked) => this.#learn(asked))
@@ -121,6 +143,7 @@ export class Ladder {
     const { method, outcome } = asked.result
     if (!isAnswered(outcome)) return asked
     this.#hasAnswered = true
+    this.#ends.set(method, Number.NEGATIVE_INFINITY)
     if (method === 'ping' && outcome === 'unsupported') this.#isPingProven = false
     if (method === 'ping' && outcome === 'ok' && asked.errorCode === undefined) this.#isPingProven = true
     // A list that comes after the answer to a slow ping says nothing against it.

@@ -153,6 +153,10 @@ export class StdioProber implements Prober {
     const done = asked
       .then(({ result }) => this.#learn(result, line, learning))
       .then((result) => this.#checkEnd(result, line))
+      .then((result) => {
+        if (result.outcome === 'exited') this.#ladder.ended(result.method)
+        return result
+      })
     return { leg, method, session, done, noise }
   }
 

@@ -359,6 +359,52 @@ describe('a heartbeat of the resident process', () => {
     expect(await beat()).toMatchObject({ outcome: 'exited', reason: 'process 1 was killed by SIGKILL' })
   })
 
+  describe('at which its process ends', () => {
+    const dies: Script = (_message, process) => {
+      process.end(crash)
+      return []
+    }
+    /** Opens the process that runs, or is started next, and asks it once more. */
+    const beatOnce = async ({ beat, clock, settle, upstream }: Awaited<ReturnType<typeof proberOf>>) => {
+      await settle()
+      await clock.advance(upstream.nextStartInMs() ?? 0)
+      await beat()
+      await settle()
+      const { method, outcome } = await beat()
+      return `${method} ${outcome}`
+    }
+
+    it('is not sent again after the second time: the next rung is, in every process', async () => {
+      const test = await proberOf({ script: () => legacyScript({ instead: { ping: dies } }) })
+      expect([await beatOnce(test), await beatOnce(test)]).toEqual(['ping exited', 'ping exited'])
+      expect(await beatOnce(test)).toBe('tools/list ok')
+      expect(test.prober.describe().probe).toBe('tools/list')
+      expect(test.at(3).methods()).not.toContain('ping')
+      test.at(3).end(crash)
+      expect(await beatOnce(test)).toBe('tools/list ok')
+    })
+
+    it('leaves a server without tools that ends at tools/list, too, the lowest rung, without a trial', async () => {
+      const script = () => legacyScript({ tools: [], instead: { ping: dies, 'tools/list': dies } })
+      const test = await proberOf({ script })
+      const asked: string[] = []
+      for (let beats = 0; beats < 5; beats++) asked.push(await beatOnce(test))
+      const ends = ['ping exited', 'ping exited', 'tools/list exited', 'tools/list exited', 'process ok']
+      expect(asked).toEqual(ends)
+      expect(test.prober.describe().probe).toBe('process')
+      expect(await test.beat()).toMatchObject({ method: 'process', outcome: 'ok' })
+      expect(test.at(5).exit()).toBeUndefined()
+    })
+
+    it('is asked for good of a server that has answered it', async () => {
+      const script = (pid: number) => legacyScript(pid === 1 ? {} : { instead: { ping: dies } })
+      const test = await proberOf({ script })
+      expect(await beatOnce(test)).toBe('ping ok')
+      test.at(1).end(crash)
+      for (let beats = 0; beats < 3; beats++) expect(await beatOnce(test)).toBe('ping exited')
+    })
+  })
+
   it('is closed, and not exited, when the process reads no more and runs on', async () => {
     const { beat, at, clock } = await proberOf()
     await beat()

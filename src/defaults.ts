@@ -136,6 +136,8 @@ export const defaults = {
     /** How long requests of clients wait for a server that only starts to listen, and how often they try. */
     clientPatienceMs: 5000,
     clientRetryMs: 100,
+    /** The same for one that a server refused because of our own connection, which it may not know yet to be closed. */
+    makeWay: { patienceMs: 2000, retryMs: 100 },
     stdinGraceMs: 3000,
     residentStdinGraceMs: 500,
     termGraceMs: 5000,

@@ -41,6 +41,7 @@ import { delayOf } from '../upstreams/restart.ts'
 import { StdioUpstream } from '../upstreams/stdio.ts'
 import type { StartGate } from '../upstreams/start-gate.ts'
 import { type Absence, Supervisor, crashLoopReason, restartRefusal } from '../upstreams/supervisor.ts'
+import { yielding } from '../upstreams/yielding.ts'
 import type { Command, StdioTarget, Supervision, Transport, UrlTarget } from '../upstreams/upstream.ts'
 import type { LiveUpstream } from './fleet.ts'
 import {
@@ -276,6 +277,10 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     method: () => probeMethod(),
     onInTheWay: (how) => deps.log.warn({ upstream: name, how }, oneConnection),
   })
+  const toClients = yielding(launched ? patientSend : (request, handler) => pool.send(request, handler), prober, {
+    clock: deps.clock,
+    ...defaults.supervision.makeWay,
+  })
   const own = launched?.own
   const inFlight = () => deps.requestsInFlight(name)
   const lastHeardMs = () => heartbeat.lastHeardMs()
@@ -290,7 +295,7 @@ function monitorUrl(deps: MonitorDeps, config: UpstreamConfig, target: UrlTarget
     transport: target.transport,
     access: {
       kind: 'endpoint',
-      endpoint: { ...pool, ...(launched && { send: patientSend }), ownRequests: prober },
+      endpoint: { ...pool, send: toClients, ownRequests: prober },
       transport: target.transport,
     },
     heartbeat,
@@ -738,7 +743,7 @@ function endedView(ended: EndedProcess | undefined): EndedView | undefined {
   return { pid: process.pid, endedAtWallMs: atWallMs, how: describeExit(exit), stderrTail: process.stderrTail() }
 }
 
-const oneConnection =
+export const oneConnection =
   'it serves one connection at a time, and ours was in the way of a client: from now on it is only looked at whether its transport lives'
 
 const restartedForAlert = 'it is restarted: an alert asks for it'

@@ -13,8 +13,9 @@ import { LastingLink } from '../upstreams/lasting-link.ts'
 import { type LinkListener, httpLink, sseLink } from '../upstreams/link.ts'
 import { proxyFor } from '../upstreams/proxy-env.ts'
 import type { UrlTarget } from '../upstreams/upstream.ts'
+import { yielding } from '../upstreams/yielding.ts'
 import { hearFailure } from './evidence.ts'
-import { tunableHeartbeat } from './monitor.ts'
+import { oneConnection, tunableHeartbeat } from './monitor.ts'
 import { remoteServer } from './own-processes.ts'
 import type { StdioOptions } from './stdio-options.ts'
 import { openAdmin, stdioVitals, unharmed } from './stdio-vitals.ts'
@@ -88,7 +89,11 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     },
   })
   const linkTo = (listener: LinkListener) => {
-    const link = { endpoint: pool, clock, maxBodyBytes: defaults.maxLineBytes, listener }
+    const send = yielding((request, handler) => pool.send(request, handler), prober, {
+      clock,
+      ...defaults.supervision.makeWay,
+    })
+    const link = { endpoint: { ...pool, send }, clock, maxBodyBytes: defaults.maxLineBytes, listener }
     return target.transport === 'sse' ? sseLink(link) : httpLink(link)
   }
 
@@ -101,6 +106,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     openingDeadlineMs: defaults.heartbeat.lateAnswerMs,
     isStarting: () => false,
     method: () => probeMethod(),
+    onInTheWay: (how) => log.warn({ upstream: name, how }, oneConnection),
   })
   const remote = remoteServer(target.limits, {
     lastHeardMs: () => heartbeat.lastHeardMs(),

@@ -5,6 +5,7 @@ import type { Endpoint, OwnRequests } from '../upstreams/endpoint.ts'
 import { HttpChannel } from '../upstreams/http-channel.ts'
 import { Peer } from '../upstreams/peer.ts'
 import { SseChannel } from '../upstreams/sse-channel.ts'
+import type { HandedOver, OwnPlace } from '../upstreams/yielding.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import type { Era } from '../wire/era.ts'
 import { isAnswered, isFailure, outcomeOf } from './classify.ts'
@@ -60,7 +61,7 @@ const retryWhileStartingMs = 100
  * Heartbeats of a server behind a URL, in a session (or stream) of the sidecar's own. A server for which that is one too
  * many, because it serves one connection at a time, is from then on asked nothing but whether its transport lives.
  */
-export class HttpProber implements Prober, OwnRequests {
+export class HttpProber implements Prober, OwnRequests, OwnPlace {
   readonly #options: HttpProberOptions
   #connection: Connection | undefined
   /** The opening exchange under way; there is never more than one. */
@@ -135,6 +136,25 @@ export class HttpProber implements Prober, OwnRequests {
     this.#whoAsked(envelope.id)?.takeAnswer(message, envelope)
     this.#fallSilent()
     this.#isInTheWay('it answers our heartbeats on the stream of a client')
+  }
+
+  isHeld(): boolean {
+    return this.#connection?.opening.era === 'legacy'
+  }
+
+  handOver(): HandedOver | undefined {
+    const { channel, peer, opening } = this.#connection ?? {}
+    const initializeAnswer = opening?.initializeAnswer
+    if (!(channel instanceof HttpChannel) || !initializeAnswer) return undefined
+    this.#connection = undefined
+    peer?.fail(new KnownError('cancelled', 'our session was left to a client'))
+    this.#isInTheWay('it refused a client, which got our session')
+    return { sessionId: channel.release(), initializeAnswer }
+  }
+
+  vacate(): void {
+    this.forget()
+    this.#isInTheWay('it refused a client while we were connected')
   }
 
   #fallSilent(): void {

@@ -1,3 +1,4 @@
+import type { Timer } from '../clock.ts'
 import type { HttpExchange, HttpRequest, HttpResponseHandler, ResponseHead } from './http.ts'
 
 export type Send = (request: HttpRequest, handler: HttpResponseHandler) => HttpExchange
@@ -5,6 +6,7 @@ export type Send = (request: HttpRequest, handler: HttpResponseHandler) => HttpE
 /** One exchange to whoever asked for it, however often its request goes out. */
 export class Attempts implements HttpExchange {
   #exchange: HttpExchange | undefined
+  #timer: Timer | undefined
   #isPaused = false
   #isAborted = false
 
@@ -14,6 +16,11 @@ export class Attempts implements HttpExchange {
     this.#exchange?.abort()
     this.#exchange = send()
     if (this.#isPaused) this.#exchange.pause()
+  }
+
+  /** The next attempt waits for this. */
+  later(timer: Timer): void {
+    this.#timer = timer
   }
 
   pause(): void {
@@ -28,6 +35,7 @@ export class Attempts implements HttpExchange {
 
   abort(): void {
     this.#isAborted = true
+    this.#timer?.cancel()
     this.#exchange?.abort()
   }
 }

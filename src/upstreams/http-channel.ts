@@ -155,6 +155,14 @@ export class HttpChannel implements Channel {
     return protocolVersion !== undefined && eraOfVersion(protocolVersion) === 'modern'
   }
 
+  /** Leaves our session to somebody else: it goes on, and is ours no more. Undefined where the server assigned none. */
+  release(): string | undefined {
+    const sessionId = this.#sessionId
+    this.#sessionId = undefined
+    this.#life.abort('left to somebody else')
+    return sessionId
+  }
+
   /** Ends our session with DELETE, so that the server does not keep it (MCP 2025-11-25, Session Management, 5). */
   async close(): Promise<void> {
     this.#life.abort('closed by us') // Without a reason it would make one: an error with a stack, for each session.

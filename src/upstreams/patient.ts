@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import type { KnownError } from '../errors.ts'
 import { Attempts, type Send, isRepeatable } from './attempts.ts'
 
@@ -18,7 +18,7 @@ export function patient(send: Send, { clock, isStarting, patienceMs, retryMs }: 
   return (request, handler) => {
     if (!isRepeatable(request)) return send(request, handler)
     const untilMs = clock.now() + patienceMs
-    const attempts = new PatientAttempts()
+    const attempts = new Attempts()
     const failed = (error: KnownError) => {
       const isUndelivered = error.code === 'upstream_refused'
       if (!isUndelivered || !isStarting() || clock.now() + retryMs > untilMs) return handler.onError(error)
@@ -35,18 +35,5 @@ export function patient(send: Send, { clock, isStarting, patienceMs, retryMs }: 
       )
     attempt()
     return attempts
-  }
-}
-
-class PatientAttempts extends Attempts {
-  #timer: Timer | undefined
-
-  later(timer: Timer): void {
-    this.#timer = timer
-  }
-
-  override abort(): void {
-    this.#timer?.cancel()
-    super.abort()
   }
 }

@@ -1,9 +1,10 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js'
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { becomesState, debugUpstream } from '../support/admin.ts'
 import { eventually } from '../support/eventually.ts'
-import { lastStream } from '../support/one-connection-servers.ts'
+import { lastStream, oneStream, oneTransport } from '../support/one-connection-servers.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
 const closing: (() => Promise<unknown>)[] = []
@@ -33,7 +34,7 @@ interface Connected {
   readonly say: (it: string) => Promise<unknown>
 }
 
-async function connect(transport: SSEClientTransport): Promise<Connected> {
+async function connect(transport: SSEClientTransport | StreamableHTTPClientTransport): Promise<Connected> {
   const client = new Client({ name: 'mcp-vitals-test', version: '1.0.0' })
   const errors: Error[] = []
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a client is no EventTarget
@@ -71,6 +72,29 @@ describe('servers of one connection', { timeout: 90_000 }, () => {
     expect(vitals.output().match(/it serves one connection at a time/g)).toHaveLength(1)
     expect(await say('last')).toEqual(said('last'))
     // A client complains of an answer to a question that it did not ask.
+    expect(errors).toEqual([])
+  })
+
+  it('Streamable HTTP with one transport: the first client gets our session, and the next one the refusal', async () => {
+    const vitals = await vitalsBefore(await oneTransport(), 'http')
+    const url = new URL(`${vitals.dataUrl}/one/mcp`)
+    const transport = new StreamableHTTPClientTransport(url)
+    const { say, errors, client } = await connect(transport)
+    expect(client.getServerVersion()).toMatchObject({ name: 'one' })
+    expect(await say('first')).toEqual(said('first'))
+    await expect(connect(new StreamableHTTPClientTransport(url))).rejects.toThrow('Server already initialized')
+    expect(await restrained(vitals)).toMatchObject({ state: 'healthy', probe: 'transport' })
+    expect(vitals.output().match(/it serves one connection at a time/g)).toHaveLength(1)
+    expect(await say('last')).toEqual(said('last'))
+    expect(errors).toEqual([])
+  })
+
+  it('HTTP+SSE with one stream: ours is closed, and the client gets its own', async () => {
+    const vitals = await vitalsBefore(await oneStream(), 'sse')
+    const { say, errors } = await connect(new SSEClientTransport(new URL(`${vitals.dataUrl}/one/sse`)))
+    expect(await say('first')).toEqual(said('first'))
+    expect(await restrained(vitals)).toMatchObject({ state: 'healthy', probe: 'transport', failures: [] })
+    expect(await say('last')).toEqual(said('last'))
     expect(errors).toEqual([])
   })
 })

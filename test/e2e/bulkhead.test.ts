@@ -111,6 +111,27 @@ describe('a deaf server, at which clients are stuck while they open their sessio
   })
 })
 
+describe('a server that writes without end', () => {
+  it('is read in turn with the others, which answer meanwhile', async () => {
+    const endless = { command: 'yes', args: ['noise'], heartbeat: { probe: 'off' } }
+    const running = await startVitals({ config: { mcpServers: { endless, http: { url: server.url } } } })
+    const endlessly = { upstream: 'endless', reason: 'noise' }
+    const noise = async () => (await metricValue(running, 'mcp_vitals_dropped_messages_total', endlessly)) ?? 0
+    const opening = openPost(`${running.dataUrl}/endless/mcp`, initializeMessage)
+    try {
+      await eventually(async () => (await noise()) > 0, { what: 'it writes' })
+      const ids = Array.from({ length: maxInFlight }, (_, id) => id)
+      const answers = await Promise.all(ids.map((id) => post(`${running.dataUrl}/http/mcp`, request(id, 'ping'))))
+      expect(answers.map(({ status }) => status)).toEqual(ids.map(() => 200))
+      const before = await noise()
+      await eventually(async () => (await noise()) > before, { what: 'it writes on' })
+    } finally {
+      opening.disconnect()
+      await running.stop()
+    }
+  })
+})
+
 describe('mute, whose every start hangs', () => {
   it('another server starts before those who wait for it', async () => {
     const clients = 30

@@ -146,6 +146,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
         heartbeat.processGone(reason, others)
       },
       onStartFailed: (why) => heartbeat.startFailed(why),
+      onGivenUp: (why) => heartbeat.givenUp(why),
       onSpareExited: (process, exit, decision) => {
         const nextSeconds = delayOf(decision) / 1000
         const fields = { upstream: name, stderr: lastLine(process), next_start_in_seconds: nextSeconds }
@@ -425,12 +426,13 @@ function launch(
         deps.directory.endAll(name, 'exited')
         if (!isCrash) return
         hasCrashed = true
-        const reason = `server process ${process.pid ?? '?'} ${describeExit(exit)}`
+        const who = process.pid === undefined ? serverText : `server process ${process.pid}`
+        const reason = `${who} ${describeExit(exit)}`
         log.warn({ upstream: name, stderr: lastLine(process) }, reason)
         if (exit.kind === 'spawn_failed') heartbeat().startFailed(reason)
         else heartbeat().processGone(reason, 0)
       },
-      onGivenUp: (_process, why) => heartbeat().startFailed(why),
+      onGivenUp: (_process, why) => heartbeat().givenUp(why),
       onWaiting: (_delayMs, why) => {
         heartbeat().replacing(`its process ${why}`)
         void lookForStranger()

@@ -408,10 +408,14 @@ export class Heartbeat {
       this.#weigh({ kind: 'gone', reason, isExit: true })
       this.#adaptAtOnce()
     }
-    const { clock } = this.#options
-    if (others === 0) this.#endedMs = clock.now()
-    this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, clock.wallTime(), 0)
+    if (others === 0) this.#endedMs = this.#options.clock.now()
+    this.#tellEnd(reason)
     if (others > 0) this.probeNow()
+  }
+
+  #tellEnd(reason: string): void {
+    const startedAtWallMs = this.#options.clock.wallTime()
+    this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
   }
 
   /**
@@ -440,8 +444,14 @@ export class Heartbeat {
     if (isUp(this.#verdict.state) === true) this.#weigh({ kind: 'starting', reason })
   }
 
-  /** A process could not be started at all. */
+  /** A process could not be started at all: as good as the end of one. */
   startFailed(reason: string): void {
+    this.#weigh({ kind: 'gone', reason })
+    this.#tellEnd(reason)
+  }
+
+  /** A process was not ready in time, which the heartbeats of its opening tell already. */
+  givenUp(reason: string): void {
     this.#weigh({ kind: 'gone', reason })
   }
 

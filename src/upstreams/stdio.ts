@@ -53,8 +53,10 @@ export interface StdioUpstreamEvents extends SpareEvents {
   onSessionStarted(line: Line): void
   /** A process ended that we did not end; `others` still run. */
   onCrash(line: Line, exit: ExitReason, others: number): void
-  /** A resident process could not be started, or was not ready in time. */
+  /** A process could not be started, and no other runs. */
   onStartFailed(why: string): void
+  /** A resident process was not ready in time, and is being ended. */
+  onGivenUp(why: string): void
   onRestart(reason: RestartReason): void
   /** The resident process is gone, no other runs, and the next one is yet to be started. */
   onResidentGone(why: string): void
@@ -151,7 +153,7 @@ export class StdioUpstream {
           const line = this.#resident
           this.#resident = undefined
           line?.peer.fail(new KnownError('upstream_timeout', why))
-          events.onStartFailed(why)
+          events.onGivenUp(why)
         },
         onWaiting: (_delayMs, why) => {
           this.#refuseWaiters(why)

@@ -211,7 +211,8 @@ describe.concurrent('faults', { timeout: 60_000 }, () => {
   it.each(['exit127', 'missing'])(
     '%s, a command that cannot run: crash_loop, with the reason, and no hot loop',
     async (name) => {
-      const { reason, process: processes } = await becomes(name, 'crash_loop')
+      const { reason, process: processes, failures } = await becomes(name, 'crash_loop')
+      expect(failures).toContainEqual(expect.objectContaining({ method: 'process', outcome: 'exited' }))
       expect(reason).toMatch(name === 'exit127' ? /127/ : /no '\/no\/such\/program'/)
       expect(processes).toMatchObject({ pid: null, restarts: 0 })
       expect(await upOf(name)).toBe(0)

@@ -1215,11 +1215,15 @@ describe('a process of ours', () => {
   })
 
   it('that cannot be started means down; one that never runs for long, a crash loop until it answers', async () => {
-    const { heartbeat, changes, advance, clock } = await settled({ settings: fixed })
+    const { heartbeat, changes, beats, advance, clock } = await settled({ settings: fixed })
     const t = clock.now()
     heartbeat.startFailed("there is no 'npx' in PATH")
     heartbeat.crashLoop("there is no 'npx' in PATH")
     expect(changes).toEqual([`${t} down`, `${t} crash_loop`])
+    // A heartbeat like the end of one that ran, so that it is among the failures.
+    expect(beats).toEqual([`${t} process exited`])
+    const reason = "there is no 'npx' in PATH"
+    expect(heartbeat.history.failures()).toMatchObject([{ method: 'process', outcome: 'exited', reason }])
     await advance(5000)
     expect(heartbeat.status().unavailableSeconds).toBe(5)
     heartbeat.processStarted('process 44 was started')

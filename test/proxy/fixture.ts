@@ -289,6 +289,7 @@ function stdioAccess(
       onSpareExited: () => undefined,
       onCrash: () => undefined,
       onStartFailed: () => undefined,
+      onGivenUp: () => undefined,
       onRestart: () => undefined,
       onResidentGone: () => undefined,
       onCrashLoop: () => undefined,

@@ -58,6 +58,7 @@ function upstreamOf(options: Options = {}) {
       onSpareExited: (process, _exit, { kind }) => say(`spare ${process.pid} exited: ${kind}`),
       onCrash: (line, _exit, others) => say(`crash ${line.process.pid} (${others} others)`),
       onStartFailed: (why) => say(`start failed: ${why}`),
+      onGivenUp: (why) => say(`given up: ${why}`),
       onRestart: (reason) => say(`restart: ${reason}`),
       onResidentGone: (why) => void gone.push(why),
       onCrashLoop: () => say('crash loop'),

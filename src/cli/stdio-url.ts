@@ -93,7 +93,13 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
       clock,
       ...defaults.supervision.makeWay,
     })
-    const link = { endpoint: { ...pool, send }, clock, maxBodyBytes: defaults.maxLineBytes, listener }
+    const link = {
+      endpoint: { ...pool, send },
+      clock,
+      maxBodyBytes: defaults.maxLineBytes,
+      listener,
+      ownRequests: prober,
+    }
     return target.transport === 'sse' ? sseLink(link) : httpLink(link)
   }
 

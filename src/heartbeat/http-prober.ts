@@ -132,10 +132,11 @@ export class HttpProber implements Prober, OwnRequests, OwnPlace {
    * The server has one stream, that of its last client. Ours stays open: servers that are made so often take its end for
    * that of the other one.
    */
-  answeredElsewhere(message: Buffer, envelope: Envelope): void {
-    this.#whoAsked(envelope.id)?.takeAnswer(message, envelope)
+  answeredElsewhere(message: Buffer, envelope: Envelope): boolean {
+    if (this.#whoAsked(envelope.id)?.takeAnswer(message, envelope) !== true) return false
     this.#fallSilent()
     this.#isInTheWay('it answers our heartbeats on the stream of a client')
+    return true
   }
 
   isHeld(): boolean {

@@ -329,7 +329,8 @@ export class Bridge {
       return upstream.isShared() ? this.#sharedOf(name, access).link(key, listener) : stdioLink(upstream, key, listener)
     }
     const endpoint = this.#challenging(access.endpoint, name, transport === 'sse' ? 'sse' : 'mcp')
-    const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener }
+    const { ownRequests } = access.endpoint
+    const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener, ownRequests }
     return access.transport === 'sse' ? sseLink(options) : httpLink(options)
   }
 

@@ -296,9 +296,7 @@ class StreamPassage {
   }
 
   #answeredUs(message: Buffer, envelope: Envelope): void {
-    const { ownRequests } = this.#endpoint
-    const isMisdirected = envelope.id !== undefined && ownRequests?.hasAsked(envelope.id) === true
-    if (isMisdirected) return ownRequests.answeredElsewhere(message, envelope)
+    if (this.#endpoint.ownRequests?.answeredElsewhere(message, envelope) === true) return
     const session = this.#stream?.session
     if (session) this.#deps.borrowedSessions.answered(session, message, envelope)
   }

@@ -42,8 +42,8 @@ export type OpenPool = (options: HttpPoolOptions) => Pick<HttpPool, 'send' | 'in
 export interface OwnRequests {
   /** Whether this id (its JSON text) is one of ours. */
   hasAsked(id: string): boolean
-  /** Takes the answer to one that came on the connection of a client. */
-  answeredElsewhere(message: Buffer, envelope: Envelope): void
+  /** Takes a message that came on the connection of a client if it answers one of ours; false when it does not. */
+  answeredElsewhere(message: Buffer, envelope: Envelope): boolean
 }
 
 /** The endpoint of an upstream as clients' requests use it; our own heartbeats know no queue. */

@@ -6,7 +6,7 @@ import { type Envelope, isSameId } from '../wire/envelope.ts'
 import { entriesIn } from '../wire/lists.ts'
 import type { Channel, Outgoing } from './channel.ts'
 import { ClientEndpoint, type HeadersFor } from './client-endpoint.ts'
-import type { Endpoint } from './endpoint.ts'
+import type { Endpoint, OwnRequests } from './endpoint.ts'
 import { HttpChannel } from './http-channel.ts'
 import { Peer } from './peer.ts'
 import { SseChannel } from './sse-channel.ts'
@@ -101,6 +101,8 @@ export interface UrlLinkOptions {
   /** The longest message of the server that is carried. */
   readonly maxBodyBytes: number
   readonly listener: LinkListener
+  /** What we ask the server elsewhere; an HTTP+SSE server may answer that here. */
+  readonly ownRequests?: OwnRequests | undefined
 }
 
 interface OpenPost {
@@ -166,7 +168,7 @@ function tooMuchUntaken(bytes: number): KnownError {
 }
 
 /** An event stream of its own. */
-export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
+export function sseLink({ endpoint, clock, maxBodyBytes, listener, ownRequests }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
   let isOpen = false
   let lost: KnownError | undefined
@@ -176,7 +178,8 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpti
     maxBodyBytes,
     events: {
       onMessage: (message, envelope) => {
-        if (!peer.takeAnswer(message, envelope)) listener.onMessage(message, envelope)
+        if (peer.takeAnswer(message, envelope) || ownRequests?.answeredElsewhere(message, envelope)) return
+        listener.onMessage(message, envelope)
       },
       onClose: (why) => {
         lost = new KnownError('upstream_closed', why)

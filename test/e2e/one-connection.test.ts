@@ -60,20 +60,26 @@ function restrained(vitals: RunningVitals) {
 }
 
 describe('servers of one connection', { timeout: 90_000 }, () => {
-  it('HTTP+SSE whose answers all go to the last client: none of ours reaches it, and it loses none', async () => {
-    const vitals = await vitalsBefore(await lastStream(), 'sse')
-    const { say, errors } = await connect(new SSEClientTransport(new URL(`${vitals.dataUrl}/one/sse`)))
-    expect(await say('first')).toEqual(said('first'))
-    const upstream = await restrained(vitals)
-    expect(upstream).toMatchObject({ state: 'healthy', probe: 'transport', failures: [] })
-    expect(upstream.recent.find(({ method }) => method === 'transport')?.reason).toContain(
-      'a server of one connection (it answers our heartbeats on the stream of a client)',
-    )
-    expect(vitals.output().match(/it serves one connection at a time/g)).toHaveLength(1)
-    expect(await say('last')).toEqual(said('last'))
-    // A client complains of an answer to a question that it did not ask.
-    expect(errors).toEqual([])
-  })
+  it.each([
+    ['sse', SSEClientTransport],
+    ['mcp', StreamableHTTPClientTransport],
+  ])(
+    'HTTP+SSE whose answers all go to the last client (/%s): none of ours does, and it loses none',
+    async (path, To) => {
+      const vitals = await vitalsBefore(await lastStream(), 'sse')
+      const { say, errors } = await connect(new To(new URL(`${vitals.dataUrl}/one/${path}`)))
+      expect(await say('first')).toEqual(said('first'))
+      const upstream = await restrained(vitals)
+      expect(upstream).toMatchObject({ state: 'healthy', probe: 'transport', failures: [] })
+      expect(upstream.recent.find(({ method }) => method === 'transport')?.reason).toContain(
+        'a server of one connection (it answers our heartbeats on the stream of a client)',
+      )
+      expect(vitals.output().match(/it serves one connection at a time/g)).toHaveLength(1)
+      expect(await say('last')).toEqual(said('last'))
+      // A client complains of an answer to a question that it did not ask.
+      expect(errors).toEqual([])
+    },
+  )
 
   it('Streamable HTTP with one transport: the first client gets our session, and the next one the refusal', async () => {
     const vitals = await vitalsBefore(await oneTransport(), 'http')

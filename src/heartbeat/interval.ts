@@ -61,6 +61,8 @@ export interface IntervalDecision {
   readonly slowness: number
   /** Whether the last answers were slow themselves, and not only those before that are remembered. */
   readonly isSlow: boolean
+  /** What is suspicious about the upstream, in words; undefined while nothing is. */
+  readonly doubt: string | undefined
   /** The decision in words, with its inputs. */
   readonly why: string
   /** The law's own letters: failure ratio, RTT ratio, misses, own load, and the suspicion that drives the interval. */
@@ -82,7 +84,7 @@ export function newInterval(settings: IntervalSettings): IntervalState {
   return { intervalMs: settings.initialMs, failureRatio: 0, rtt: undefined, goods: 0 }
 }
 
-const trust = { suspicion: 0, slowness: 0, isSlow: false } as const
+const trust = { suspicion: 0, slowness: 0, isSlow: false, doubt: undefined } as const
 
 /** What stands until the first decision. */
 export function firstDecision(settings: IntervalSettings): IntervalDecision {
@@ -140,7 +142,9 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
   const why = explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
   const next = { intervalMs, failureRatio, rtt, goods }
   const isSlow = rtt !== undefined && isSlowNow(rtt, input.diff, settings)
-  return { state: next, intervalMs, suspicion: errorSign, slowness: slowSign, isSlow, why, inputs }
+  const signs = { suspicion: errorSign, slowness: slowSign }
+  const doubt = doubtIn({ ...signs, failureRatio, rtt, diff: input.diff, settings })
+  return { state: next, intervalMs, ...signs, isSlow, doubt, why, inputs }
 }
 
 export interface Draw {
@@ -284,6 +288,46 @@ function foldRtt(rtt: Rtt | undefined, diff: ReadingDiff, failed: boolean): Rtt 
   return { shortMs, baselineMs: lastsMs < law.newNormalMs ? baselineMs : followed, slowForMs: lastsMs }
 }
 
+interface Signs {
+  readonly suspicion: number
+  readonly slowness: number
+  readonly failureRatio: number
+  readonly rtt: Rtt | undefined
+  readonly diff: ReadingDiff
+  readonly settings: IntervalSettings
+}
+
+function doubtIn({ suspicion, slowness, failureRatio, rtt, diff, settings }: Signs): string | undefined {
+  const failures = suspicion >= law.suspect ? failureText(failureRatio, diff, settings) : undefined
+  const slow = rtt && slowness >= law.suspect ? slowText(rtt, settings) : undefined
+  const doubts = [failures, slow].filter((text) => text !== undefined)
+  return doubts.length > 0 ? doubts.join('; ') : undefined
+}
+
+function failureText(ratio: number, { failures, heartbeats }: ReadingDiff, settings: IntervalSettings): string {
+  const tooOften = failsTooOften(ratio, settings) ? tooOftenText(settings) : ''
+  if (!(failures > 0) && ratio < 0.005) return 'a heartbeat or request has just failed'
+  if (!(failures > 0)) return `${percent(ratio)} of recent heartbeats and requests failed${tooOften}`
+  const last = heartbeats === 1 ? 'heartbeat or request' : `${heartbeats} heartbeats and requests`
+  const share = heartbeats === 1 ? `the last ${last}` : `${failures} of the last ${last}`
+  return `${share} failed, ${percent(ratio)} of the recent ones${tooOften}`
+}
+
+function slowText(rtt: Rtt, settings: IntervalSettings): string {
+  const ratio = rttRatio(rtt)
+  const times = `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)}×`
+  const tooSlow = isTooSlow(rtt, settings) ? tooSlowText(settings) : ''
+  return `answers take ${millis(rtt.shortMs)}, ${times} their baseline of ${millis(rtt.baselineMs)}${tooSlow}`
+}
+
+function tooOftenText({ errorRateThresholdRatio }: IntervalSettings): string {
+  return `, above the ${percent(errorRateThresholdRatio)} of error_rate_threshold_percent`
+}
+
+function tooSlowText({ responseTimeThresholdMs }: IntervalSettings): string {
+  return `, above the ${millis(responseTimeThresholdMs)} of response_time_threshold_ms`
+}
+
 interface Explanation {
   readonly settings: IntervalSettings
   readonly fromMs: number
@@ -296,14 +340,11 @@ interface Explanation {
 
 function explain(explanation: Explanation): string {
   const { intervalMs, rtt, inputs, settings } = explanation
-  const { errorRateThresholdRatio, responseTimeThresholdMs } = settings
-  const tooOften = `, above the ${percent(errorRateThresholdRatio)} of error_rate_threshold_percent`
-  const tooSlow = `, above the ${millis(responseTimeThresholdMs)} of response_time_threshold_ms`
   const failed = `${percent(inputs.e)} of recent heartbeats and requests failed`
   const failures =
-    inputs.e < 0.005 ? 'no recent failures' : failed + (failsTooOften(inputs.e, settings) ? tooOften : '')
+    inputs.e < 0.005 ? 'no recent failures' : failed + (failsTooOften(inputs.e, settings) ? tooOftenText(settings) : '')
   const answers = rtt
-    ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}${isTooSlow(rtt, settings) ? tooSlow : ''}`
+    ? `answers at ${inputs.r.toFixed(1)}× their baseline of ${millis(rtt.baselineMs)}${isTooSlow(rtt, settings) ? tooSlowText(settings) : ''}`
     : 'no answer measured yet'
   return `${seconds(intervalMs)}: ${motive(explanation)} (${failures}, ${answers}, own load ${percent(inputs.load)})`
 }

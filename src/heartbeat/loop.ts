@@ -814,10 +814,8 @@ export class Heartbeat {
     const { ownLoad } = this.#options
     const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
     this.#interval = adapt(this.#interval.state, input, this.#settings)
-    const { suspicion, slowness, isSlow, why } = this.#interval
-    // The figures of a moment belong to what they explain: a calm state outlives them.
-    const isDoubted = Math.max(suspicion, slowness) >= defaults.suspicion.suspect
-    const reason = isDoubted ? why : 'it answers as it should again'
+    const { suspicion, slowness, isSlow, doubt } = this.#interval
+    const reason = doubt ?? 'it answers as it should again'
     if (!hardFailure && diff.heartbeats > 0)
       this.#weigh({ kind: 'suspicion', level: suspicion, slowness, isSlow, reason })
   }

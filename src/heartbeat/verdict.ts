@@ -461,7 +461,8 @@ function suspect(
 
 function doubtAt(level: number, before: string | undefined, reason: string): string | undefined {
   if (level <= defaults.suspicion.calm) return undefined
-  return before ?? (level >= defaults.suspicion.suspect ? reason : undefined)
+  // Its figures are those of now, as long as they tell why.
+  return level >= defaults.suspicion.suspect ? reason : before
 }
 
 /** Nothing is known against it, but for so long nothing for it either that its old state may be a lie. */

@@ -242,6 +242,43 @@ describe('other settings', () => {
   })
 })
 
+describe('doubt', () => {
+  const recent = { elapsedMs: 10_000, rttMeanMs: undefined }
+  it.each<[string, Partial<IntervalState>, Partial<IntervalInput>, string | undefined]>([
+    ['calm', {}, {}, undefined],
+    ['too little to act on', { failureRatio: 0.04 }, {}, undefined],
+    ['slow', { rtt: { shortMs: 60, baselineMs: 1.4 } }, {}, 'answers take 60 ms, 43× their baseline of 1.4 ms'],
+    [
+      'slower than is allowed',
+      { rtt: { shortMs: 1001, baselineMs: 1000 } },
+      {},
+      'answers take 1001 ms, 1.0× their baseline of 1000 ms, above the 1000 ms of response_time_threshold_ms',
+    ],
+    [
+      'failures of old',
+      { failureRatio: 0.2 },
+      {},
+      '20 % of recent heartbeats and requests failed, above the 5 % of error_rate_threshold_percent',
+    ],
+    [
+      'failures of now',
+      { failureRatio: 0.5 },
+      { diff: { ...recent, heartbeats: 8, failures: 7 } },
+      '7 of the last 8 heartbeats and requests failed, 61 % of the recent ones, above the 5 % of error_rate_threshold_percent',
+    ],
+    [
+      'both',
+      { failureRatio: 0.2, rtt: { shortMs: 900, baselineMs: 100 } },
+      { diff: { ...recent, heartbeats: 1, failures: 1 } },
+      'the last heartbeat or request failed, 43 % of the recent ones, above the 5 % of error_rate_threshold_percent; ' +
+        'answers take 900 ms, 9.0× their baseline of 100 ms',
+    ],
+    ['nothing read yet', {}, { misses: 1 }, 'a heartbeat or request has just failed'],
+  ])('%s', (_, rest, input, expected) => {
+    expect(adapt(stateOf(30_000, rest), still(input), settings).doubt).toBe(expected)
+  })
+})
+
 describe('why', () => {
   const slow = { rtt: { shortMs: 900, baselineMs: 100 } }
   it.each([

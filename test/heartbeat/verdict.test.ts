@@ -315,6 +315,12 @@ describe('suspicion', () => {
     expect(all([missed, answered, doubted], recovered).state).toBe('suspect')
   })
 
+  it('tells its figures of now for as long as they are why', () => {
+    const more: Evidence = { kind: 'suspicion', level: 0.9, slowness: 0, isSlow: false, reason: '17 % failed' }
+    expect(all([answered, doubted, more]).reason).toBe('17 % failed')
+    expect(all([answered, doubted, more, halfDoubted]).reason).toBe('17 % failed')
+  })
+
   it('that is not a number changes nothing', () => {
     const healthy = all([answered])
     expect(judge(healthy, { ...doubted, level: NaN }, 1, limits)).toBe(healthy)

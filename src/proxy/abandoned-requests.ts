@@ -2,9 +2,15 @@ import type { Clock } from '../clock.ts'
 
 export interface AbandonedRequestsOptions {
   readonly clock: Clock
-  /** For how long a server may be at work on a request. */
+  /** For how long a server may be at work on a request at most. */
   readonly lastingMs: number
 }
+
+/**
+ * A server that heeds a cancellation says nothing of it, as it should: nobody else's questions and log messages can be
+ * held back for longer than one that does not heed it is likely to need.
+ */
+const longestMs = 60_000
 
 /** So many are remembered; then the oldest is forgotten. */
 const maxAbandoned = 1000
@@ -22,7 +28,7 @@ export class AbandonedRequests<Owner> {
 
   constructor({ clock, lastingMs }: AbandonedRequestsOptions) {
     this.#clock = clock
-    this.#lastingMs = lastingMs
+    this.#lastingMs = Math.min(lastingMs, longestMs)
   }
 
   add(id: string, owner: Owner): void {

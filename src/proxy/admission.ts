@@ -73,12 +73,12 @@ export class Admission {
     const isNew = claim === 'answer' || (claim === 'stream' && method !== undefined)
     const drained = isNew ? drain.refusal() : undefined
     if (drained) return go(drained)
-    if (claim !== 'answer') return go(claim === 'stream' ? crowded() : undefined)
+    if (claim !== 'answer') return go(claim === 'stream' ? crowded('stream') : undefined)
     const refusal = this.#deps.shedder.refusal(method) ?? breaker?.refusal()
     if (refusal) return go(refusal)
     const start = (turn: Turn) => {
       this.#turn = turn
-      const permit = crowded() ?? breaker?.enter()
+      const permit = crowded('answer') ?? breaker?.enter()
       if (permit instanceof KnownError) return go(permit)
       this.#permit = permit
       go()

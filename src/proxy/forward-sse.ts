@@ -38,7 +38,7 @@ export class SseForwarder {
   /** GET: opens the stream of one client. */
   openStream(exchange: Exchange, endpoint: UpstreamEndpoint): void {
     const { incoming, outgoing } = exchange
-    const unwelcome = this.#deps.shedder.refusal('initialize') ?? endpoint.drain.refusal() ?? endpoint.crowded()
+    const unwelcome = this.#deps.shedder.refusal('initialize') ?? endpoint.drain.refusal() ?? endpoint.crowded('stream')
     if (unwelcome) {
       this.#deps.instruments.countRejected(unwelcome.code)
       return replyError(incoming, outgoing, unwelcome)

@@ -211,7 +211,9 @@ class Passage implements Cancellable {
    * same: that is for client and server to end.
    */
   cancel(id: string): boolean {
-    const isUnsent = !this.#upstream && this.#cancellable?.kind === 'request'
+    const isUnsent = !this.#upstream
+    // The rest of a batch is wanted all the same.
+    if (isUnsent && this.#cancellable?.kind !== 'request') return false
     if (isUnsent) this.requestRead(this.#cancellable)
     const end: OperationEnd = {
       kind: 'failure',

@@ -12,7 +12,7 @@ export interface Limited {
   readonly breaker: Breaker
   readonly drain: Drain
   /** What a request or stream is told that would need one connection too many; undefined if it may go. */
-  readonly crowded: () => KnownError | undefined
+  readonly crowded: (claim: 'answer' | 'stream') => KnownError | undefined
 }
 
 export function limited(
@@ -22,16 +22,19 @@ export function limited(
   connections: () => number = () => 0,
 ): Limited {
   const breaker = new Breaker({ clock, isEnabled: limits.hasBreaker === true, onChange: onCircuit })
-  const crowded = () => tooMany(connections(), limits.maxConnections)
+  const { maxConnections = Infinity } = limits
+  const most = { answer: maxConnections, stream: Math.max(1, Math.floor(maxConnections * streamShare)) }
+  const crowded: Limited['crowded'] = (claim) => tooMany(connections(), most[claim])
   return { limits, queue: new RequestQueue(clock, limits), breaker, drain: new Drain(clock), crowded }
 }
 
-function tooMany(inUse: number, most = Infinity): KnownError | undefined {
+/** Streams that only listen must not keep the calls of their own sessions out. */
+const streamShare = 3 / 4
+
+function tooMany(inUse: number, most: number): KnownError | undefined {
   if (inUse < most) return undefined
-  return new KnownError(
-    'too_many_connections',
-    `${inUse} connections to the server are in use (max_connections ${most})`,
-  )
+  const what = `${inUse} connections to the server are in use, and ${most} may be for this (max_connections)`
+  return new KnownError('too_many_connections', what)
 }
 
 type QueueLimits = Pick<RequestLimits, 'maxInFlight' | 'maxQueue' | 'queueTimeoutMs'>

@@ -1,4 +1,4 @@
-import { headerValue } from '../wire/headers.ts'
+import { headerNames, headerValue } from '../wire/headers.ts'
 import { Attempts, type Send, headed, isRepeatable } from './attempts.ts'
 import type { HttpRequest, ResponseHead } from './http.ts'
 
@@ -18,7 +18,7 @@ export function slashed(send: Send, url: URL): Send {
     const elsewhere = { ...request, path: other + request.path.slice(own.length) }
     if (path === other) {
       const arrived = (head: ResponseHead) => {
-        if (head.status === 404 || isRedirect(head.status)) path = own
+        if (isGone(head, request) || leadsTo(own, head, elsewhere, url)) path = own
         handler.onStart(head)
       }
       return send(elsewhere, headed(handler, arrived))
@@ -35,15 +35,20 @@ export function slashed(send: Send, url: URL): Send {
   }
 }
 
-/** The same request is wanted elsewhere, its method and body included (RFC 9110 §15.4.8 and §15.4.9). */
-function isRedirect(status: number): boolean {
-  return status === 307 || status === 308
+/** In a session, 404 says that the session is gone (MCP 2025-11-25, Transports, Session Management). */
+function isGone({ status }: ResponseHead, { headers }: HttpRequest): boolean {
+  return status === 404 && headerValue(headers, headerNames.sessionId) === undefined
 }
+
+/** With these the same request is wanted elsewhere, its method and body included; others make a GET of it (RFC 9110 §15.4). */
+const redirects = new Set([307, 308])
+const redirectsOfGet = new Set([301, 302, 303, 307, 308])
 
 /** Whether it is wanted there, on the server that we asked. */
 function leadsTo(path: string, { status, rawHeaders }: ResponseHead, request: HttpRequest, url: URL): boolean {
   const location = headerValue(rawHeaders, 'location')
-  if (!isRedirect(status) || location === undefined) return false
+  const isRedirect = (request.method === 'GET' ? redirectsOfGet : redirects).has(status)
+  if (!isRedirect || location === undefined) return false
   // A server builds its own address from the Host that it was asked by, which may be the client's.
   const host = headerValue(request.headers, 'host') ?? url.host
   const target = URL.parse(location, `${url.protocol}//${host}${request.path}`)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { AbandonedRequests } from '../../src/proxy/abandoned-requests.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-function abandonedOn(clock = fakeClock(), lastingMs = 600_000) {
+function abandonedOn(clock = fakeClock(), lastingMs = 30_000) {
   return { clock, abandoned: new AbandonedRequests<string>({ clock, lastingMs }) }
 }
 
@@ -19,12 +19,15 @@ describe('requests that their clients gave up', () => {
     expect(abandoned.owners()).toEqual(['a'])
   })
 
-  it('and no longer than a request may last', async () => {
-    const { clock, abandoned } = abandonedOn()
+  it.each([
+    ['a request may last', 30_000, 30_000],
+    ['a minute', Infinity, 60_000],
+  ])('and no longer than %s', async (_what, lastingMs, untilMs) => {
+    const { clock, abandoned } = abandonedOn(fakeClock(), lastingMs)
     abandoned.add('1', 'a')
     await clock.advance(1000)
     abandoned.add('2', 'b')
-    await clock.advance(598_999)
+    await clock.advance(untilMs - 1001)
     expect(abandoned.owners()).toEqual(['a', 'b'])
     await clock.advance(1)
     expect(abandoned.owners()).toEqual(['b'])

@@ -288,6 +288,28 @@ describe('more requests than the server takes', () => {
     expect(third.isClosed).toBe(false)
   })
 
+  it('are sent in their turn as a batch of which one was cancelled meanwhile', async () => {
+    const { upstream, proxy } = await start({ maxInFlight: 1 })
+    const post = (body: string) => {
+      const client = new RawClient(proxy.port)
+      closers.push(() => Promise.resolve(client.close()))
+      client.send(rawRequest({ path: '/u/mcp', headers: [...json, 'Mcp-Session-Id', 's-1'], body }))
+      return client
+    }
+    post(call(1))
+    const arrived = await upstream.request(0)
+    const batch = post(`[${call(2)},${call(3)}]`)
+    await queued(proxy, 1)
+    post('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}')
+    ;(await upstream.request(1)).answer(202)
+    arrived.answer(200, answer)
+    const next = await upstream.request(2)
+    expect(textOf(await next.whole())).toBe(`[${call(2)},${call(3)}]`)
+    next.answer(200, `[${answer.replace('1', '3')}]`)
+    expect(statusOf(await batch.response())).toBe(200)
+    await proxy.until(() => proxy.inFlight('u') === 0)
+  })
+
   it.each([
     ['an answer to the server', '{"jsonrpc":"2.0","id":"s1","result":{}}', 'POST'],
     ['a cancellation', '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}', 'POST'],
@@ -318,13 +340,15 @@ describe('more requests than the server takes', () => {
 })
 
 describe('more connections than max_connections', () => {
-  it('are refused to requests and streams, until one is over; what they wait for still passes', async () => {
-    const { upstream, proxy, send } = await start({ maxConnections: 2, maxInFlight: 1 })
+  it('are refused to requests and streams, these sooner, until one is over; what they wait for still passes', async () => {
+    const { upstream, proxy, send } = await start({ maxConnections: 3, maxInFlight: 2 })
     const streams = [send(undefined, 'GET'), send(listen)]
     for (const [index, stream] of streams.entries()) {
       ;(await upstream.request(index)).openStream()
       await stream.head()
     }
+    const inTime = send(call(3))
+    const asked = await upstream.request(2)
     for (const [body, method] of [
       [call(1), 'POST'],
       [listen, 'POST'],
@@ -336,14 +360,18 @@ describe('more connections than max_connections', () => {
     }
     expect(proxy.told.rejected).toEqual(Array(3).fill('too_many_connections'))
     const told = send('{"jsonrpc":"2.0","method":"notifications/initialized"}')
-    ;(await upstream.request(2)).answer(202)
+    ;(await upstream.request(3)).answer(202)
     expect(statusOf(await told.response())).toBe(202)
+    asked.answer(200, answer.replace('1', '3'))
+    expect(statusOf(await inTime.response())).toBe(200)
+    expect(statusOf(await send(undefined, 'GET').response())).toBe(503)
+    const next = send(call(2))
+    ;(await upstream.request(4)).answer(200, answer.replace('1', '2'))
+    expect(statusOf(await next.response())).toBe(200)
     streams[0]?.close()
     await upstream.until(() => upstream.arrived[0]?.isClosed())
-    const next = send(call(2))
-    ;(await upstream.request(3)).answer(200, answer.replace('1', '2'))
-    expect(statusOf(await next.response())).toBe(200)
-    expect(upstream.arrived).toHaveLength(4)
+    send(undefined, 'GET')
+    await upstream.request(5)
   })
 
   it('of HTTP+SSE: a stream is refused, and a request of one that is open', async () => {

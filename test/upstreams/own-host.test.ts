@@ -54,12 +54,24 @@ describe("a client's Host at a server on this machine", () => {
     expect(hosts).toEqual(['client:1', 'client:1', url.host, url.host, url.host])
   })
 
-  it('has nothing to do with a 403 of another kind, which is tried once', async () => {
-    const { hosts, ask } = asking(() => 403)
-    expect([await ask(), await ask()]).toEqual([403, 403])
-    expect(hosts).toEqual(['client:1', url.host, 'client:1'])
-    expect(await ask({ headers: ['host', url.host] })).toBe(403)
-    expect(hosts).toHaveLength(4)
+  it('settles nothing with a 403 of another kind, be it the first answer', async () => {
+    const { hosts, ask } = asking((host) => (host === url.host && hosts.length > 2 ? 200 : 403))
+    expect([await ask(), await ask()]).toEqual([403, 200])
+    expect(hosts).toEqual(['client:1', url.host, 'client:1', url.host])
+    expect(await ask({ headers: ['host', url.host] })).toBe(200)
+  })
+
+  it('stays where the server has taken it once, whatever its own would get (virtual hosts)', async () => {
+    const statuses = [200, 403]
+    const { hosts, ask } = asking((host) => (host === url.host ? 404 : (statuses.shift() ?? 200)))
+    expect([await ask(), await ask(), await ask()]).toEqual([200, 403, 200])
+    expect(hosts).toEqual(['client:1', 'client:1', 'client:1'])
+  })
+
+  it("is not replaced by the server's own where that is refused in another way", async () => {
+    const { hosts, ask } = asking((host) => (host === url.host ? 404 : 403))
+    expect([await ask(), await ask()]).toEqual([404, 404])
+    expect(hosts).toEqual(['client:1', url.host, 'client:1', url.host])
   })
 
   it('lets an official client through to an official server that checks Host by its own port', async () => {

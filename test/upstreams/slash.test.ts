@@ -11,14 +11,19 @@ interface Heard {
   readonly body: string
 }
 
-type Answer = (path: string, host: string) => { readonly status: number; readonly location?: string }
+type Answer = (
+  path: string,
+  host: string,
+  session: string | undefined,
+) => { readonly status: number; readonly location?: string }
 
 /** A server that says what it was asked; `answer` decides how it takes which path. */
 async function serverThat(answer: Answer): Promise<{ readonly port: number; readonly asked: string[] }> {
   const asked: string[] = []
   const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const { method, url = '' } = incoming
-    const { status, location } = answer(url.split('?', 1)[0] ?? '', incoming.headers.host ?? '')
+    const { host = '', 'mcp-session-id': session } = incoming.headers
+    const { status, location } = answer(url.split('?', 1)[0] ?? '', host, session?.toString())
     asked.push(`${method} ${url}`)
     const body = await text(incoming)
     outgoing.writeHead(status, location === undefined ? {} : { location }).end(`${status} ${body}`)
@@ -92,9 +97,31 @@ describe('a redirect that adds or takes away a slash', () => {
     expect(asked).toEqual(['POST /mcp'])
   })
 
-  it.each([302, 303])('is none with %i, which changes the method', async (status) => {
-    const { port } = await serverThat(() => ({ status, location: '/mcp/' }))
+  it.each([301, 302, 303])('with %i is one of a GET alone, since it makes one of any method', async (status) => {
+    const { port, asked } = await serverThat((path) =>
+      path === '/mcp/' ? { status: 200 } : { status, location: '/mcp/' },
+    )
     expect(await ask(endpointAt(port))).toMatchObject({ status })
+    expect(await ask(endpointAt(port), { method: 'GET', body: null })).toMatchObject({ status: 200 })
+    expect(asked).toEqual(['POST /mcp', 'GET /mcp', 'GET /mcp/'])
+  })
+
+  it('is not forgotten for a 404 in a session, which is gone', async () => {
+    const sessions = new Set(['alive'])
+    const { port } = await serverThat((path, _host, session) => {
+      if (path === '/mcp') return { status: 307, location: '/mcp/' }
+      return { status: session === undefined || sessions.has(session) ? 200 : 404 }
+    })
+    const to = endpointAt(port)
+    const statuses = []
+    for (const [session, body] of [
+      ['alive', Buffer.from('ping')],
+      ['gone', Buffer.from('ping')],
+      ['alive', Readable.from(['long'])],
+    ] as const) {
+      statuses.push((await ask(to, { headers: ['host', 'a:1', 'mcp-session-id', session], body })).status)
+    }
+    expect(statuses).toEqual([200, 404, 200])
   })
 
   it('is forgotten when the server is not there any more, and never a circle', async () => {

@@ -88,6 +88,10 @@ export class SsePost {
   /** Reads a cancellation; whether the server never got what it cancels, and so need not hear of either. */
   #cancelsUnsent(): boolean {
     const { posts, pending } = this.#options.stream
+    for (const message of this.#envelope?.messages ?? []) {
+      const one = message && cancelledId(message)
+      if (one !== undefined) pending.get(one)?.cancelled(one)
+    }
     const id = this.#envelope && cancelledId(this.#envelope)
     if (id === undefined) return false
     const unsent = [...posts].findLast((post) => post.waitsToAsk(id))

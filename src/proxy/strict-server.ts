@@ -70,16 +70,20 @@ function endWith(socket: Duplex, last?: string): void {
 }
 
 /**
- * What the parser lets pass, and every server has to refuse or could misread. More than one Host, none, or an invalid
- * one: RFC 9112 §3.2; it must be that of a whole URL as target: RFC 9112 §3.2.2; a transfer coding besides chunked,
+ * What the parser lets pass, and every server has to refuse or could misread. More than one Host, none (but of HTTP/1.0,
+ * as many health checks still have it), or an invalid one: RFC 9112 §3.2; it must be that of a whole URL as target: RFC 9112 §3.2.2; a transfer coding besides chunked,
  * which would reach the server undone: RFC 9112 §6.1.
  */
-function problemOf({ headers, rawHeaders, url = '' }: IncomingMessage, isHost: (host: string) => boolean) {
+function problemOf(
+  { headers, rawHeaders, httpVersion, url = '' }: IncomingMessage,
+  isHost: (host: string) => boolean,
+): string | undefined {
   const { host } = headers
-  if (host === undefined) return 'there is no Host header'
+  if (host === undefined && httpVersion !== '1.0') return 'there is no Host header'
   if (isRepeated(rawHeaders, 'host')) return 'there is more than one Host header'
-  if (!isHost(host)) return `the Host header "${host}" is none`
-  if (!url.startsWith('/') && !isAtHost(url, host)) return `the target "${url}" is no path, and no URL at "${host}"`
+  if (host !== undefined && !isHost(host)) return `the Host header "${host}" is none`
+  if (!url.startsWith('/') && !isAtHost(url, host ?? ''))
+    return `the target "${url}" is no path, and no URL at "${host}"`
   const coding = headers['transfer-encoding']
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') return `the transfer coding "${coding}" is unknown`
   return undefined
@@ -105,7 +109,8 @@ function hostCheck(): (host: string) => boolean {
 }
 
 function isAtHost(target: string, host: string): boolean {
-  return /^https?:\/\/([^/?#]+)/i.exec(target)?.[1]?.toLowerCase() === host.toLowerCase()
+  const [scheme] = /^https?:\/\//i.exec(target) ?? []
+  return scheme !== undefined && URL.parse(target)?.host === URL.parse(scheme + host)?.host
 }
 
 /** Whether bytes of an answer are on the connection. Node's own handler finds out in this way; there is no public one. */

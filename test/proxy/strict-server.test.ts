@@ -98,15 +98,22 @@ describe('what is no HTTP request', () => {
     ['Host: localhost\r\n', '*'],
   ])('a Host that is none, or not the one: %j at %j', async (host, target) => {
     const { say, refused } = await listener()
-    for (const version of ['1.0', '1.1']) {
+    // Of HTTP/1.0 none is needed.
+    const versions = host === '' ? ['1.1'] : ['1.0', '1.1']
+    for (const version of versions) {
       const { head, body } = await say(`OPTIONS ${target} HTTP/${version}\r\n${host}\r\n`)
       expect(head[0]).toBe('HTTP/1.1 400 Bad Request')
       expect(JSON.parse(body)).toMatchObject({ error: { code: -32000, data: { reason: 'malformed_request' } } })
     }
-    expect(refused).toEqual(['malformed_request', 'malformed_request'])
+    expect(refused).toEqual(versions.map(() => 'malformed_request'))
   })
 
   it.each([
+    ['HTTP/1.0, which needs no Host', 'GET / HTTP/1.0\r\n\r\n'],
+    [
+      'the Host of a whole URL, its default port left out',
+      'GET http://localhost:80/ HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    ],
     ['the Host of a whole URL', 'GET http://LocalHost:80/ HTTP/1.1\r\nHost: localhost:80\r\n\r\n'],
     ['an address', 'GET / HTTP/1.1\r\nHost: [::1]:7080\r\n\r\n'],
     ['an expectation that nobody knows', get('/', 'Expect: wonders\r\n')],

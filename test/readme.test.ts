@@ -220,6 +220,7 @@ describe('the section on the log', () => {
       interval: firstDecision(intervalSettings),
       timeoutMs: 2000,
       nextProbeInMs: undefined,
+      unasked: undefined,
       lastSuccessWallMs: undefined,
       inventory: undefined,
       unavailableSeconds: 0,

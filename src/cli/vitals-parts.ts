@@ -311,7 +311,7 @@ function upstreamGauges(upstream: Monitored): Omit<UpstreamGauges, 'isSilentToge
     state: verdict.state,
     up: up === undefined ? undefined : up ? 1 : 0,
     rung: status.rung,
-    intervalSeconds: interval.intervalMs / 1000,
+    intervalSeconds: status.unasked === undefined ? interval.intervalMs / 1000 : undefined,
     timeoutSeconds: timeoutMs / 1000,
     lastSuccessTimestampSeconds: lastSuccessWallMs === undefined ? undefined : lastSuccessWallMs / 1000,
     unavailableSeconds,

@@ -142,6 +142,8 @@ export interface HeartbeatStatus {
   readonly interval: IntervalDecision
   readonly timeoutMs: number
   readonly nextProbeInMs: number | undefined
+  /** Why nobody is asked, so that there is no interval either; undefined while heartbeats are made. */
+  readonly unasked: string | undefined
   readonly lastSuccessWallMs: number | undefined
   /** What the server offers now, be it less than it should. */
   readonly inventory: Inventory | undefined
@@ -487,12 +489,14 @@ export class Heartbeat {
 
   status(): HeartbeatStatus {
     const { clock, scheduler, upstream } = this.#options
-    const nextAtMs = scheduler.nextAt(upstream)
+    const unasked = this.#unasked()
+    const nextAtMs = unasked === undefined ? scheduler.nextAt(upstream) : undefined
     return {
       verdict: this.#verdict,
       interval: this.#interval,
       timeoutMs: this.#timeoutMs(),
       nextProbeInMs: nextAtMs === undefined ? undefined : Math.max(0, nextAtMs - clock.now()),
+      unasked,
       lastSuccessWallMs: this.#lastSuccessWallMs,
       inventory: this.#inventory.offered(),
       unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
@@ -501,6 +505,14 @@ export class Heartbeat {
       rung: this.#rung(),
       pausedUntilWallMs: this.#pause?.untilWallMs,
     }
+  }
+
+  #unasked(): string | undefined {
+    const { prober, absence } = this.#options
+    const { probe } = this.#settings
+    if (this.#pause) return 'nobody is asked until its maintenance is over'
+    if (probe !== 'active' && !prober.isAwaited()) return `nobody is asked (probe: ${probe})`
+    return absence?.() && 'nobody is asked while no process of it runs'
   }
 
   #rung(): string | undefined {

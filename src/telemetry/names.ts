@@ -137,7 +137,7 @@ export const metrics = {
     unit: 's',
     labels: ofUpstream,
     live: true,
-    help: 'Time between the starts of two heartbeats, as adapted now.',
+    help: 'Time between the starts of two heartbeats, as adapted now; absent while nobody is asked.',
   },
   heartbeatProbe: {
     instrument: 'mcp.heartbeat.probe.info',

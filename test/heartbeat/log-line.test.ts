@@ -56,6 +56,7 @@ function inputOf(changes: Partial<LogLineInput> = {}, result: Partial<ProbeResul
       nextProbeInMs: 9876,
       lastSuccessWallMs: 0,
       inventory: undefined,
+      unasked: undefined,
       unavailableSeconds: 0,
       flapPenalty: 0,
       probe: 'active',

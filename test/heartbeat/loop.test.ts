@@ -524,6 +524,31 @@ describe('probe: off', () => {
   })
 })
 
+describe('while nobody is asked', () => {
+  const planned = ({ heartbeat }: Awaited<ReturnType<typeof settled>>) => {
+    const { unasked, nextProbeInMs } = heartbeat.status()
+    return [unasked, nextProbeInMs]
+  }
+
+  it.each<{ why: string; options: Options }>([
+    { why: 'nobody is asked (probe: passive)', options: { settings: { probe: 'passive' } } },
+    { why: 'nobody is asked (probe: off)', options: { settings: { probe: 'off' } } },
+    {
+      why: 'nobody is asked while no process of it runs',
+      options: { absence: () => ({ kind: 'lost', reason: 'exited (restart: never)' }) },
+    },
+  ])('no heartbeat is announced: $why', async ({ why, options }) => {
+    expect(planned(await settled(options))).toEqual([why, undefined])
+  })
+
+  it('no heartbeat is announced until the end of a maintenance', async () => {
+    const test = await settled({ settings: fixed })
+    expect(planned(test)).toEqual([undefined, 10_000])
+    test.heartbeat.pause(60_000)
+    expect(planned(test)).toEqual(['nobody is asked until its maintenance is over', undefined])
+  })
+})
+
 describe('maintenance', () => {
   it('asks and concludes nothing until its time is over, and then asks at once', async () => {
     const { t0, prober, heartbeat, advance, probesAt, state, reason } = await settled({ settings: fixed })

@@ -39,6 +39,7 @@ function game(
     interval: { ...firstDecision(law), intervalMs },
     timeoutMs: 2000,
     nextProbeInMs: undefined,
+    unasked: undefined,
     lastSuccessWallMs: undefined,
     inventory: undefined,
     unavailableSeconds,

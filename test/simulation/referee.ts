@@ -1,5 +1,6 @@
 import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
+import { defaults } from '../../src/defaults.ts'
 import type { KnownError } from '../../src/errors.ts'
 import type { ProbeMode } from '../../src/heartbeat/probe.ts'
 import type { Session, SessionEnd } from '../../src/sessions/session.ts'
@@ -786,7 +787,10 @@ export class Referee {
     if (!process) return
     process.goneMs = nowMs
     if (process.readyMs !== undefined && nowMs - process.readyMs >= 120_000) watched.restarts = 0
-    watched.unopenedStarts = process.openMs === undefined ? watched.unopenedStarts + 1 : 0
+    // Who ends so soon behind a URL may not have been the one that answered there.
+    const outliveMs = watched.kind === 'launched' ? defaults.supervision.launchOutlivesMs : 0
+    const hasWorked = process.openMs !== undefined && nowMs - process.openMs >= outliveMs
+    watched.unopenedStarts = hasWorked ? 0 : watched.unopenedStarts + 1
     watched.failedStarts = process.readyMs === undefined ? watched.failedStarts + 1 : 0
   }
 

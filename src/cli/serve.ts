@@ -207,6 +207,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     get protectedResources() {
       return ownsAuthorization() ? undefined : resources
     },
+    lookForLife: (name, leftMs) => fleet.get(name)?.heartbeat.lookForLife(leftMs) ?? (() => false),
     questionTo: (name, leg) => {
       const upstream = fleet.get(name)
       if (!upstream) return undefined

@@ -17,6 +17,11 @@ export function wasAsked(method: string): boolean {
   return !unaskedMethods.some((unasked) => unasked === method)
 }
 
+/** Whether the server itself must answer: that its port takes a connection says nothing of a process that hangs. */
+export function isQuestion(method: string): boolean {
+  return wasAsked(method) && method !== 'transport'
+}
+
 /** What one heartbeat came to. */
 export const outcomes = [
   'ok',

@@ -15,7 +15,7 @@ import {
   waitFor,
   wasStalled,
 } from './beat.ts'
-import { isAnswered, isGone, isUnreached, wasAsked } from './classify.ts'
+import { isAnswered, isGone, isQuestion, isUnreached, wasAsked } from './classify.ts'
 import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
 import { type Examine, HangWatch } from './hang-watch.ts'
 import type { Inventory, Listing } from './conversation.ts'
@@ -205,6 +205,8 @@ export class Heartbeat {
   #lastNoiseMs = Number.NEGATIVE_INFINITY
   #lastAnswerMs = Number.NEGATIVE_INFINITY
   #lastTrafficMs = Number.NEGATIVE_INFINITY
+  /** When it last answered a request of ours. */
+  #lastProbedMs = Number.NEGATIVE_INFINITY
   /** When a client last went without an answer, and when that was last one that had waited in vain for long enough. */
   #lastUnansweredMs = Number.NEGATIVE_INFINITY
   #lastGivenUpMs = Number.NEGATIVE_INFINITY
@@ -308,6 +310,21 @@ export class Heartbeat {
       this.#asking.push(resolve)
       this.probeNow()
     })
+  }
+
+  /**
+   * A client waits in silence: a server that is to show that it lives within this time is asked, without more probes the
+   * more clients wait. What is given tells whether it has answered since; never where heartbeats ask nothing.
+   */
+  lookForLife(withinMs: number): () => boolean {
+    const { clock, scheduler, upstream, prober } = this.#options
+    if (!this.#isJudged() || !isQuestion(prober.describe().probe)) return () => false
+    const sinceMs = clock.now()
+    const spacingMs = Math.min(shortestMs(this.#settings), withinMs / 2)
+    const dueMs = Math.max(sinceMs, this.#lastBeatMs + spacingMs)
+    this.#asking.push(() => undefined) // Whatever traffic says, and nobody waits for its end.
+    this.#schedule(Math.min(dueMs, scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY))
+    return () => this.#lastProbedMs >= sinceMs
   }
 
   /** Maintenance: for so long nothing is asked and nothing concluded; processes are supervised all the same. */
@@ -745,6 +762,7 @@ export class Heartbeat {
       this.#lastHeardMs = clock.now()
       this.#lastSuccessWallMs = clock.wallTime()
       this.#localHealth = observeHealth(this.#localHealth, 'success')
+      if (isQuestion(result.method)) this.#lastProbedMs = clock.now()
       if (!result.opening && wasAsked(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()

@@ -91,7 +91,10 @@ export class Admission {
     if (this.#isOver || this.#claim === 'stream') return
     const { clock, sweep } = this.#deps
     this.#count(!this.#isAbandoned)
-    this.#watch = new DeadlineWatch({ ...answering, clock, sweep, deadlines: this.#server.limits })
+    const { onSilent } = answering
+    // Whoever lives takes in what is delivered: only an answer may take long.
+    const look = onSilent && ((leftMs: number) => (this.#claim === 'answer' ? onSilent(leftMs) : () => false))
+    this.#watch = new DeadlineWatch({ ...answering, onSilent: look, clock, sweep, deadlines: this.#server.limits })
   }
 
   /** Something came from the server for this request. */

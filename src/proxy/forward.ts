@@ -51,6 +51,11 @@ export interface ForwardDeps extends ObserveDeps, AdmissionDeps {
   readonly borrowedSessions: BorrowedSessions
   readonly clientPeers: ClientPeers
   readonly cancellable: CancellableRequests
+  /**
+   * Has the server asked on our own connection, to be answered within the time given; what is given tells whether it has
+   * answered since.
+   */
+  readonly lookForLife: (upstream: string, leftMs: number) => () => boolean
   /** Whether the listener's own bearer token came in `Authorization`, which is then ours and goes no further. */
   readonly ownsAuthorization: boolean
   /** In front of our paths where clients reach us below another one: `/vitals`, or nothing. */
@@ -276,6 +281,7 @@ class Passage implements Cancellable {
       // A client that is slow to send, to read or to answer is not the server's fault.
       isExcused: () => this.#relay.isPaused || !incoming.complete || this.#session?.questions.isOpen === true,
       onOverdue: (error) => this.#overdue(error),
+      onSilent: (leftMs) => this.#deps.lookForLife(this.#exchange.upstream, leftMs),
     })
     const sent = Buffer.isBuffer(body) ? (this.#operation?.traced(body) ?? body) : body
     const passed = forwardedHeaders(this.#deps, this.#exchange, this.#endpoint)

@@ -162,6 +162,7 @@ export class SsePost {
     this.#admission.sent({
       isExcused: () => relay.isPaused || stream.isPaused() || stream.questions.isOpen,
       onOverdue: (error) => this.#overdue(error),
+      onSilent: (leftMs) => deps.lookForLife(exchange.upstream, leftMs),
     })
     const sent = this.#waiting.get(this.#envelope?.id ?? '')?.traced(body) ?? body
     const passed = forwardedHeaders(deps, exchange, endpoint)

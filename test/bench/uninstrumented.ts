@@ -83,6 +83,7 @@ const forwarding: ForwardDeps = {
   streams: new Streams({ clock, sweep, instruments, keepAliveMs: () => 15_000 }),
   clientPeers: new ClientPeers(clock),
   cancellable: new CancellableRequests(),
+  lookForLife: () => () => false,
   borrowedSessions: { heard: nothing, answered: nothing },
   maxBodyBytes: 4 * 1024 * 1024,
   ownsAuthorization: false,

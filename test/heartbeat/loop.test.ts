@@ -673,6 +673,60 @@ describe('a probe by request', () => {
   })
 })
 
+describe('a look for life', () => {
+  it('asks at once whatever traffic says, and finds it once the server has answered', async () => {
+    const { t0, prober, heartbeat, advance, probesAt } = await settled({ settings: { ...fixed, initialMs: 30_000 } })
+    await advance(20_000)
+    heartbeat.trafficAnswered(true)
+    prober.play({ afterMs: 500 })
+    const lives = heartbeat.lookForLife(30_000)
+    await advance(499)
+    expect([probesAt(), lives()]).toEqual([[t0 + 20_000], false])
+    await advance(1)
+    expect(lives()).toBe(true)
+    await advance(1)
+    expect(heartbeat.lookForLife(30_000)()).toBe(false)
+  })
+
+  it('finds none in a server that is silent, or only answered a client', async () => {
+    const { prober, heartbeat, advance } = await settled({ settings: fixed })
+    await advance(5000)
+    prober.play({ outcome: 'silence' })
+    const lives = heartbeat.lookForLife(30_000)
+    await advance(1000 + settings.minMs)
+    heartbeat.trafficAnswered(true)
+    expect([prober.starts.length, lives()]).toEqual([1, false])
+  })
+
+  it('asks no more often the more clients wait', async () => {
+    const { t0, heartbeat, advance, probesAt } = await settled({ settings: { ...fixed, initialMs: 30_000 } })
+    const looks: (() => boolean)[] = []
+    await advance(20_000)
+    for (let second = 0; second < 10; second++) {
+      looks.push(heartbeat.lookForLife(30_000))
+      await advance(1000)
+    }
+    await advance(5000)
+    expect([probesAt(), looks.every((lives) => lives())]).toEqual([[t0 + 20_000, t0 + 35_000], true])
+  })
+
+  it.each(['passive', 'off'] as const)('asks nothing and finds nothing under probe: %s', async (probe) => {
+    const { heartbeat, advance, probesAt } = watched({ settings: { ...fixed, probe } })
+    heartbeat.start()
+    const lives = heartbeat.lookForLife(30_000)
+    await advance(30_000)
+    expect([probesAt(), lives()]).toEqual([[], false])
+  })
+
+  it('asks nothing during maintenance', async () => {
+    const { heartbeat, advance, probesAt } = await settled({ settings: fixed })
+    heartbeat.pause(60_000)
+    const lives = heartbeat.lookForLife(30_000)
+    await advance(30_000)
+    expect([probesAt(), lives()]).toEqual([[], false])
+  })
+})
+
 describe('sessions that hang', () => {
   it('make it degraded, with which, for as long as they do: our own probe speaks for its own session alone', async () => {
     const { t0, heartbeat, advance, changes, reason } = await settled({ settings: fixed })

@@ -63,6 +63,7 @@ export interface ProxyOptions extends Partial<GuardOptions> {
   readonly injectsTraceparent?: boolean
   readonly questionFor?: (leg: 'upstream' | 'session') => Question | undefined
   readonly cpuOf?: BridgeDeps['cpuOf']
+  readonly lookForLife?: ForwardDeps['lookForLife']
 }
 
 export interface EndedSpan {
@@ -145,6 +146,7 @@ export async function startProxy(options: ProxyOptions) {
     streams,
     clientPeers: new ClientPeers(clock),
     cancellable: new CancellableRequests(),
+    lookForLife: options.lookForLife ?? (() => () => false),
     borrowedSessions: borrowedSessions({ clock, isWanted: () => options.pingForwardedSessions ?? false }),
     maxBodyBytes,
     ownsAuthorization,

@@ -560,12 +560,12 @@ interface SseSetting extends Omit<Setting, 'send'> {
   readonly events: () => readonly string[]
 }
 
-async function startSse(): Promise<SseSetting> {
+async function startSse(options: Partial<ProxyOptions> = {}): Promise<SseSetting> {
   const clock = fakeClock()
   const upstream = await scriptedUpstream(() => undefined)
   closers.push(() => upstream.close())
   const url = `http://127.0.0.1:${upstream.port}/sse`
-  const proxy = await startProxy({ clock, upstreams: { u: { url, transport: 'sse', limits } } })
+  const proxy = await startProxy({ ...options, clock, upstreams: { u: { url, transport: 'sse', limits } } })
   closers.push(() => proxy.close())
   const connect = () => {
     const client = new RawClient(proxy.port)
@@ -673,6 +673,89 @@ describe('forwarded HTTP+SSE', () => {
     await client.until(() => textOf(client.responses[0] as RawMessage).endsWith(': ping\n\n'))
     await clock.advance(12_000)
     await client.until(() => events().length === 1)
+  })
+})
+
+describe('a tool that works without a word', () => {
+  /** The server answers our own questions until `diesMs`. */
+  function living(diesMs: number) {
+    const looks: (readonly [upstream: string, leftMs: number])[] = []
+    const lookForLife: ProxyOptions['lookForLife'] = (upstream, leftMs) => {
+      looks.push([upstream, leftMs])
+      const isAlive = looks.length * limits.stallTimeoutMs < diesMs
+      return () => isAlive
+    }
+    return { looks, lookForLife }
+  }
+
+  it('is waited for while its server answers our heartbeats', async () => {
+    const { looks, lookForLife } = living(Infinity)
+    const { clock, upstream, send } = await start({}, { lookForLife })
+    const client = send(call(1))
+    const arrived = await upstream.request(0)
+    await clock.advance(590_000)
+    expect(looks).toEqual(Array.from({ length: 9 + 1 }, () => ['u', 30_000]))
+    expect(client.responses).toEqual([])
+    arrived.answer(200, answer)
+    expect(textOf(await client.response())).toBe(answer)
+  })
+
+  it('is given up a stall time-out later when that answers no more', async () => {
+    const { clock, upstream, send } = await start({}, living(150_000))
+    const client = send(call(1))
+    await upstream.request(0)
+    await clock.advance(179_000)
+    expect(client.responses).toEqual([])
+    await clock.advance(2000)
+    const response = await client.response()
+    expect([statusOf(response), errorOf(textOf(response)).reason]).toEqual([504, 'upstream_timeout'])
+    expect(textOf(response)).toContain('stall_timeout_seconds')
+  })
+
+  it('is given up after request_timeout_seconds all the same', async () => {
+    const { clock, upstream, send } = await start({}, living(Infinity))
+    const client = send(call(1))
+    await upstream.request(0)
+    await clock.advance(601_000)
+    expect(textOf(await client.response())).toContain('request_timeout_seconds')
+  })
+
+  it('is only waited for where an answer is owed', async () => {
+    const { looks, lookForLife } = living(Infinity)
+    const { clock, upstream, send } = await start({}, { lookForLife })
+    const client = send('{"jsonrpc":"2.0","method":"notifications/initialized"}')
+    await upstream.request(0)
+    await clock.advance(61_000)
+    expect([statusOf(await client.response()), looks]).toEqual([504, []])
+  })
+
+  it('lives on a forwarded HTTP+SSE stream, too, until request_timeout_seconds', async () => {
+    const { clock, stream, post, client, events } = await startSse(living(Infinity))
+    for (const id of [1, 2]) {
+      const [posting, posted] = await post(call(id))
+      posted.answer(202)
+      await posting.response()
+    }
+    await clock.advance(590_000)
+    expect(events()).toEqual([])
+    stream.chunk(`data: ${answer}\n\n`)
+    await client.until(() => events().length === 1)
+    expect(events()).toEqual([answer])
+    await clock.advance(12_000)
+    await client.until(() => events().length === 2)
+    expect(events()[1]).toContain('request_timeout_seconds')
+  })
+
+  it('is given up there, too, when its server answers no more', async () => {
+    const { clock, post, client, events } = await startSse(living(100_000))
+    const [posting, posted] = await post(call(4))
+    posted.answer(202)
+    await posting.response()
+    await clock.advance(119_000)
+    expect(events()).toEqual([])
+    await clock.advance(2000)
+    await client.until(() => events().length === 1)
+    expect(events()[0]).toContain('stall_timeout_seconds')
   })
 })
 

@@ -418,6 +418,9 @@ export class BridgeSession implements GuestListener {
   #answer(message: Buffer, envelope: Envelope): void {
     const waiting = this.#open.answeredBy(envelope.id)
     if (!waiting) return this.#options.onDropped('no_request')
+    if (envelope.unfit !== undefined) {
+      return this.#undelivered(waiting, new KnownError('upstream_invalid', envelope.unfit))
+    }
     const isOpening = this.#isOpening(waiting.envelope)
     const isOpened = isOpening && !envelope.error
     this.#remove(waiting, { isAnswered: true })

@@ -275,6 +275,10 @@ export class ModernBridge {
       if (id.startsWith('"vitals+')) this.#deps.instruments.countDropped(this.#peering.upstream, 'no_request')
       return id.startsWith('"vitals+')
     }
+    if (envelope.unfit !== undefined) {
+      this.#fail(waiting, new KnownError('upstream_invalid', envelope.unfit))
+      return true
+    }
     this.#learn(message, waiting.envelope)
     waiting.reply.answer(translate(message, envelope, waiting), statusOf(envelope, waiting.body))
     this.#end(waiting, { kind: 'answer', envelope })

@@ -94,8 +94,11 @@ export class PipeBridge implements LinkListener {
     this.#lines = new LineReader({
       maxBytes: maxLineBytes,
       onLine: (line) => this.#read(line),
-      onTooLong: (bytes) => {
-        this.#refuse(new KnownError('body_too_large', `a line of ${bytes} bytes; the limit is ${maxLineBytes}`))
+      onTooLong: (bytes, envelope) => {
+        const error = new KnownError('body_too_large', `a line of ${bytes} bytes; the limit is ${maxLineBytes}`)
+        const requests = (envelope?.messages ?? [envelope]).filter((one) => one?.kind === 'request')
+        if (requests.length === 0) this.#refuse(error)
+        for (const request of requests) this.#refuse(error, request?.id)
       },
     })
     const send = (message: Buffer) => {
@@ -271,10 +274,10 @@ export class PipeBridge implements LinkListener {
     this.#link.giveUp(waiting.envelope.id ?? 'null', error.message, noHeaders)
   }
 
-  /** A line that cannot be sent: which request it was, if any, is not known. */
-  #refuse(error: KnownError): void {
+  /** A line that cannot be sent; `id` is that of its request, if it was one and that is known. */
+  #refuse(error: KnownError, id?: string): void {
     this.#options.events.onUndelivered(error)
-    this.#write(Buffer.from(errorMessageFor(error, undefined)))
+    this.#write(Buffer.from(errorMessageFor(error, id)))
   }
 
   onMessage(message: Buffer, envelope: Envelope): void {

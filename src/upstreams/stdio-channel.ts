@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
-import { readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
 import { type ServerProcess, describeExit } from './process.ts'
@@ -38,7 +38,10 @@ export class StdioChannel implements Channel {
     this.#lines = new LineReader({
       maxBytes: maxLineBytes,
       onLine: (line) => this.#hear(line),
-      onTooLong: () => events.onDropped('line_too_long'),
+      onTooLong: (bytes, envelope) => {
+        events.onDropped('line_too_long')
+        if (envelope) this.#hearUnfit(envelope, `an answer of ${bytes} bytes; the limit is ${maxLineBytes}`)
+      },
     })
     const drained = new AbortController()
     process.stdout.once('close', () => drained.abort())
@@ -63,6 +66,17 @@ export class StdioChannel implements Channel {
     const envelope = readEnvelope(line)
     if (envelope) this.#events.onMessage(line, envelope)
     else this.#events.onDropped('noise')
+  }
+
+  /** Who waits for an answer that cannot be carried hears so in its place. */
+  #hearUnfit(envelope: Envelope, unfit: string): void {
+    for (const one of envelope.messages ?? [envelope]) {
+      if (one?.kind !== 'response' || one.id === undefined) continue
+      const error = JSON.stringify({ code: -32000, message: `mcp-vitals: ${unfit}` })
+      const message = Buffer.from(`{"jsonrpc":"2.0","id":${one.id},"error":${error}}`)
+      const read = readEnvelope(message)
+      if (read) this.#events.onMessage(message, { ...read, unfit })
+    }
   }
 
   /** Puts the message on one line. Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */

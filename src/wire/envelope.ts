@@ -42,6 +42,8 @@ export interface Envelope {
   readonly clientName?: string | undefined
   /** Of a batch: its messages, undefined where one is none; absent altogether when they are more than `maxBatchMessages`. */
   readonly messages?: readonly (Envelope | undefined)[] | undefined
+  /** Of an error that we put in the place of a server's answer: what was wrong with that. */
+  readonly unfit?: string | undefined
   readonly ranges: {
     readonly id?: ByteRange | undefined
     readonly progressToken?: ByteRange | undefined

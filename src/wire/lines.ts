@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import { onOneLine } from './envelope.ts'
+import { type Envelope, EnvelopeReader, onOneLine, readEnvelope } from './envelope.ts'
 
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
@@ -7,8 +7,11 @@ const carriageReturn = 0x0d
 export interface LineReaderOptions {
   readonly maxBytes: number
   onLine(line: Buffer): void
-  /** A line was longer than `maxBytes` and is dropped; told once, at its end. */
-  onTooLong(bytes: number): void
+  /**
+   * A line was longer than `maxBytes` and is dropped; told once, at its end, with the envelope of what it was, if it was
+   * a message: servers of the official TypeScript SDK name the id of an answer behind its result.
+   */
+  onTooLong(bytes: number, envelope: Envelope | undefined): void
 }
 
 /**
@@ -20,6 +23,8 @@ export class LineReader {
   readonly #options: LineReaderOptions
   #pieces: Buffer[] = []
   #bytes = 0
+  /** Reads what is not kept. */
+  #skimmed: EnvelopeReader | undefined
 
   constructor(options: LineReaderOptions) {
     this.#options = options
@@ -44,15 +49,17 @@ export class LineReader {
   /** Keeps nothing of a line that is already too long; one byte more than allowed may still be its CR. */
   #gather(piece: Buffer): void {
     this.#bytes += piece.length
-    if (this.#bytes <= this.#options.maxBytes + 1) this.#pieces.push(piece)
-    else this.#pieces = []
+    this.#pieces.push(piece)
+    if (this.#bytes <= this.#options.maxBytes + 1) return
+    this.#skimmed ??= new EnvelopeReader()
+    for (const gathered of this.#pieces.splice(0)) this.#skimmed.push(gathered)
   }
 
   #finish(piece: Buffer): void {
     const line = this.#bytes === 0 ? piece : this.#join(piece)
     if (!line) return
     const end = line.at(-1) === carriageReturn ? line.length - 1 : line.length
-    if (end > this.#options.maxBytes) this.#options.onTooLong(end)
+    if (end > this.#options.maxBytes) this.#options.onTooLong(end, readEnvelope(line))
     else if (end > 0) this.#options.onLine(line.subarray(0, end))
   }
 
@@ -60,10 +67,12 @@ export class LineReader {
     this.#gather(piece)
     const pieces = this.#pieces
     const bytes = this.#bytes
+    const skimmed = this.#skimmed
     this.#pieces = []
     this.#bytes = 0
-    if (pieces.length > 0) return Buffer.concat(pieces, bytes)
-    this.#options.onTooLong(bytes)
+    this.#skimmed = undefined
+    if (!skimmed) return Buffer.concat(pieces, bytes)
+    this.#options.onTooLong(bytes, skimmed.end())
     return undefined
   }
 }

@@ -98,6 +98,34 @@ describe('a message of 10 MiB', () => {
   })
 })
 
+describe('an answer above 16 MiB', () => {
+  const ask = (id: number) =>
+    `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"x":"${'x'.repeat(9 * MiB)}","say":["{\\"result\\":[$LINE,$LINE],\\"id\\":$ID}"]}}`
+  const ping = '{"jsonrpc":"2.0","id":9,"method":"ping"}'
+  const modern = ['Content-Type', 'application/json', 'MCP-Protocol-Version', '2026-07-28']
+
+  it.each([
+    ['a process of its own', 'per_session', false],
+    ['process: shared', 'shared', false],
+    ['a request of 2026-07-28', 'per_session', true],
+  ] as const)('is 502 at once, and the next one comes: %s', async (_what, process, isModern) => {
+    const proxy = await start(process, isModern ? 'always' : undefined)
+    const headers = isModern ? modern : await openSession(proxy)
+    const response = await rawFetch(proxy.port, { path, headers, body: ask(1) })
+    expect(statusOf(response)).toBe(502)
+    expect(JSON.parse(textOf(response))).toMatchObject({
+      id: 1,
+      error: {
+        message: expect.stringMatching(/^mcp-vitals: an answer of 188\d{5} bytes; the limit is 16777216$/) as string,
+        data: { reason: 'upstream_invalid', delivered: true },
+      },
+    })
+    expect(proxy.told.dropped).toEqual(['line_too_long'])
+    expect(statusOf(await rawFetch(proxy.port, { path, headers, body: ping }))).toBe(200)
+    expect(proxy.inFlight('p')).toBe(0)
+  })
+})
+
 describe('a client that does not read', () => {
   const lines = 400
   const bytes = 100_000

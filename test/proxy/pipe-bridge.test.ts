@@ -292,6 +292,19 @@ describe('failures', () => {
     expect([undelivered, link.sent]).toEqual([[code], []])
   })
 
+  it('of a request that is too long have its id, those of a batch each its own', async () => {
+    const link = scripted()
+    const { say, lines, undelivered } = bridged({ ...link, clock: fakeClock() })
+    const x = 'x'.repeat(1000)
+    say(`{"jsonrpc":"2.0","method":"tools/call","params":{"x":"${x}"},"id":3}`, request(4))
+    say(`[{"id":"a","method":"${x}"},{"method":"note"},{"id":"b","method":"ping"}]`)
+    await settled()
+    expect(lines().map((one) => JSON.parse(one) as unknown)).toMatchObject(
+      [3, 'a', 'b'].map((id) => ({ id, error: { code: -32_000, data: { reason: 'body_too_large' } } })),
+    )
+    expect([undelivered, link.sent]).toEqual([Array(3).fill('body_too_large'), [request(4)]])
+  })
+
   it('of the stream fail what would have come on it', async () => {
     const link = scripted()
     const { say, failed } = bridged({ ...link, clock: fakeClock() })

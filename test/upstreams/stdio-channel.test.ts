@@ -39,6 +39,20 @@ describe('what the process says (MCP 2025-11-25, Transports, stdio)', () => {
     ])
   })
 
+  it('is an error in the place of each answer that is too long', async () => {
+    const process = fakeProcess({})
+    const { log, clock } = channelOn(process)
+    const x = 'x'.repeat(100)
+    const one = `{"result":"${x}","jsonrpc":"2.0","id":"a"}`
+    const batch = `[{"id":1,"result":"${x}"},{"id":2,"method":"${x}"},{"id":3,"result":{}}]`
+    process.say(one, batch, `{"id":4,"method":"${x}"}`)
+    await clock.advance(0)
+    const error = (id: string, { length }: string) =>
+      `{"jsonrpc":"2.0","id":${id},"error":{"code":-32000,"message":"mcp-vitals: an answer of ${length} bytes; the limit is 100"}}`
+    const dropped = 'dropped: line_too_long'
+    expect(log).toEqual([dropped, error('"a"', one), dropped, error('1', batch), error('3', batch), dropped])
+  })
+
   it('last is heard before its end is told', async () => {
     const process = fakeProcess({})
     const { log, clock } = channelOn(process)

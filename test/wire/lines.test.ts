@@ -44,6 +44,25 @@ describe('lines', () => {
     expect(third).toMatch(/^<[67] bytes>$/)
   })
 
+  it.each([
+    ['in one chunk', 1000],
+    ['cut', 7],
+    ['as long as the limit at first', 40],
+  ])('tells of a line that is too long which message it was, wherever that names its id: %s', (_, size) => {
+    const answer = Buffer.from(`{"result":{"x":"${'y'.repeat(100)}"},"jsonrpc":"2.0","id":"é"}`)
+    const told: unknown[] = []
+    const reader = new LineReader({
+      maxBytes: 39,
+      onLine: (line) => told.push(line.toString()),
+      onTooLong: (bytes, envelope) => told.push([bytes, envelope?.kind, envelope?.id]),
+    })
+    const text = Buffer.concat([answer, Buffer.from(`\n${'x'.repeat(50)}\n`), answer])
+    for (let at = 0; at < text.length; at += size) reader.push(text.subarray(at, at + size))
+    reader.end()
+    const heard = [answer.length, 'response', '"é"']
+    expect(told).toEqual([heard, [50, undefined, undefined], heard])
+  })
+
   it('drops a last line that is too long', () => {
     expect(linesOf(['abc', 'def'], 4)).toEqual(['<6 bytes>'])
   })

@@ -77,6 +77,9 @@ interface Waiting extends Asked {
 const maxBacklogMessages = 100
 const maxBacklogBytes = 4 * 1024 * 1024
 
+/** How far a GET stream may fall behind, with one more message, while the session waits for an answer elsewhere. */
+const maxUnreadBytes = 16 * 1024 * 1024
+
 /** Failures before the server got the request; of any other it may have. */
 const undelivered: ReadonlySet<ErrorCode> = new Set([
   'cancelled',
@@ -106,7 +109,9 @@ export class BridgeSession implements GuestListener {
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
   #backlogBytes = 0
-  #fullStreams = 0
+  /** Streams whose client reads slower than the server writes: those that an answer comes on, and those of GET. */
+  readonly #full = { answering: 0, listening: 0 }
+  #isHeld = false
   #isLinked = false
   #isOpened = false
   /** The client has said that its opening exchange is over. */
@@ -182,8 +187,20 @@ export class BridgeSession implements GuestListener {
   }
 
   #replyStream(exchange: Exchange, answer: Pick<ReplyStreamOptions, 'headers' | 'mayBeginEarly'> = {}): ReplyStream {
+    return this.#streamOf('answering', exchange, answer)
+  }
+
+  #streamOf(
+    use: 'answering' | 'listening',
+    exchange: Exchange,
+    answer: Pick<ReplyStreamOptions, 'headers' | 'mayBeginEarly'> = {},
+  ): ReplyStream {
     const { streams, transport } = this.#options
-    return new ReplyStream({ ...answer, exchange, transport, streams, pressure: (isFull) => this.#hold(isFull) })
+    const pressure = (isFull: boolean) => {
+      this.#full[use] += isFull ? 1 : -1
+      this.#hold()
+    }
+    return new ReplyStream({ ...answer, exchange, transport, streams, pressure })
   }
 
   #ask(asked: Asked, reply: Reply): void {
@@ -222,9 +239,10 @@ export class BridgeSession implements GuestListener {
 
   #send(waiting: Waiting): void {
     this.#open.ask(waiting)
+    this.#hold()
     waiting.operation = waiting.begin()
     waiting.admission.sent({
-      isExcused: () => this.#questions.isOpen || this.#fullStreams > 0,
+      isExcused: () => this.#questions.isOpen || this.#isHeld,
       onOverdue: (error) => this.#overdue(waiting, error),
       // Nothing of ours goes in before the opening exchange.
       onSilent: this.#isOpened ? (leftMs) => this.#life.look(leftMs) : undefined,
@@ -294,18 +312,20 @@ export class BridgeSession implements GuestListener {
   /** GET: where the server may speak unasked. A new stream takes the place of an older one. */
   openStream(exchange: Exchange): void {
     this.#stream?.end('replaced')
-    const stream = this.#replyStream(exchange)
+    const stream = this.#streamOf('listening', exchange)
     this.#stream = stream
     if (this.#session) this.#session.openStreams = 1
-    exchange.outgoing.once('close', () => {
-      if (this.#stream !== stream) return
-      this.#stream = undefined
-      if (!this.#session) return
-      this.#session.openStreams = 0
-      this.#options.directory.touch(this.#session)
-    })
+    exchange.outgoing.once('close', () => this.#streamClosed(stream))
     stream.open()
     this.#flush(stream)
+  }
+
+  #streamClosed(stream: ReplyStream): void {
+    if (this.#stream !== stream) return
+    this.#stream = undefined
+    if (!this.#session) return
+    this.#session.openStreams = 0
+    this.#options.directory.touch(this.#session)
   }
 
   /** HTTP+SSE: the stream is the session; it begins with where to POST (MCP 2024-11-05, Transports). */
@@ -374,12 +394,21 @@ export class BridgeSession implements GuestListener {
     return { [headerNames.sessionId]: this.#options.id }
   }
 
-  /** Back-pressure: a client that does not read stops the server's stream. */
-  #hold(isFull: boolean): void {
-    const wasHeld = this.#fullStreams > 0
-    this.#fullStreams += isFull ? 1 : -1
-    const isHeld = this.#fullStreams > 0
-    if (isHeld !== wasHeld) this.#link.hold(isHeld)
+  /**
+   * Back-pressure: a client that does not read stops the server's stream. But a client that leaves its GET stream unread
+   * gets the answers that it waits for elsewhere all the same, as it would from the server itself.
+   */
+  #hold(): void {
+    const { answering, listening } = this.#full
+    const isHeld = answering > 0 || (listening > 0 && !this.#isAwaited())
+    if (isHeld === this.#isHeld) return
+    this.#isHeld = isHeld
+    this.#link.hold(isHeld)
+  }
+
+  /** Whether the client waits for an answer of the server. */
+  #isAwaited(): boolean {
+    return this.#open.asked().some(({ isClientGone }) => !isClientGone)
   }
 
   /**
@@ -391,6 +420,7 @@ export class BridgeSession implements GuestListener {
     if (waiting.isClientGone || !this.#open.has(waiting)) return
     const isOpening = this.#isOpening(waiting.envelope)
     waiting.isClientGone = true
+    this.#hold()
     this.#pend(-1)
     if (!isOpening && !this.#open.isQueued(waiting)) return waiting.admission.abandon()
     this.#fail(waiting, new KnownError('cancelled', 'the client closed the connection'))
@@ -460,7 +490,11 @@ export class BridgeSession implements GuestListener {
 
   /** Not before the opening exchange is over, and not while a slow client keeps the server waiting. */
   #canAsk(): boolean {
-    return this.#isInitialized && this.#fullStreams === 0 && !this.#questions.isOpen
+    return this.#isInitialized && this.#isRead() && !this.#questions.isOpen
+  }
+
+  #isRead(): boolean {
+    return this.#full.answering === 0 && this.#full.listening === 0
   }
 
   /**
@@ -471,11 +505,21 @@ export class BridgeSession implements GuestListener {
     const owner = this.#ownerOf(envelope)
     this.#heard(envelope, owner)
     if (!owner && this.#isStale(envelope)) return this.#options.onDropped('no_request')
+    this.#cutBehind()
     const target = this.#targetOf(owner)
     const told = owner?.alias === undefined ? message : progressOf(owner, message)
     if (!target && !this.#keep(told)) return this.#options.onDropped('no_stream')
     target?.message(told)
     this.#questions.heardServer(envelope)
+  }
+
+  /** While the link is not held, a GET stream could fall behind without end. */
+  #cutBehind(): void {
+    const stream = this.#stream
+    if (this.#full.listening === 0 || this.#isHeld || !stream || stream.unreadBytes <= maxUnreadBytes) return
+    this.#options.onDropped('client_gone')
+    stream.cut()
+    this.#streamClosed(stream)
   }
 
   /** A sign of life for the request that it names, and for all when it names none. */
@@ -521,6 +565,7 @@ export class BridgeSession implements GuestListener {
   /** False when it was over already. */
   #remove(waiting: Waiting, end: { readonly isAnswered: boolean }): boolean {
     if (!this.#open.remove(waiting, end)) return false
+    this.#hold()
     waiting.admission.over()
     if (!waiting.isClientGone) this.#pend(-1)
     return true

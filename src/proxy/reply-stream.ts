@@ -136,6 +136,11 @@ export class ReplyStream implements Reply, Swept {
     this.#exchange.outgoing.destroy()
   }
 
+  /** What the client has left unread so far, but for what the system holds. */
+  get unreadBytes(): number {
+    return this.#exchange.outgoing.writableLength
+  }
+
   #write(bytes: Buffer): void {
     const { outgoing } = this.#exchange
     if (outgoing.destroyed || outgoing.writableEnded || outgoing.write(bytes) || this.#isFull) return

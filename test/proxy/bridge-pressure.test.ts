@@ -158,6 +158,54 @@ describe('a client that does not read', () => {
     expect(numbersIn(textOf(streamed))).toEqual(all)
   })
 
+  it('its GET stream holds back no answer that it waits for elsewhere, and loses nothing', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const { stdout } = processOf(proxy)
+    const read = bytesOf(stdout)
+    const stream = connectTo(proxy)
+    stream.send(rawRequest({ method: 'GET', path, headers: session }))
+    await stream.head()
+    stream.socket.pause()
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: flood }))).toBe(202)
+    await held(proxy, read)
+    const answered = await rawFetch(proxy.port, {
+      path,
+      headers: session,
+      body: '{"jsonrpc":"2.0","id":7,"method":"ping"}',
+    })
+    expect([statusOf(answered), textOf(answered).includes('{"jsonrpc":"2.0","id":7,"result":{}}')]).toEqual([200, true])
+    expect(stdout.isPaused()).toBe(true)
+    stream.socket.resume()
+    await eventually(() => read() > lines * bytes, { what: 'the whole flood was read' })
+    await rawFetch(proxy.port, { method: 'DELETE', path, headers: session })
+    const streamed = numbersIn(textOf(await stream.response()))
+    expect([...streamed, ...numbersIn(textOf(answered))].toSorted((a, b) => a - b)).toEqual(all)
+    expect(proxy.told.dropped).toEqual([])
+  })
+
+  it('its GET stream alone is cut when it is 16 MiB behind while answers are waited for', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const read = bytesOf(processOf(proxy).stdout)
+    const stream = connectTo(proxy)
+    stream.send(rawRequest({ method: 'GET', path, headers: session }))
+    await stream.head()
+    stream.socket.pause()
+    // What names no request is for the GET stream while several are under way.
+    for (const id of [1, 2]) {
+      const body = `{"jsonrpc":"2.0","id":${id},"method":"silent"}`
+      connectTo(proxy).send(rawRequest({ path, headers: session, body }))
+    }
+    await eventually(() => proxy.inFlight('p') === 2, { what: 'two are under way' })
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: flood }))).toBe(202)
+    await eventually(() => read() > lines * bytes, { what: 'the whole flood was read' })
+    expect(proxy.told.dropped).toEqual(['client_gone'])
+    const ping = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: ping }))).toBe(200)
+    expect(proxy.told.endedSessions).toEqual([])
+  })
+
   it('its HTTP+SSE stream holds the server back, and loses nothing', async () => {
     const proxy = await start()
     const client = await openSseClient(proxy)

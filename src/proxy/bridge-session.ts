@@ -109,8 +109,8 @@ export class BridgeSession implements GuestListener {
   #stream: ReplyStream | undefined
   #backlog: Buffer[] = []
   #backlogBytes = 0
-  /** Streams whose client reads slower than the server writes: those that an answer comes on, and those of GET. */
-  readonly #full = { answering: 0, listening: 0 }
+  /** Streams that an answer comes on, and that the client reads slower than the server writes. */
+  #fullAnswers = 0
   #isHeld = false
   #isLinked = false
   #isOpened = false
@@ -187,17 +187,9 @@ export class BridgeSession implements GuestListener {
   }
 
   #replyStream(exchange: Exchange, answer: Pick<ReplyStreamOptions, 'headers' | 'mayBeginEarly'> = {}): ReplyStream {
-    return this.#streamOf('answering', exchange, answer)
-  }
-
-  #streamOf(
-    use: 'answering' | 'listening',
-    exchange: Exchange,
-    answer: Pick<ReplyStreamOptions, 'headers' | 'mayBeginEarly'> = {},
-  ): ReplyStream {
     const { streams, transport } = this.#options
     const pressure = (isFull: boolean) => {
-      this.#full[use] += isFull ? 1 : -1
+      this.#fullAnswers += isFull ? 1 : -1
       this.#hold()
     }
     return new ReplyStream({ ...answer, exchange, transport, streams, pressure })
@@ -312,8 +304,11 @@ export class BridgeSession implements GuestListener {
   /** GET: where the server may speak unasked. A new stream takes the place of an older one. */
   openStream(exchange: Exchange): void {
     this.#stream?.end('replaced')
-    const stream = this.#streamOf('listening', exchange)
+    const { streams, transport } = this.#options
+    const stream = new ReplyStream({ exchange, transport, streams, pressure: () => this.#hold() })
     this.#stream = stream
+    // Nothing more goes to the older one, so it holds nothing back, read or not.
+    this.#hold()
     if (this.#session) this.#session.openStreams = 1
     exchange.outgoing.once('close', () => this.#streamClosed(stream))
     stream.open()
@@ -323,6 +318,7 @@ export class BridgeSession implements GuestListener {
   #streamClosed(stream: ReplyStream): void {
     if (this.#stream !== stream) return
     this.#stream = undefined
+    this.#hold()
     if (!this.#session) return
     this.#session.openStreams = 0
     this.#options.directory.touch(this.#session)
@@ -399,11 +395,15 @@ export class BridgeSession implements GuestListener {
    * gets the answers that it waits for elsewhere all the same, as it would from the server itself.
    */
   #hold(): void {
-    const { answering, listening } = this.#full
-    const isHeld = answering > 0 || (listening > 0 && !this.#isAwaited())
+    const isHeld = this.#fullAnswers > 0 || (this.#isUnread() && !this.#isAwaited())
     if (isHeld === this.#isHeld) return
     this.#isHeld = isHeld
     this.#link.hold(isHeld)
+  }
+
+  /** Whether the client leaves its GET stream unread. */
+  #isUnread(): boolean {
+    return this.transport === 'http' && this.#stream?.isFull === true
   }
 
   /** Whether the client waits for an answer of the server. */
@@ -490,11 +490,7 @@ export class BridgeSession implements GuestListener {
 
   /** Not before the opening exchange is over, and not while a slow client keeps the server waiting. */
   #canAsk(): boolean {
-    return this.#isInitialized && this.#isRead() && !this.#questions.isOpen
-  }
-
-  #isRead(): boolean {
-    return this.#full.answering === 0 && this.#full.listening === 0
+    return this.#isInitialized && this.#fullAnswers === 0 && !this.#isUnread() && !this.#questions.isOpen
   }
 
   /**
@@ -516,7 +512,7 @@ export class BridgeSession implements GuestListener {
   /** While the link is not held, a GET stream could fall behind without end. */
   #cutBehind(): void {
     const stream = this.#stream
-    if (this.#full.listening === 0 || this.#isHeld || !stream || stream.unreadBytes <= maxUnreadBytes) return
+    if (!stream || !this.#isUnread() || this.#isHeld || stream.unreadBytes <= maxUnreadBytes) return
     this.#options.onDropped('client_gone')
     stream.cut()
     this.#streamClosed(stream)

@@ -136,6 +136,11 @@ export class ReplyStream implements Reply, Swept {
     this.#exchange.outgoing.destroy()
   }
 
+  /** Whether the sender was last asked to wait. */
+  get isFull(): boolean {
+    return this.#isFull
+  }
+
   /** What the client has left unread so far, but for what the system holds. */
   get unreadBytes(): number {
     return this.#exchange.outgoing.writableLength

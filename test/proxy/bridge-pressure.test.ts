@@ -184,6 +184,25 @@ describe('a client that does not read', () => {
     expect(proxy.told.dropped).toEqual([])
   })
 
+  it('its GET stream holds nothing back once it has opened another', async () => {
+    const proxy = await start()
+    const session = await openSession(proxy)
+    const read = bytesOf(processOf(proxy).stdout)
+    const [older, newer] = [connectTo(proxy), connectTo(proxy)]
+    older.send(rawRequest({ method: 'GET', path, headers: session }))
+    await older.head()
+    older.socket.pause()
+    expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: flood }))).toBe(202)
+    await held(proxy, read)
+    newer.send(rawRequest({ method: 'GET', path, headers: session }))
+    await newer.head()
+    await eventually(() => read() > lines * bytes, { what: 'the whole flood was read' })
+    await rawFetch(proxy.port, { method: 'DELETE', path, headers: session })
+    const streamed = numbersIn(textOf(await newer.response()))
+    older.socket.resume()
+    expect([...numbersIn(textOf(await older.response())), ...streamed]).toEqual(all)
+  })
+
   it('its GET stream alone is cut when it is 16 MiB behind while answers are waited for', async () => {
     const proxy = await start()
     const session = await openSession(proxy)

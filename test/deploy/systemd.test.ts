@@ -96,7 +96,9 @@ describe('its configuration', () => {
     const file = join(folder, 'config.yaml')
     writeFileSync(file, example)
     const listeners = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0']
-    const running = await startVitals({ args: ['--config', file, ...listeners], env })
+    // The tests' own cache would take the place of the unit's.
+    const alone = { ...env, NODE_COMPILE_CACHE: '' }
+    const running = await startVitals({ args: ['--config', file, ...listeners], env: alone })
     try {
       const signal = /^\/bin\/kill -(\w+) \$MAINPID$/.exec(setting('ExecReload')[0] ?? '')?.[1]
       process.kill(running.pid, `SIG${signal}`)

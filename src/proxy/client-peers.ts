@@ -23,7 +23,7 @@ export class ClientPeers {
   /** Of clients that were asked. */
   readonly #peers = new WeakMap<Session, Peer>()
   readonly #streams = new WeakMap<Session, ListeningStream>()
-  /** Whoever sends bodies of unknown length is not asked: they pass before we can tell what they are. */
+  /** Whoever sends long bodies of unknown length is not asked: they pass before we can tell what they are. */
   readonly #unread = new WeakSet<Session>()
 
   constructor(clock: Clock) {

@@ -116,8 +116,45 @@ export function receiveBody(
     done(chunks.length === 1 && only ? only : Buffer.concat(chunks, bytes))
   })
   incoming.on('error', (error) => {
-    failOnce(new KnownError('cancelled', 'the client closed the connection within its request', { cause: error }))
+    failOnce(leftWithin(error))
   })
+}
+
+/**
+ * For a body of unknown length: `whole` gets one that ends within what is held whole. `long` is called for any other, of
+ * which nothing is lost: what was read stands in front of the rest, which is to be read. One of them or `fail` is called,
+ * once.
+ */
+export function receiveShort(
+  { incoming }: Exchange,
+  maxBytes: number,
+  { whole, long, fail }: { whole: (body: Buffer) => void; long: () => void; fail: (error: KnownError) => void },
+): void {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  const settle = () => {
+    incoming.off('data', onData).off('end', onEnd).off('error', onError)
+    return Buffer.concat(chunks, bytes)
+  }
+  const onData = (chunk: Buffer) => {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes <= Math.min(holdWholeBytes, maxBytes)) return
+    incoming.pause()
+    incoming.unshift(settle())
+    if (bytes > maxBytes) fail(tooLarge(maxBytes))
+    else long()
+  }
+  const onEnd = () => whole(settle())
+  const onError = (error: Error) => {
+    settle()
+    fail(leftWithin(error))
+  }
+  incoming.on('data', onData).on('end', onEnd).on('error', onError)
+}
+
+function leftWithin(cause: Error): KnownError {
+  return new KnownError('cancelled', 'the client closed the connection within its request', { cause })
 }
 
 /** Passes a body on as it comes, while its envelope is read; fails with `body_too_large` where the limit is crossed. */

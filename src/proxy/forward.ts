@@ -21,6 +21,7 @@ import {
   declaredBytes,
   holdWholeBytes,
   receiveBody,
+  receiveShort,
   requestHeader,
   searchOf,
   sessionIdOf,
@@ -102,30 +103,44 @@ export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: Upstrea
     replyError(incoming, outgoing, error)
   }
   if (declared !== undefined && declared > maxBodyBytes) return refuse(tooLarge(maxBodyBytes))
-  if (declared !== undefined && declared <= holdWholeBytes) {
-    const sendWhole = (body: Buffer) => {
-      const isEmpty = body.length === 0
-      const envelope = isEmpty ? undefined : readEnvelope(body)
-      if (envelope?.kind === 'response' && isForUs(deps, exchange, body, envelope)) return accepted(exchange)
-      if (deps.cancellable.heard(exchange, envelope)) return accepted(exchange)
-      const passage = new Passage(deps, exchange, endpoint)
-      const claim = incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming)
-      passage.expectCancellation(envelope)
-      passage.enter(claim, envelope?.method, (refusal) => {
-        // Only now, so that the time in the queue does not count as the server's.
-        if (!isEmpty) passage.requestRead(envelope)
-        if (refusal) passage.refuse(refusal)
-        else passage.send(isEmpty ? null : body)
-      })
-    }
-    return receiveBody(exchange, maxBodyBytes, sendWhole, refuse)
-  }
-  const session = declared === undefined ? sessionOf(deps, exchange) : undefined
+  const whole = (body: Buffer) => forwardWhole(deps, exchange, endpoint, body)
+  const long = () => forwardUnread(deps, exchange, endpoint)
+  if (declared === undefined) receiveShort(exchange, maxBodyBytes, { whole, long, fail: refuse })
+  else if (declared > holdWholeBytes) forwardLong(deps, exchange, endpoint)
+  else receiveBody(exchange, maxBodyBytes, whole, refuse)
+}
+
+function forwardWhole(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint, body: Buffer): void {
+  const { incoming } = exchange
+  const isEmpty = body.length === 0
+  const envelope = isEmpty ? undefined : readEnvelope(body)
+  if (envelope?.kind === 'response' && isForUs(deps, exchange, body, envelope)) return accepted(exchange)
+  if (deps.cancellable.heard(exchange, envelope)) return accepted(exchange)
+  const passage = new Passage(deps, exchange, endpoint)
+  const claim = incoming.method === 'POST' ? claimOf(envelope) : claimBefore(incoming)
+  passage.expectCancellation(envelope)
+  passage.enter(claim, envelope?.method, (refusal) => {
+    // Only now, so that the time in the queue does not count as the server's.
+    if (!isEmpty) passage.requestRead(envelope)
+    if (refusal) passage.refuse(refusal)
+    else passage.send(isEmpty ? null : body)
+  })
+}
+
+/** A long body of unknown length. */
+function forwardUnread(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
+  const session = sessionOf(deps, exchange)
   if (session) deps.clientPeers.passesUnread(session)
+  forwardLong(deps, exchange, endpoint)
+}
+
+/** The body passes as it comes, and is read meanwhile. */
+function forwardLong(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
+  const { incoming } = exchange
   const passage = new Passage(deps, exchange, endpoint)
   passage.enter(claimBefore(incoming), requestHeader(exchange, headerNames.method), (refusal) => {
     if (refusal) return passage.refuse(refusal)
-    const body = new ObservedBody(maxBodyBytes, (envelope) => {
+    const body = new ObservedBody(deps.maxBodyBytes, (envelope) => {
       deps.cancellable.heard(exchange, envelope)
       passage.expectCancellation(envelope)
       passage.requestRead(envelope)

@@ -332,7 +332,7 @@ describe('the answer reaches the client as it was sent', () => {
     const { upstream, proxy } = await start((one) => one.answer(418, 'no'))
     const client = connectTo(proxy)
     client.send(rawRequest({ path: '/u/mcp', headers: ['Transfer-Encoding', 'chunked'] }))
-    client.send(chunk(call))
+    client.send(chunk(noise(70_000)))
     expect(statusOf(await client.response(0))).toBe(418)
     client.send(Buffer.concat([chunk(noise(300_000)), chunked(noise(300_000))]))
     client.send(rawRequest({ path: '/u/mcp', body: call }))
@@ -376,7 +376,7 @@ describe('when one side goes', () => {
     const { upstream, proxy } = await start(() => undefined)
     const client = connectTo(proxy)
     client.send(rawRequest({ path: '/u/mcp', headers: ['Transfer-Encoding', 'chunked'] }))
-    client.send(chunk('{"jsonrpc"'))
+    client.send(chunk(noise(70_000)))
     const arrived = await upstream.request(0)
     client.close()
     await upstream.until(() => arrived.isClosed())
@@ -522,6 +522,16 @@ describe('the body limit', () => {
     client.socket.resume()
     const response = await client.response()
     expect([statusOf(response), response.isComplete]).toEqual([413, true])
+  })
+
+  it('chunks above it are refused though they are few, and the upstream hears nothing of them', async () => {
+    const { upstream, proxy } = await start(() => undefined, { maxBodyBytes: 2000 })
+    const client = connectTo(proxy)
+    client.send(rawRequest({ path: '/u/mcp', headers: ['Transfer-Encoding', 'chunked'] }))
+    client.send(Buffer.concat([chunk(noise(2000)), chunk('x')]))
+    expect(statusOf(await client.head())).toBe(413)
+    expect(upstream.arrived.length).toBe(0)
+    expect(proxy.told.rejected).toEqual(['body_too_large'])
   })
 
   it('chunks above it are refused, and the upstream’s request is aborted', async () => {

@@ -2,13 +2,15 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
-import { createServer } from 'node:http'
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { HttpRequest, HttpResponseHandler } from '../../src/upstreams/http.ts'
 import { withFittingHost } from '../../src/upstreams/own-host.ts'
 import { startProxy } from '../proxy/fixture.ts'
 import { listenOn, stopped } from '../support/mcp-server.ts'
+import { chunked, rawFetch, statusOf } from '../support/raw-http.ts'
 
 const url = new URL('http://127.0.0.1:9/mcp')
 
@@ -98,5 +100,31 @@ describe("a client's Host at a server on this machine", () => {
     await client.connect(new StreamableHTTPClientTransport(new URL(`${proxy.url}/u/mcp`)))
     expect(await client.ping()).toEqual({})
     await client.close()
+  })
+
+  it('gives way for clients that send nothing but chunks, too, and the slash is found (RFC 9112 §7.1)', async () => {
+    const seen: string[] = []
+    let own = ''
+    const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
+      const { url: path, headers } = incoming
+      const status = headers.host !== own ? 403 : path === '/mcp' ? 307 : 200
+      seen.push(`${status} ${await text(incoming)}`)
+      outgoing.writeHead(status, status === 307 ? { location: '/mcp/' } : {}).end()
+    }
+    const server = createServer((incoming, outgoing) => void serve(incoming, outgoing))
+    const port = await listenOn(server)
+    own = `127.0.0.1:${port}`
+    onTestFinished(() => stopped(server))
+    const proxy = await startProxy({ upstreams: { u: { url: `http://${own}/mcp` } } })
+    onTestFinished(() => proxy.close())
+    const ask = async (...pieces: string[]) => {
+      const headers = ['Transfer-Encoding', 'chunked']
+      return statusOf(await rawFetch(proxy.port, { path: '/u/mcp', headers, body: chunked(...pieces) }))
+    }
+    expect(await ask('first, ', 'in two pieces')).toBe(200)
+    expect(seen).toEqual(['403', '307', '200'].map((status) => `${status} first, in two pieces`))
+    const long = 'long'.repeat(20_000)
+    expect(await ask(long, long)).toBe(200)
+    expect(seen.slice(3)).toEqual([`200 ${long}${long}`])
   })
 })

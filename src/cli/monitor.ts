@@ -6,14 +6,14 @@ import { HttpProber } from '../heartbeat/http-prober.ts'
 import type { ReadingDiff } from '../heartbeat/interval.ts'
 import type { OwnLoad } from '../heartbeat/load.ts'
 import { LogPacer, heartbeatFields, levelOf } from '../heartbeat/log-line.ts'
-import {
-  Heartbeat,
-  type HeartbeatEvents,
-  type HeartbeatReport,
-  type HeartbeatSettings,
-  type OwnProcesses,
-  type WorkSigns,
-} from '../heartbeat/loop.ts'
+import type {
+  HeartbeatEvents,
+  HeartbeatReport,
+  HeartbeatSettings,
+  OwnProcesses,
+  WorkSigns,
+} from '../heartbeat/contract.ts'
+import { Heartbeat } from '../heartbeat/loop.ts'
 import type { EndedView, ProcessView } from '../heartbeat/monitored.ts'
 import type { ProbeMethod, Prober } from '../heartbeat/probe.ts'
 import type { Scheduler } from '../heartbeat/scheduler.ts'

@@ -2,7 +2,7 @@ import type { Session } from '../sessions/session.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Outcome, isAnswered } from './classify.ts'
 import type { HistoryCounts } from './history.ts'
-import type { HeartbeatReport, HeartbeatStatus } from './loop.ts'
+import type { HeartbeatReport, HeartbeatStatus } from './contract.ts'
 
 export interface LogLineInput {
   readonly upstream: string

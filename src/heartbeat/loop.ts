@@ -1,9 +1,6 @@
-import { type Clock, type Timer, sleep } from '../clock.ts'
-import type { Redact } from '../redaction.ts'
+import { sleep } from '../clock.ts'
 import { defaults } from '../defaults.ts'
-import type { Absence } from '../upstreams/supervisor.ts'
-import type { Transport } from '../upstreams/upstream.ts'
-import { type Availability, newAvailability, observeAvailability, unavailableSeconds } from './availability.ts'
+import { Answers } from './answers.ts'
 import {
   type Beat,
   evidenceOfChecks,
@@ -15,14 +12,14 @@ import {
   waitFor,
   wasStalled,
 } from './beat.ts'
-import { isAnswered, isGone, isQuestion, isUnreached, wasAsked } from './classify.ts'
-import type { Diagnosis, HangLaw, HangTimes } from './hang.ts'
-import { type Examine, HangWatch } from './hang-watch.ts'
-import type { Inventory, Listing } from './conversation.ts'
+import { isAnswered, isGone, isQuestion, isUnreached } from './classify.ts'
+import type { HeartbeatOptions, HeartbeatReport, HeartbeatSettings, HeartbeatStatus } from './contract.ts'
+import type { Listing } from './conversation.ts'
+import type { Diagnosis } from './hang.ts'
+import { HangWatch } from './hang-watch.ts'
 import { History } from './history.ts'
 import {
   type IntervalDecision,
-  type IntervalSettings,
   type ReadingDiff,
   adapt,
   firstDecision,
@@ -32,132 +29,14 @@ import {
   shortestMs,
 } from './interval.ts'
 import { InventoryWatch } from './inventory-watch.ts'
-import type { OwnLoad } from './load.ts'
-import type { ProbeMode, ProbeResult, ProbeRun, Prober } from './probe.ts'
+import { Judgement } from './judgement.ts'
+import { Maintenance } from './maintenance.ts'
+import type { ProbeMode, ProbeResult, ProbeRun } from './probe.ts'
 import { ReachWatch } from './reach-watch.ts'
-import type { Scheduler } from './scheduler.ts'
+import { Reports } from './reports.ts'
 import { watchStalls } from './stall.ts'
-import { type RttEstimate, observeHealth, observeRtt, probeTimeoutMs } from './timeout.ts'
-import {
-  type Evidence,
-  type State,
-  type Verdict,
-  evidenceOf,
-  flapPenalty,
-  isUnavailable,
-  isUp,
-  judge,
-  newVerdict,
-} from './verdict.ts'
-
-export interface HeartbeatSettings extends IntervalSettings {
-  readonly probe: ProbeMode
-  readonly minTimeoutMs: number
-  readonly maxTimeoutMs: number
-  readonly lateAnswerMs: number
-  readonly hang: HangTimes
-  readonly missesToDown: number
-  readonly goodsToHealthy: number
-  /** After so long its tools are read again: another server may stand there unseen, behind its URL or inside its command. */
-  readonly inventoryAgeMs: number
-  readonly recentKept: number
-  readonly failuresKept: number
-}
-
-/** What it takes to tell a server that is at work from one that is silent. */
-export interface WorkSigns {
-  readonly examine: Examine
-  /** But for what the settings say of it. */
-  readonly law: Omit<HangLaw, keyof HangTimes>
-}
-
-/** The same where its processes are ours, and may hang. */
-export interface OwnProcesses extends WorkSigns {
-  /** A process hangs: that of a session, or else the upstream's own. Returns what is done about it, for people. */
-  onHung(session: string | undefined, reason: string): string
-}
-
-/** The rhythm of a heartbeat that is not the upstream's own. */
-export interface Pace {
-  readonly intervalMs: number
-  readonly nextInMs: number
-}
-
-/** A client's request that failed below JSON-RPC. */
-export interface TrafficFailure {
-  readonly kind: 'silent' | 'missed' | 'gone'
-  readonly reason: string
-  /** For how long it was given nothing, before it was given up. */
-  readonly silentMs?: number
-  readonly traceId?: string | undefined
-}
-
-/** One heartbeat, told once it is over. */
-export interface HeartbeatReport {
-  readonly result: ProbeResult
-  readonly startedAtWallMs: number
-  readonly timeoutMs: number
-  readonly pace?: Pace | undefined
-}
-
-export interface HeartbeatEvents {
-  /** At the end of each heartbeat; returns the id of its trace. */
-  onHeartbeat(report: HeartbeatReport): string
-  /** The same again once the next one is planned: what people read. */
-  onReport(report: HeartbeatReport, traceId: string): void
-  /** `traceId` is that of the heartbeat or the operation by which it changed, if it was one alone. */
-  onVerdict(from: Verdict, to: Verdict, traceId?: string): void
-  /** A failure unlike those before: its cause, without what differs from case to case. */
-  onNewFailure(cause: string, traceId: string): void
-  /** The tools that the server offers, at first sight and whenever they changed. */
-  onInventory(inventory: Inventory, changed: boolean): void
-}
-
-export interface HeartbeatOptions {
-  readonly upstream: string
-  readonly transport: Transport
-  /** Tells replicas of the sidecar apart, so that they do not probe in step. */
-  readonly instance: string
-  readonly prober: Prober
-  readonly scheduler: Scheduler
-  readonly clock: Clock
-  readonly random: () => number
-  readonly settings: HeartbeatSettings
-  /** What the exported metrics say happened since the last call. */
-  readonly readings: () => Promise<ReadingDiff>
-  readonly ownLoad: () => OwnLoad
-  /** Without it no process is ours. */
-  readonly own?: OwnProcesses | undefined
-  /** Of a server that is not ours. */
-  readonly remote?: WorkSigns | undefined
-  /** Why no process of ours runs and none is being started, where that is so: asked after a time without listening. */
-  readonly absence?: (() => Absence | undefined) | undefined
-  readonly events: HeartbeatEvents
-  /** Hides secrets in reasons, which may be the words of a server. */
-  readonly redact?: Redact
-}
-
-export interface HeartbeatStatus {
-  readonly verdict: Verdict
-  readonly interval: IntervalDecision
-  readonly timeoutMs: number
-  readonly nextProbeInMs: number | undefined
-  /** Why nobody is asked, so that there is no interval either; undefined while heartbeats are made. */
-  readonly unasked: string | undefined
-  readonly lastSuccessWallMs: number | undefined
-  /** What the server offers now, be it less than it should. */
-  readonly inventory: Inventory | undefined
-  readonly unavailableSeconds: number
-  readonly flapPenalty: number
-  readonly probe: ProbeMode
-  /**
-   * The rung of the ladder in use: `traffic` while what clients ask stands in for probes, else what is asked. Undefined
-   * while nobody is to be asked at all.
-   */
-  readonly rung: string | undefined
-  /** When maintenance ends, as wall time; undefined while there is none. */
-  readonly pausedUntilWallMs: number | undefined
-}
+import { Traffic, type TrafficFailure } from './traffic.ts'
+import { type Evidence, type State, type Verdict, evidenceOf, flapPenalty, isUp } from './verdict.ts'
 
 /** What is known of an upstream before anybody asked it, by who will. */
 const beginnings: Readonly<Record<ProbeMode, { readonly state: State; readonly reason: string }>> = {
@@ -194,22 +73,7 @@ export class Heartbeat {
   readonly history: History
   readonly #options: HeartbeatOptions
   #settings: HeartbeatSettings
-  #verdict: Verdict
   #interval: IntervalDecision
-  #availability: Availability = newAvailability()
-  #rtt: RttEstimate | undefined
-  #localHealth = 0
-  #lastSuccessWallMs: number | undefined
-  /** When anybody was last answered, when a client was, and when a client was by what we would have probed. */
-  #lastHeardMs = Number.NEGATIVE_INFINITY
-  #lastNoiseMs = Number.NEGATIVE_INFINITY
-  #lastAnswerMs = Number.NEGATIVE_INFINITY
-  #lastTrafficMs = Number.NEGATIVE_INFINITY
-  /** When it last answered a request of ours. */
-  #lastProbedMs = Number.NEGATIVE_INFINITY
-  /** When a client last went without an answer, and when that was last one that had waited in vain for long enough. */
-  #lastUnansweredMs = Number.NEGATIVE_INFINITY
-  #lastGivenUpMs = Number.NEGATIVE_INFINITY
   #lastOpeningMs = Number.NEGATIVE_INFINITY
   #lastReadingsMs = Number.NEGATIVE_INFINITY
   #lastBeatMs = Number.NEGATIVE_INFINITY
@@ -222,12 +86,13 @@ export class Heartbeat {
   #endedMs = Number.NEGATIVE_INFINITY
   /** Until when the server wants to be left alone. */
   #waitUntilMs = Number.NEGATIVE_INFINITY
-  /** Reports of the heartbeat under way, told when it is known when the next one comes. */
-  #untold: (() => void)[] | undefined
-  /** Maintenance: until when, as wall time, and what ends it. */
-  #pause: { readonly untilWallMs: number; readonly timer: Timer } | undefined
   /** Who asked for a probe and waits for its end. */
   #asking: (() => void)[] = []
+  readonly #judgement: Judgement
+  readonly #answers: Answers
+  readonly #traffic: Traffic
+  readonly #reports: Reports
+  readonly #maintenance: Maintenance
   readonly #inventory: InventoryWatch
   /** Only where it is known which clients wait. */
   readonly #hangs: HangWatch | undefined
@@ -237,7 +102,10 @@ export class Heartbeat {
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
-    const { clock, settings, own, remote, events } = options
+    const { clock, settings, own, remote, events, prober, redact } = options
+    this.#answers = new Answers(clock)
+    this.#traffic = new Traffic(clock)
+    this.#maintenance = new Maintenance(clock)
     this.#inventory = new InventoryWatch({ clock, onInventory: (...seen) => events.onInventory(...seen) })
     const signs = own ?? remote
     const law = signs && (() => ({ ...signs.law, ...this.#settings.hang }))
@@ -245,8 +113,20 @@ export class Heartbeat {
     this.#reach = law && own && new ReachWatch({ examine: own.examine, clock, law })
     this.#settings = settings
     this.history = new History({ recentKept: settings.recentKept, failuresKept: settings.failuresKept })
-    const { state, reason } = beginnings[settings.probe]
-    this.#verdict = newVerdict(state, reason, clock.now())
+    this.#reports = new Reports(this.history, events)
+    this.#judgement = new Judgement({
+      ...beginnings[settings.probe],
+      clock,
+      limits: () => this.#settings,
+      redact,
+      onChange: (from, to, traceId) => {
+        if (to.state === 'down') {
+          prober.forget()
+          this.#inventory.restarted()
+        }
+        events.onVerdict(from, to, traceId)
+      },
+    })
     this.#interval = firstDecision(settings)
   }
 
@@ -257,7 +137,7 @@ export class Heartbeat {
 
   stop(): Promise<void> {
     this.#life.abort()
-    this.#pause?.timer.cancel()
+    this.#maintenance.end()
     for (const tell of this.#asking.splice(0)) tell()
     this.#options.scheduler.cancel(this.#options.upstream)
     return this.#options.prober.stop()
@@ -269,7 +149,7 @@ export class Heartbeat {
     const before = this.#settings
     this.#interval = retune(this.#interval.state, before, settings)
     this.#settings = settings
-    if (before.probe !== settings.probe && !this.#pause) this.#changeMode(before.probe)
+    if (before.probe !== settings.probe && !this.#maintenance.isOn()) this.#changeMode(before.probe)
     const plannedMs = scheduler.nextAt(upstream)
     const dueMs = Math.max(clock.now(), this.#lastBeatMs + this.#interval.intervalMs)
     if (plannedMs !== undefined && dueMs < plannedMs) this.#schedule(dueMs)
@@ -291,10 +171,10 @@ export class Heartbeat {
     const { reason } = beginnings[probe]
     if (probe === 'off') {
       scheduler.cancel(upstream)
-      return this.#weighAll([...changes, { kind: 'disabled', reason }])
+      return this.#judgement.weighAll([...changes, { kind: 'disabled', reason }])
     }
     const isUnasked = probe === 'passive' && isUp(this.#verdict.state) !== true
-    this.#weighAll([...changes, absence?.() ?? (isUnasked ? { kind: 'idle', reason } : undefined)])
+    this.#judgement.weighAll([...changes, absence?.() ?? (isUnasked ? { kind: 'idle', reason } : undefined)])
     this.probeNow()
   }
 
@@ -324,30 +204,26 @@ export class Heartbeat {
     const dueMs = Math.max(sinceMs, this.#lastBeatMs + spacingMs)
     this.#asking.push(() => undefined) // Whatever traffic says, and nobody waits for its end.
     this.#schedule(Math.min(dueMs, scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY))
-    return () => this.#lastProbedMs >= sinceMs
+    return () => this.#answers.probedMs >= sinceMs
   }
 
   /** Maintenance: for so long nothing is asked and nothing concluded; processes are supervised all the same. */
   pause(forMs: number): void {
-    const { clock, scheduler, upstream } = this.#options
-    this.#pause?.timer.cancel()
-    const untilWallMs = clock.wallTime() + forMs
-    const timer = clock.after(forMs, () => this.resume('its maintenance is over'))
-    this.#pause = { untilWallMs, timer }
+    const { scheduler, upstream } = this.#options
+    const untilWallMs = this.#maintenance.begin(forMs, () => this.resume('its maintenance is over'))
     scheduler.cancel(upstream)
     this.#weigh({ kind: 'paused', reason: `paused for maintenance until ${new Date(untilWallMs).toISOString()}` })
   }
 
   /** How long its maintenance still lasts; 0 while there is none. */
   pauseLeftMs(): number {
-    return this.#pause ? Math.max(0, this.#pause.untilWallMs - this.#options.clock.wallTime()) : 0
+    return this.#maintenance.leftMs()
   }
 
   /** Ends a pause before its time; does nothing without one. What the server then lists is what it should. */
   resume(reason: string): void {
-    if (!this.#pause) return
-    this.#pause.timer.cancel()
-    this.#pause = undefined
+    if (!this.#maintenance.isOn()) return
+    this.#maintenance.end()
     // What happened meanwhile is nobody's fault.
     this.#news().catch(() => undefined)
     const renewed = { kind: 'inventory', same: true, reason: 'its tools may have been changed meanwhile' } as const
@@ -358,12 +234,8 @@ export class Heartbeat {
 
   /** A client's request was answered: as good as a heartbeat. */
   trafficAnswered(resetsTimer: boolean): void {
-    const { clock } = this.#options
-    const nowMs = clock.now()
-    this.#lastAnswerMs = nowMs
-    this.#lastHeardMs = nowMs
-    if (resetsTimer) this.#lastTrafficMs = nowMs
-    this.#lastSuccessWallMs = clock.wallTime()
+    this.#traffic.answered(resetsTimer)
+    this.#answers.heard()
     const { state, misses, inconclusives, work } = this.#verdict
     const isNews = state !== 'healthy' || misses > 0 || inconclusives > 0 || work === 'now'
     // Where no process of ours runs, whoever answered is not the server.
@@ -372,44 +244,24 @@ export class Heartbeat {
   }
 
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
-  trafficFailed({ kind, reason, silentMs = 0, traceId }: TrafficFailure): void {
-    this.#lastUnansweredMs = this.#options.clock.now()
-    // Clients can cause failures of their own, so they raise suspicion once, and the probe that follows decides. What
-    // is not up has said so already: a probe for each client that tries nevertheless would be a storm.
-    const isOnlyEvidence = this.#settings.probe === 'passive' && kind !== 'gone'
-    const isNews = kind === 'gone' ? isUp(this.#verdict.state) === true : this.#verdict.misses === 0
-    if (!isNews && !isOnlyEvidence) return
-    // Whoever was answered since that request was sent knows better: one request was lost.
-    const wasHeardSince = this.#lastAnswerMs > this.#options.clock.now() - silentMs
-    if (isOnlyEvidence && kind === 'silent' && wasHeardSince) return
+  trafficFailed(failure: TrafficFailure): void {
     const before = this.#verdict
-    // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
-    const evidence = kind === 'silent' && this.#settings.probe === 'active' ? 'missed' : kind
-    // Where nobody else asks, it tells of the moment from which on the server was silent, which may be over.
-    const atMs = this.#options.clock.now() - (isOnlyEvidence ? silentMs : 0)
-    this.#weigh({ kind: evidence, reason: `a client's request failed: ${reason}`, atMs }, traceId)
+    const context = { probe: this.#settings.probe, verdict: before }
+    this.#weigh(this.#traffic.failed(failure, context), failure.traceId)
     if (this.#verdict !== before) this.probeNow()
   }
 
-  /**
-   * A client gave its request up, after the server had given no sign of working on it for so long. Where nobody else
-   * asks, that is a miss if a heartbeat would have been one.
-   */
+  /** A client gave its request up, after the server had given no sign of working on it for so long. */
   trafficGivenUp(silentMs: number, traceId?: string): void {
-    const nowMs = this.#options.clock.now()
-    this.#lastUnansweredMs = nowMs
     const { probe, maxTimeoutMs } = this.#settings
-    // Requests that wait side by side are one miss. Whether a process of ours works is seen from the process.
-    const isOneMore = nowMs - silentMs >= this.#lastGivenUpMs
-    if (probe !== 'passive' || this.#options.own || silentMs < maxTimeoutMs || !isOneMore) return
-    this.#lastGivenUpMs = nowMs
-    const reason = `nothing came for ${Math.round(silentMs / 1000)} s, until its client gave it up`
-    this.trafficFailed({ kind: 'silent', reason, silentMs, traceId })
+    const isOwn = this.#options.own !== undefined
+    const failure = this.#traffic.givenUp({ silentMs, traceId, probe, maxTimeoutMs, isOwn })
+    if (failure) this.trafficFailed(failure)
   }
 
   /** A heartbeat inside a client's session, which others asked; what follows from it comes as `sessionsHung`. */
-  heardInSession({ result, startedAtWallMs, timeoutMs, pace }: HeartbeatReport): void {
-    this.#tell(result, startedAtWallMs, timeoutMs, pace)
+  heardInSession(report: HeartbeatReport): void {
+    this.#reports.tell(report)
   }
 
   /** Sessions hang that share this server with our own probe, or none does any more. */
@@ -433,8 +285,11 @@ export class Heartbeat {
   }
 
   #tellEnd(reason: string): void {
-    const startedAtWallMs = this.#options.clock.wallTime()
-    this.#tell({ leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason }, startedAtWallMs, 0)
+    this.#reports.tell({
+      result: { leg: 'upstream', method: 'process', outcome: 'exited', durationMs: 0, reason },
+      startedAtWallMs: this.#options.clock.wallTime(),
+      timeoutMs: 0,
+    })
   }
 
   /**
@@ -454,7 +309,7 @@ export class Heartbeat {
     const { clock, scheduler, upstream } = this.#options
     const { probe } = this.#settings
     if (probe === 'active' && this.#verdict.state === 'idle') this.#weigh({ kind: 'starting', reason })
-    const isAsked = probe !== 'off' && !this.#pause
+    const isAsked = probe !== 'off' && !this.#maintenance.isOn()
     if (isAsked && scheduler.nextAt(upstream) === undefined) this.#schedule(clock.now() + this.#interval.intervalMs)
   }
 
@@ -491,17 +346,17 @@ export class Heartbeat {
 
   /** Monotonic time of the last answer to anybody. */
   lastAnswerMs(): number {
-    return this.#lastHeardMs
+    return this.#answers.heardMs
   }
 
   /** The same, or of what came in place of one. */
   lastHeardMs(): number {
-    return Math.max(this.#lastHeardMs, this.#lastNoiseMs)
+    return this.#answers.heardOrNoiseMs
   }
 
   /** What it takes to answer while it is well, as far as that is known. */
   usualMs(): number | undefined {
-    return this.#interval.state.rtt?.baselineMs ?? this.#rtt?.smoothedMs
+    return this.#interval.state.rtt?.baselineMs ?? this.#answers.roundTripMs
   }
 
   status(): HeartbeatStatus {
@@ -514,27 +369,27 @@ export class Heartbeat {
       timeoutMs: this.#timeoutMs(),
       nextProbeInMs: nextAtMs === undefined ? undefined : Math.max(0, nextAtMs - clock.now()),
       unasked,
-      lastSuccessWallMs: this.#lastSuccessWallMs,
+      lastSuccessWallMs: this.#answers.successWallMs,
       inventory: this.#inventory.offered(),
-      unavailableSeconds: unavailableSeconds(this.#availability, clock.now()),
+      unavailableSeconds: this.#judgement.unavailableSeconds(),
       flapPenalty: flapPenalty(this.#verdict, clock.now()),
       probe: this.#settings.probe,
       rung: this.#rung(),
-      pausedUntilWallMs: this.#pause?.untilWallMs,
+      pausedUntilWallMs: this.#maintenance.untilWallMs(),
     }
   }
 
   #unasked(): string | undefined {
     const { prober, absence } = this.#options
     const { probe } = this.#settings
-    if (this.#pause) return 'nobody is asked until its maintenance is over'
+    if (this.#maintenance.isOn()) return 'nobody is asked until its maintenance is over'
     if (probe !== 'active' && !prober.isAwaited()) return `nobody is asked (probe: ${probe})`
     return absence?.() && 'nobody is asked while no process of it runs'
   }
 
   #rung(): string | undefined {
     const { probe } = this.#settings
-    if (this.#pause || probe === 'off') return undefined
+    if (this.#maintenance.isOn() || probe === 'off') return undefined
     return probe === 'passive' || this.#wasTraffic ? 'traffic' : this.#options.prober.describe().probe
   }
 
@@ -547,7 +402,7 @@ export class Heartbeat {
     const asking = this.#asking.splice(0)
     const { probe } = this.#settings
     const isWanted = asking.length > 0 || this.#options.prober.isAwaited()
-    if (!isWanted && (this.#pause || probe === 'off')) return
+    if (!isWanted && (this.#maintenance.isOn() || probe === 'off')) return
     const startedMs = this.#options.clock.now()
     // Real traffic since the last one was the heartbeat: the next probe is due an interval after its moment.
     // What is not open yet is opened whatever the traffic says: a request may wait for that very process.
@@ -557,10 +412,10 @@ export class Heartbeat {
       isOpen &&
       !this.#inventory.isNeglected(this.#settings.inventoryAgeMs) &&
       this.#verdict.state === 'healthy' &&
-      this.#lastTrafficMs > this.#lastBeatMs
-    let countsFromMs = isFresh ? this.#lastTrafficMs : startedMs
+      this.#traffic.standInMs > this.#lastBeatMs
+    let countsFromMs = isFresh ? this.#traffic.standInMs : startedMs
     this.#lastBeatMs = startedMs
-    this.#untold = []
+    this.#reports.hold()
     const { everUp } = this.#verdict
     try {
       const isAsked = isWanted || (probe === 'active' && !isFresh)
@@ -591,10 +446,10 @@ export class Heartbeat {
     if (waiting && waiting.kind !== 'busy')
       this.#weigh({ kind: 'silent', reason: 'a client waits, and nothing shows that it will be answered' })
     const { state, sinceMs, misses } = this.#verdict
-    const knownMs = Math.max(sinceMs, this.#lastAnswerMs)
+    const knownMs = Math.max(sinceMs, this.#traffic.answeredMs)
     const isWaitedFor = waiting !== undefined || (remote?.examine(undefined)?.inFlight ?? 0) > 0
     if (isUp(state) === true && clock.now() - knownMs >= staleMs && !isWaitedFor) {
-      const who = this.#lastUnansweredMs > knownMs ? 'no client was answered' : 'no client has asked it'
+      const who = this.#traffic.unansweredMs > knownMs ? 'no client was answered' : 'no client has asked it'
       this.#weigh({ kind: 'idle', reason: `${who} for ${staleMs / 60_000} min (probe: passive)` })
     }
     return waiting !== undefined && misses > 0
@@ -613,13 +468,11 @@ export class Heartbeat {
   #plan(countsFromMs: number): void {
     const { scheduler, upstream } = this.#options
     const askedForMs = scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY
-    const isOver = this.#pause !== undefined || this.#settings.probe === 'off'
+    const isOver = this.#maintenance.isOn() || this.#settings.probe === 'off'
     const notBeforeMs = Math.max(countsFromMs + shortestMs(this.#settings), this.#waitUntilMs)
     const dueMs = Math.max(countsFromMs + this.#delayMs(), this.#waitUntilMs)
     if (!isOver) this.#schedule(Math.min(askedForMs, dueMs), notBeforeMs)
-    const untold = this.#untold ?? []
-    this.#untold = undefined
-    for (const tell of untold) tell()
+    this.#reports.release()
   }
 
   #delayMs(): number {
@@ -692,7 +545,7 @@ export class Heartbeat {
     const { signal } = this.#life
     const { clock } = this.#options
     const judged = judgeTime(await settle(run, beat, clock, signal), beat, clock.now())
-    const result = { ...judged, reason: this.#shown(judged.reason) }
+    const result = { ...judged, reason: this.#judgement.shown(judged.reason) }
     // Whoever supervises the process is about to hear of its end, and knows whether that was to be expected.
     if (result.outcome === 'exited' || (isGone(result.outcome) && this.#options.own)) await this.#endHeard(beat)
     if (signal.aborted) return
@@ -717,7 +570,7 @@ export class Heartbeat {
 
   /** What the checks come to, once it is known which of the silent processes are at work, and which hang. */
   #conclude(beat: Beat, { silent, unreached }: Suspects): void {
-    if (noiseOf(unanswered(beat)) > 0) this.#lastNoiseMs = this.#options.clock.now()
+    if (noiseOf(unanswered(beat)) > 0) this.#answers.noise()
     const hung = new Map<string | undefined, string>()
     for (const session of silent) {
       const diagnosis = this.#diagnose(session)
@@ -745,11 +598,11 @@ export class Heartbeat {
 
   /** Who is not to be asked, or only by hand, is not judged either. */
   #isJudged(): boolean {
-    return !this.#pause && this.#settings.probe === 'active'
+    return !this.#maintenance.isOn() && this.#settings.probe === 'active'
   }
 
   #inconclusive(): void {
-    this.#localHealth = observeHealth(this.#localHealth, 'inconclusive')
+    this.#answers.spoiled()
     this.#weigh({ kind: 'inconclusive', reason: 'our own event loop stood still', isBlind: true })
   }
 
@@ -759,42 +612,20 @@ export class Heartbeat {
     if (isAnswered(result.outcome)) {
       this.#hangs?.close(result.session)
       this.#reach?.close(result.session)
-      this.#lastHeardMs = clock.now()
-      this.#lastSuccessWallMs = clock.wallTime()
-      this.#localHealth = observeHealth(this.#localHealth, 'success')
-      if (isQuestion(result.method)) this.#lastProbedMs = clock.now()
-      if (!result.opening && wasAsked(result.method)) this.#rtt = observeRtt(this.#rtt, result.durationMs)
+      this.#answers.probed(result)
     }
     if (result.opening) this.#lastOpeningMs = clock.now()
     // No longer than calm servers wait: what it is worth is to be found out now and then.
     if (result.retryAfterMs !== undefined)
       this.#waitUntilMs = clock.now() + Math.min(result.retryAfterMs, this.#settings.maxMs)
-    return this.#tell(result, beat.startedAtWallMs, beat.timeoutMs)
-  }
-
-  #tell(result: ProbeResult, startedAtWallMs: number, timeoutMs: number, pace?: Pace): string {
-    const { leg, method, outcome, durationMs: responseTimeMs, reason, session } = result
-    const newCause = this.history.record({
-      atWallMs: startedAtWallMs,
-      leg,
-      method,
-      outcome,
-      responseTimeMs,
-      reason,
-      ...(session !== undefined && { session }),
-    })
-    const report = { result, startedAtWallMs, timeoutMs, pace }
-    const { events } = this.#options
-    const traceId = events.onHeartbeat(report)
-    if (newCause !== undefined) events.onNewFailure(newCause, traceId)
-    if (this.#untold && !pace) this.#untold.push(() => events.onReport(report, traceId))
-    else events.onReport(report, traceId)
-    return traceId
+    const { startedAtWallMs, timeoutMs } = beat
+    return this.#reports.tell({ result, startedAtWallMs, timeoutMs })
   }
 
   #weighResult(result: ProbeResult, { startedMs }: Beat, traceId: string): void {
     // Clients may have credentials that we lack: as long as they are answered, our own 401 says nothing.
-    if (result.outcome === 'unauthorized' && startedMs - this.#lastAnswerMs < this.#interval.intervalMs * 2) return
+    if (result.outcome === 'unauthorized' && startedMs - this.#traffic.answeredMs < this.#interval.intervalMs * 2)
+      return
     const by = this.#sessionsHang ? 'traffic' : 'probe' // It speaks for its own session alone.
     const { outcome, reason, turnedAway, wantsLess } = result
     this.#weigh(evidenceOf({ outcome, by, reason, atMs: startedMs, turnedAway, wantsLess }), traceId)
@@ -811,32 +642,12 @@ export class Heartbeat {
     this.#weigh(this.#inventory.heard(listing, { ...asked, missesToLoss: this.#settings.missesToDown }))
   }
 
+  get #verdict(): Verdict {
+    return this.#judgement.verdict
+  }
+
   #weigh(evidence: Evidence | undefined, traceId?: string): void {
-    if (evidence) this.#weighAll([evidence], traceId)
-  }
-
-  /** Several pieces that are one piece of news: what each alone would come to is told to nobody. */
-  #weighAll(pieces: readonly (Evidence | undefined)[], traceId?: string): void {
-    const { clock, prober, events } = this.#options
-    const before = this.#verdict
-    for (const evidence of pieces) {
-      if (!evidence) continue
-      const shown = { ...evidence, reason: this.#shown(evidence.reason) }
-      this.#verdict = judge(this.#verdict, shown, clock.now(), this.#settings)
-    }
-    if (this.#verdict === before) return
-    const since = this.#verdict.failingSinceMs ?? before.failingSinceMs
-    this.#availability = observeAvailability(this.#availability, isUnavailable(this.#verdict), clock.now(), since)
-    if (this.#verdict.state === before.state) return
-    if (this.#verdict.state === 'down') {
-      prober.forget()
-      this.#inventory.restarted()
-    }
-    events.onVerdict(before, this.#verdict, traceId)
-  }
-
-  #shown(reason: string): string {
-    return this.#options.redact?.(reason) ?? reason
+    this.#judgement.weigh(evidence, traceId)
   }
 
   #adapt(diff: ReadingDiff, hardFailure: boolean): void {
@@ -851,9 +662,8 @@ export class Heartbeat {
   }
 
   #timeoutMs(): number {
-    const { minTimeoutMs: minMs, maxTimeoutMs: maxMs, missesToDown } = this.#settings
-    const isDown = this.#verdict.misses >= missesToDown
-    return probeTimeoutMs(this.#rtt, { isDown, localHealth: this.#localHealth, minMs, maxMs })
+    const { minTimeoutMs, maxTimeoutMs, missesToDown } = this.#settings
+    return this.#answers.timeoutMs({ isDown: this.#verdict.misses >= missesToDown, minTimeoutMs, maxTimeoutMs })
   }
 }
 

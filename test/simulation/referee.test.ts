@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { firstDecision } from '../../src/heartbeat/interval.ts'
-import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
+import type { HeartbeatStatus } from '../../src/heartbeat/contract.ts'
 import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
 import { simulatedLimits } from './carriage.ts'
 import type { Fault } from './faults.ts'

@@ -1,4 +1,4 @@
-import type { HeartbeatStatus } from '../../src/heartbeat/loop.ts'
+import type { HeartbeatStatus } from '../../src/heartbeat/contract.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
 import { defaults } from '../../src/defaults.ts'
 import type { KnownError } from '../../src/errors.ts'

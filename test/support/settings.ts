@@ -1,6 +1,6 @@
 import { defaults } from '../../src/defaults.ts'
 import type { IntervalSettings } from '../../src/heartbeat/interval.ts'
-import type { HeartbeatSettings } from '../../src/heartbeat/loop.ts'
+import type { HeartbeatSettings } from '../../src/heartbeat/contract.ts'
 import type { RequestLimits } from '../../src/upstreams/upstream.ts'
 
 /** How intervals adapt where a test is about something else. */

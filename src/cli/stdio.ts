@@ -13,7 +13,7 @@ import { type ExitReason, type ServerProcess, describeExit, processStarter } fro
 import type { Command } from '../upstreams/upstream.ts'
 import { Watchdog } from '../upstreams/watchdog.ts'
 import { type EndSigns, watchEnd } from './forced-end.ts'
-import { tunableHeartbeat } from './monitor.ts'
+import { tunableHeartbeat } from './tunable-heartbeat.ts'
 import { believedMs, wrappedProcess } from './own-processes.ts'
 import { type StdioOptions, stdioOptions } from './stdio-options.ts'
 import { openAdmin, stdioVitals, unharmed } from './stdio-vitals.ts'

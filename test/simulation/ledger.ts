@@ -1,5 +1,5 @@
 import { isAnswered, isFailure } from '../../src/heartbeat/classify.ts'
-import type { HeartbeatDeps, HeartbeatInstruments } from '../../src/cli/monitor.ts'
+import type { HeartbeatDeps, HeartbeatInstruments } from '../../src/cli/monitor-deps.ts'
 import type { Clock } from '../../src/clock.ts'
 import { type UpstreamReading, emptyReading } from '../../src/telemetry/readings.ts'
 

@@ -86,9 +86,9 @@ export class Admission {
     this.#turn = this.#server.queue.enter({ start, refuse: go })
   }
 
-  /** The message goes to the server now. */
+  /** The message goes to the server now, or began to; what counts is the first time. */
   sent(answering: Answering): void {
-    if (this.#isOver || this.#claim === 'stream') return
+    if (this.#isOver || this.#watch || this.#claim === 'stream') return
     const { clock, sweep } = this.#deps
     this.#count(!this.#isAbandoned)
     const { onSilent } = answering

@@ -7,12 +7,24 @@ export interface Cancellable {
   cancel(id: string): boolean
 }
 
+/** A POST whose body is read only when it is its turn, and what its session cancels until then. */
+export interface UnreadPost {
+  /** Ids that may be its own; more than these, and the oldest is forgotten. */
+  readonly cancelled: Set<string>
+  readonly stop: () => void
+}
+
+/** So many cancellations are remembered for a POST that waits: each is one of a request that is no longer under way. */
+const maxRemembered = 1000
+
 /**
  * Forwarded requests under way, as a cancellation names them: by session and id. Without a session nobody knows whose
  * id it is, and two clients may use the same one.
  */
 export class CancellableRequests {
   readonly #posts = new Map<string, Cancellable>()
+  /** By upstream and session. */
+  readonly #unread = new Map<string, Set<UnreadPost>>()
 
   /** An id that is used again means the latest request. */
   add(exchange: Exchange, message: Envelope | undefined, post: Cancellable): void {
@@ -24,6 +36,22 @@ export class CancellableRequests {
     for (const key of keysOf(exchange, message)) if (this.#posts.get(key) === post) this.#posts.delete(key)
   }
 
+  /** From now on, until it is stopped. Undefined without a session. */
+  waitsUnread(exchange: Exchange): UnreadPost | undefined {
+    const session = sessionIdOf(exchange)
+    if (session === undefined) return undefined
+    const key = keyOf(exchange, session)
+    const posts = this.#unread.get(key) ?? new Set()
+    this.#unread.set(key, posts)
+    const stop = () => {
+      posts.delete(post)
+      if (posts.size === 0 && this.#unread.get(key) === posts) this.#unread.delete(key)
+    }
+    const post = { cancelled: new Set<string>(), stop }
+    posts.add(post)
+    return post
+  }
+
   /** Reads a message of a client; true when it cancels what the server never got, and so need not hear of either. */
   heard(exchange: Exchange, message: Envelope | undefined): boolean {
     if (message?.kind === 'batch') {
@@ -33,7 +61,18 @@ export class CancellableRequests {
     const id = message && cancelledId(message)
     const session = sessionIdOf(exchange)
     if (id === undefined || session === undefined) return false
-    return this.#posts.get(keyOf(exchange, session, id))?.cancel(id) ?? false
+    const known = this.#posts.get(keyOf(exchange, session, id))
+    if (!known) this.#remember(keyOf(exchange, session), id)
+    return known?.cancel(id) ?? false
+  }
+
+  /** It may be of a request that nobody has read yet. */
+  #remember(session: string, id: string): void {
+    for (const { cancelled } of this.#unread.get(session) ?? []) {
+      const [oldest] = cancelled
+      if (oldest !== undefined && cancelled.size >= maxRemembered) cancelled.delete(oldest)
+      cancelled.add(id)
+    }
   }
 }
 
@@ -57,6 +96,6 @@ function keysOf(exchange: Exchange, message: Envelope | undefined): readonly str
   )
 }
 
-function keyOf({ upstream }: Exchange, session: string, id: string): string {
+function keyOf({ upstream }: Exchange, session: string, id = ''): string {
   return `${upstream} ${session} ${id}`
 }

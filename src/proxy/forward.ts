@@ -28,7 +28,7 @@ import {
   tooLarge,
 } from './exchange.ts'
 import { BatchOperation, unreadIn } from './batch-operation.ts'
-import type { Cancellable, CancellableRequests } from './cancellable.ts'
+import { type Cancellable, type CancellableRequests, type UnreadPost, isCancellable } from './cancellable.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import {
   BodyObserver,
@@ -138,17 +138,19 @@ function forwardUnread(deps: ForwardDeps, exchange: Exchange, endpoint: Upstream
 function forwardLong(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
   const { incoming } = exchange
   const passage = new Passage(deps, exchange, endpoint)
+  const read = (envelope: Envelope | undefined) => {
+    deps.cancellable.heard(exchange, envelope)
+    passage.expectCancellation(envelope)
+    passage.requestRead(envelope)
+  }
+  const fail = (error: Error) => {
+    if (error instanceof KnownError && error.code !== 'cancelled') passage.refuse(error)
+  }
+  passage.waitUnread()
   passage.enter(claimBefore(incoming), requestHeader(exchange, headerNames.method), (refusal) => {
     if (refusal) return passage.refuse(refusal)
-    const body = new ObservedBody(deps.maxBodyBytes, (envelope) => {
-      deps.cancellable.heard(exchange, envelope)
-      passage.expectCancellation(envelope)
-      passage.requestRead(envelope)
-    })
-    body.once('error', (error) => {
-      if (error instanceof KnownError) passage.refuse(error)
-    })
-    passage.send(incoming.pipe(body))
+    if (passage.mayBeCancelled()) return passage.sendUnlessCancelled(read, fail)
+    passage.send(incoming.pipe(new ObservedBody(deps.maxBodyBytes, read).once('error', fail)))
   })
 }
 
@@ -182,6 +184,8 @@ class Passage implements Cancellable {
   #session: Session | undefined
   /** What its client may cancel. */
   #cancellable: Envelope | undefined
+  /** While it waits for its turn with a body that nobody has read. */
+  #unread: UnreadPost | undefined
   #request: Envelope | undefined
   #answer: Envelope | undefined
   #newSession: Session | undefined
@@ -220,6 +224,37 @@ class Passage implements Cancellable {
     this.#admission.enter(claim, method, go)
   }
 
+  /** What its session cancels before its turn may be what its body asks for. */
+  waitUnread(): void {
+    if (this.#exchange.incoming.method === 'POST') this.#unread = this.#deps.cancellable.waitsUnread(this.#exchange)
+  }
+
+  /** Its turn has come: whether it has to be read whole before anything of it is sent. */
+  mayBeCancelled(): boolean {
+    const mayBe = this.#unread !== undefined && this.#unread.cancelled.size > 0
+    if (!mayBe) this.#unread?.stop()
+    return mayBe
+  }
+
+  sendUnlessCancelled(read: (envelope: Envelope | undefined) => void, fail: (error: KnownError) => void): void {
+    const whole = (body: Buffer) => {
+      if (this.#over) return
+      this.#unread?.stop()
+      const envelope = readEnvelope(body)
+      if (envelope && this.#wasCancelled(envelope)) return this.#drop(envelope)
+      read(envelope)
+      this.send(body)
+    }
+    // Its deadlines begin as they do for a body that passes as it comes.
+    this.#underWay()
+    receiveBody(this.#exchange, this.#deps.maxBodyBytes, whole, fail)
+    this.#exchange.incoming.resume()
+  }
+
+  #wasCancelled(message: Envelope): boolean {
+    return message.id !== undefined && isCancellable(message) && this.#unread?.cancelled.has(message.id) === true
+  }
+
   /** From now on, waiting for its turn or under way. */
   expectCancellation(envelope: Envelope | undefined): void {
     this.#cancellable = envelope
@@ -231,22 +266,26 @@ class Passage implements Cancellable {
    * same: that is for client and server to end.
    */
   cancel(id: string): boolean {
-    const isUnsent = !this.#upstream
+    if (this.#upstream) this.#settle(id, this.#cancellation())
     // The rest of a batch is wanted all the same.
-    if (isUnsent && this.#cancellable?.kind !== 'request') return false
-    if (isUnsent) this.requestRead(this.#cancellable)
-    const end: OperationEnd = {
-      kind: 'failure',
-      error: this.#admission.givenUp('the client cancelled the request'),
+    else if (this.#cancellable?.kind === 'request') {
+      this.#drop(this.#cancellable)
+      return true
     }
-    if (!isUnsent) this.#settle(id, end)
-    else {
-      const { streams } = this.#deps
-      const exchange = this.#exchange
-      new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined }).end()
-      this.#finish(end, 'upstream_ended')
-    }
-    return isUnsent
+    return false
+  }
+
+  /** The server never gets it. */
+  #drop(request: Envelope): void {
+    const { streams } = this.#deps
+    const exchange = this.#exchange
+    this.requestRead(request)
+    new ReplyStream({ exchange, transport: 'http', streams, pressure: () => undefined }).end()
+    this.#finish(this.#cancellation(), 'upstream_ended')
+  }
+
+  #cancellation(): OperationEnd {
+    return { kind: 'failure', error: this.#admission.givenUp('the client cancelled the request') }
   }
 
   requestRead(envelope: Envelope | undefined): void {
@@ -292,13 +331,9 @@ class Passage implements Cancellable {
 
   send(body: Buffer | ObservedBody | null): void {
     const { incoming } = this.#exchange
-    this.#admission.sent({
-      // A client that is slow to send, to read or to answer is not the server's fault.
-      isExcused: () => this.#relay.isPaused || !incoming.complete || this.#session?.questions.isOpen === true,
-      onOverdue: (error) => this.#overdue(error),
-      onSilent: (leftMs) => this.#deps.lookForLife(this.#exchange.upstream, leftMs),
-    })
-    const sent = Buffer.isBuffer(body) ? (this.#operation?.traced(body) ?? body) : body
+    this.#underWay()
+    const isShort = Buffer.isBuffer(body) && body.length <= holdWholeBytes
+    const sent = isShort ? (this.#operation?.traced(body) ?? body) : body
     const passed = forwardedHeaders(this.#deps, this.#exchange, this.#endpoint)
     const headers = sent === body ? passed : withoutLength(passed)
     this.#upstream = this.#endpoint.send(
@@ -316,6 +351,16 @@ class Passage implements Cancellable {
       },
     )
     this.#relay.attach(this.#upstream)
+  }
+
+  #underWay(): void {
+    this.#admission.sent({
+      // A client that is slow to send, to read or to answer is not the server's fault.
+      isExcused: () =>
+        this.#relay.isPaused || !this.#exchange.incoming.complete || this.#session?.questions.isOpen === true,
+      onOverdue: (error) => this.#overdue(error),
+      onSilent: (leftMs) => this.#deps.lookForLife(this.#exchange.upstream, leftMs),
+    })
   }
 
   /** What is left of a stream whose request is over ends as if the server had ended it. */
@@ -555,6 +600,7 @@ class Passage implements Cancellable {
     this.#over = true
     const { upstream, incoming } = this.#exchange
     this.#admission.over()
+    this.#unread?.stop()
     this.#decoder?.stop()
     this.#stream?.end(streamEnd)
     if (this.#session && this.#listening) this.#deps.clientPeers.closed(this.#session, this.#listening)

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
 import { eventually } from '../support/eventually.ts'
-import { RawClient, type RawMessage, headerOf, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import { RawClient, type RawMessage, chunked, headerOf, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
 import { type FakeClock, fakeClock } from '../support/fake-clock.ts'
 import { type Arrived, type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { type ProxyOptions, type RunningProxy, startProxy } from './fixture.ts'
@@ -286,6 +286,43 @@ describe('more requests than the server takes', () => {
     await first.response()
     expect(textOf(await (await upstream.request(1)).whole())).toBe(call(3))
     expect(third.isClosed).toBe(false)
+  })
+
+  it.each(['with a length', 'in chunks'])('are not sent once they are cancelled, though long, %s', async (framing) => {
+    const { upstream, proxy } = await start({ maxInFlight: 1 })
+    const post = (body: string, session = 's-1') => {
+      const client = new RawClient(proxy.port)
+      closers.push(() => Promise.resolve(client.close()))
+      const headers = [...json, 'Mcp-Session-Id', session]
+      const isChunked = body.length > 1000 && framing === 'in chunks'
+      const [coding, sent] = isChunked ? [['Transfer-Encoding', 'chunked'], chunked(body)] : [[], body]
+      client.send(rawRequest({ path: '/u/mcp', headers: [...headers, ...coding], body: sent }))
+      return client
+    }
+    const long = (id: number) => `{"params":{"text":"${'x'.repeat(100_000)}"},"method":"tools/call","id":${id}}`
+    const cancellation = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}'
+    post(call(1))
+    const arrived = await upstream.request(0)
+    const cancelled = post(long(2))
+    await queued(proxy, 1)
+    post(long(3))
+    post(long(2), 's-2')
+    await queued(proxy, 3)
+    post(cancellation)
+    ;(await upstream.request(1)).answer(202)
+    await proxy.until(() => proxy.inFlight('u') === 1)
+    arrived.answer(200, answer)
+    expect([statusOf(await cancelled.response()), textOf(await cancelled.response())]).toEqual([200, ''])
+    const next = await upstream.request(2)
+    expect(textOf(await next.whole())).toBe(long(3))
+    next.answer(200, answer)
+    const last = await upstream.request(3)
+    expect(textOf(await last.whole())).toBe(long(2))
+    expect(headerOf(last.request, 'mcp-session-id')).toBe('s-2')
+    last.answer(200, answer)
+    await proxy.until(() => proxy.inFlight('u') === 0)
+    const ends = proxy.told.operations.filter(({ side }) => side === 'client').map(({ errorType }) => errorType)
+    expect(ends).toEqual([undefined, 'cancelled', 'upstream_closed', 'upstream_closed'])
   })
 
   it('are sent in their turn as a batch of which one was cancelled meanwhile', async () => {

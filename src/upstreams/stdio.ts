@@ -108,6 +108,8 @@ export class StdioUpstream {
   #resident: Line | undefined
   #lastSessionEnded: EndedProcess | undefined
   #residentUsers = 0
+  /** Monotonic time at which the last of them was done. */
+  #residentUsedMs = 0
   #linger: Timer | undefined
   #waiters: { resolve: (line: Line) => void; reject: (error: KnownError) => void }[] = []
   #running = false
@@ -373,7 +375,6 @@ export class StdioUpstream {
    */
   borrowResident(): Line | Promise<Line> {
     this.#residentUsers += 1
-    this.#linger?.cancel()
     const line = this.#resident
     if (line?.isLeaving) return Promise.reject(beingReplaced())
     if (line?.opened) return line
@@ -398,13 +399,25 @@ export class StdioUpstream {
   releaseResident(): void {
     this.#residentUsers -= 1
     if (!this.#running || this.#residentUsers > 0 || this.#options.target.resident === 'always') return
-    this.#linger?.cancel()
-    this.#linger = this.#options.clock.after(residentLingerMs, () => void this.#lingered())
+    this.#residentUsedMs = this.#options.clock.now()
+    this.#linger ??= this.#lingerFor(residentLingerMs)
+  }
+
+  /** One timer, however many requests come and go: when it is due, it looks when the last of them was over. */
+  #lingerFor(delayMs: number): Timer {
+    const { clock } = this.#options
+    return clock.after(delayMs, () => {
+      this.#linger = undefined
+      if (this.#residentUsers > 0) return
+      const leftMs = this.#residentUsedMs + residentLingerMs - clock.now()
+      if (leftMs > 0) this.#linger = this.#lingerFor(leftMs)
+      else void this.#lingered()
+    })
   }
 
   async #lingered(): Promise<void> {
     const isWanted = this.#options.target.resident === 'when_idle' && this.#isAlone()
-    if (this.#residentUsers > 0 || isWanted) return
+    if (isWanted) return
     await this.#sendResidentAway()
     this.#wakeResident()
   }
@@ -412,6 +425,7 @@ export class StdioUpstream {
   async stop(): Promise<void> {
     this.#running = false
     this.#linger?.cancel()
+    this.#linger = undefined
     this.#refuseWaiters('mcp-vitals is shutting down')
     const lines = [...this.#sessions, ...this.#closing]
     this.#sessions.clear()

@@ -264,6 +264,19 @@ describe('borrowing the resident process for modern requests', () => {
     expect(running()).toEqual([2])
   })
 
+  it('counts that minute from the last use, however many came before', async () => {
+    const { upstream, clock, running } = await started()
+    await upstream.openSession('a', nobody)
+    for (const pauseMs of [1000, 50_000, 59_999]) {
+      await upstream.borrowResident()
+      upstream.releaseResident()
+      await clock.advance(pauseMs)
+    }
+    expect(running()).toEqual([2, 3])
+    await clock.advance(1)
+    expect(running()).toEqual([2])
+  })
+
   it('keeps it while it is borrowed again, and while no session exists', async () => {
     const { upstream, clock, running } = await started()
     const session = await upstream.openSession('a', nobody)

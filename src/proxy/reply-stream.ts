@@ -127,9 +127,11 @@ export class ReplyStream implements Reply, Swept {
 
   /** Ends without an answer: as a stream, since that alone needs none. */
   end(reason: StreamEnd = 'upstream_ended'): void {
+    const { outgoing } = this.#exchange
     this.open()
-    this.#stream?.end(reason)
-    this.#exchange.outgoing.end()
+    // A session that ends because its client left ends this, too.
+    this.#stream?.end(outgoing.destroyed && !outgoing.writableFinished ? 'client_gone' : reason)
+    outgoing.end()
   }
 
   cut(): void {

@@ -110,3 +110,27 @@ describe('an answer that takes long', () => {
     expect(proxy.told.streams).toEqual([])
   })
 })
+
+describe('the end of a stream', () => {
+  it('is that of its client where a whole session ends with it', async () => {
+    const { proxy } = await start()
+    const client = new RawClient(proxy.port)
+    client.send(rawRequest({ method: 'GET', path: '/p/sse' }))
+    await client.head()
+    client.close()
+    await proxy.until(() => proxy.told.streams.length > 0)
+    expect(proxy.told.streams).toMatchObject([{ transport: 'sse', reason: 'client_gone' }])
+  })
+
+  it('is that of the session where that ends first', async () => {
+    const { proxy, open } = await start()
+    const session = await open()
+    const client = new RawClient(proxy.port)
+    closers.push(() => client.close())
+    client.send(rawRequest({ method: 'GET', path, headers: session }))
+    await client.head()
+    await rawFetch(proxy.port, { method: 'DELETE', path, headers: session })
+    await client.response()
+    expect(proxy.told.streams).toMatchObject([{ transport: 'http', reason: 'upstream_ended' }])
+  })
+})

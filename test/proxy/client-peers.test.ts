@@ -108,7 +108,9 @@ describe('our own ping to the client of a forwarded Streamable HTTP session', ()
     const headers = [...inSession, 'Transfer-Encoding', 'chunked']
     const other = new RawClient(place.proxy.port)
     other.send(rawRequest({ method: 'POST', path: '/u/mcp', headers }))
-    other.send('2\r\n{}\r\n0\r\n\r\n')
+    // A short one would be read before it is sent.
+    const long = `{"padding":"${'-'.repeat(70_000)}"}`
+    other.send(`${long.length.toString(16)}\r\n${long}\r\n0\r\n\r\n`)
     await place.upstream.request(1)
     expect(session.clientPeer?.canAsk()).toBe(false)
     other.close()

@@ -1,5 +1,5 @@
 import { BatchSplitter, batchItems, maxBatchMessages } from './batch.ts'
-import { type Found, type Member, Scanner, type Token, unescaped } from './scanner.ts'
+import { type Found, LastText, type Member, Scanner, type Token, unescaped } from './scanner.ts'
 
 /** Byte offsets of one JSON value inside the message. */
 export interface ByteRange {
@@ -67,7 +67,12 @@ interface Wanted extends Member {
 }
 
 function wanted(key: string, members: Readonly<Record<string, Wanted>> = {}): Wanted {
-  return { key, bytes: Buffer.from(key), members: Object.values(members), slot: 0 }
+  return { key, bytes: Buffer.from(key), members: Object.values(members), slot: 0, last: undefined }
+}
+
+/** Message after message names the same methods, tools and revisions. */
+function repeated(key: string): Wanted {
+  return { ...wanted(key), last: new LastText() }
 }
 
 /** Numbers the outer members first: most messages have little else, and then what is found in them is a short list. */
@@ -80,37 +85,37 @@ function numbered(root: Wanted): Wanted {
 }
 
 const vendor = 'io.modelcontextprotocol/'
-const inParamsClientInfo = { name: wanted('name') }
-const inMetaClientInfo = { name: wanted('name') }
+const inParamsClientInfo = { name: repeated('name') }
+const inMetaClientInfo = { name: repeated('name') }
 const inParamsMeta = {
   progressToken: wanted('progressToken'),
   traceparent: wanted('traceparent'),
   tracestate: wanted('tracestate'),
   baggage: wanted('baggage'),
-  protocolVersion: wanted(`${vendor}protocolVersion`),
+  protocolVersion: repeated(`${vendor}protocolVersion`),
   subscriptionId: wanted(`${vendor}subscriptionId`),
   clientInfo: wanted(`${vendor}clientInfo`, inMetaClientInfo),
 }
 const inParams = {
   meta: wanted('_meta', inParamsMeta),
-  name: wanted('name'),
+  name: repeated('name'),
   uri: wanted('uri'),
   taskId: wanted('taskId'),
   progressToken: wanted('progressToken'),
   requestId: wanted('requestId'),
-  protocolVersion: wanted('protocolVersion'),
+  protocolVersion: repeated('protocolVersion'),
   clientInfo: wanted('clientInfo', inParamsClientInfo),
 }
 const inResultMeta = { subscriptionId: wanted(`${vendor}subscriptionId`) }
 const inResult = {
   meta: wanted('_meta', inResultMeta),
-  isError: wanted('isError'),
-  protocolVersion: wanted('protocolVersion'),
+  isError: repeated('isError'),
+  protocolVersion: repeated('protocolVersion'),
 }
 const inError = { code: wanted('code'), message: wanted('message') }
 const inMessage = {
   id: wanted('id'),
-  method: wanted('method'),
+  method: repeated('method'),
   params: wanted('params', inParams),
   result: wanted('result', inResult),
   error: wanted('error', inError),

@@ -1,10 +1,30 @@
 /** A member that is looked for, and those inside it when its value is an object. */
 export interface Member {
+  /** In plain ASCII. */
   readonly key: string
   readonly bytes: Buffer
   readonly members: readonly Member[]
   /** Where its value stands in `Found`. */
   readonly slot: number
+  /** What stood there last, where messages mostly repeat it. */
+  readonly last?: LastText | undefined
+}
+
+/** A text and its bytes: to compare bytes costs a fraction of making a string of them. */
+export class LastText {
+  #text = ''
+  readonly #bytes = Buffer.alloc(maxLastBytes)
+  #length = 0
+
+  /** The text of these bytes. */
+  of(bytes: Buffer, from: number, to: number): string {
+    if (this.#length === to - from && isEqual(this.#bytes, bytes, from, to)) return this.#text
+    const text = bytes.toString('utf8', from, to)
+    if (to - from > maxLastBytes) return text
+    this.#length = bytes.copy(this.#bytes, 0, from, to)
+    this.#text = text
+    return text
+  }
 }
 
 /** A value that was found, by its bytes in the message. The text of a string stands without its quotes, escapes and all. */
@@ -24,6 +44,7 @@ export type Found = readonly (Token | undefined)[]
 export type Scanned = { readonly kind: 'object'; readonly found: Found } | { readonly kind: 'array' }
 
 const maxValueBytes = 4096
+const maxLastBytes = 64
 /** Any key we look for fits, even with each of its characters escaped. */
 const maxKeyBytes = 512
 
@@ -68,8 +89,9 @@ type Between = Extract<State, `before ${string}` | `after ${string}`>
 export class Scanner {
   readonly #root: Member
   readonly #found: (Token | undefined)[] = []
-  /** The objects being read, outermost first. */
+  /** The objects being read, outermost first, and what is looked for in the innermost. */
   readonly #path: Member[] = []
+  #members: readonly Member[] = []
   #state: State = 'before text'
   #isArray = false
   /** Whose value comes next or is being read; undefined when nobody asks for it. */
@@ -211,11 +233,13 @@ export class Scanner {
 
   #openObject(member: Member): void {
     this.#path.push(member)
+    this.#members = member.members
     this.#state = 'before first key'
   }
 
   #closeObject(): void {
     this.#path.pop()
+    this.#members = this.#path.at(-1)?.members ?? []
     this.#afterValue()
   }
 
@@ -231,7 +255,7 @@ export class Scanner {
   #readKey(bytes: Buffer, at: number): number {
     const end = this.#closingQuote(bytes, at)
     if (end === -1) return this.#hold(bytes, at, bytes.length, maxKeyBytes)
-    const members = this.#path.at(-1)?.members ?? []
+    const members = this.#members
     if (this.#heldBytes === 0) this.#member = memberNamed(members, bytes, at, end)
     else {
       const key = this.#takeHeld(bytes, at, end, maxKeyBytes)
@@ -327,7 +351,7 @@ export class Scanner {
     const length = this.#heldBytes + to - from
     const text =
       this.#heldBytes === 0
-        ? bytes.toString('utf8', from, Math.min(to, from + maxValueBytes))
+        ? textOf(member, bytes, from, Math.min(to, from + maxValueBytes))
         : this.#takeHeld(bytes, from, to, maxValueBytes).toString('utf8', 0, maxValueBytes)
     const end = this.#offset + to + (kind === 'string' ? 1 : 0)
     this.#found[member.slot] = { kind, text, isWhole: length <= maxValueBytes, start: this.#tokenStart, end }
@@ -348,6 +372,10 @@ export class Scanner {
     this.#heldBytes = 0
     return token
   }
+}
+
+function textOf({ last }: Member, bytes: Buffer, from: number, to: number): string {
+  return last ? last.of(bytes, from, to) : bytes.toString('utf8', from, to)
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
@@ -395,15 +423,18 @@ function isEscapedAt(bytes: Buffer, at: number, from: number): boolean {
 }
 
 function memberNamed(members: readonly Member[], bytes: Buffer, from: number, to: number): Member | undefined {
-  for (const member of members) if (isEqual(member.bytes, bytes, from, to)) return member
+  const length = to - from
+  for (const member of members) {
+    if (member.key.length === length && isEqual(member.bytes, bytes, from, to)) return member
+  }
   if (!hasBackslash(bytes, from, to)) return undefined
   const key = unescaped(bytes.toString('utf8', from, to))
   return members.find((member) => member.key === key)
 }
 
+/** Whether `expected` begins with what stands between `from` and `to`; texts that differ mostly do so at the end. */
 function isEqual(expected: Buffer, bytes: Buffer, from: number, to: number): boolean {
-  if (expected.length !== to - from) return false
-  for (let i = 0; i < expected.length; i++) if (expected[i] !== bytes[from + i]) return false
+  for (let at = to - 1; at >= from; at--) if (expected[at - from] !== bytes[at]) return false
   return true
 }
 

@@ -339,6 +339,32 @@ describe('what is read', () => {
 })
 
 describe('limits', () => {
+  it('reads a name for what it is, whatever the message before had there', () => {
+    const long = 'x'.repeat(64)
+    const names = [
+      'ab',
+      'cb',
+      'ab',
+      'a',
+      '',
+      'abc',
+      'é',
+      'ê',
+      'ab',
+      `a${long}`,
+      `b${long}`,
+      long,
+      `${long}y`,
+      '"',
+      'ab',
+    ]
+    const read = names.map((name) => {
+      const message = JSON.stringify({ id: 1, method: 'tools/call', params: { name } })
+      return readEnvelope(Buffer.from(message))?.name
+    })
+    expect(read).toEqual(names)
+  })
+
   it('leaves out what is longer than it keeps, but still knows the kind and where the id stands', () => {
     const long = 'x'.repeat(5000)
     const text = JSON.stringify({ id: long, method: long, params: { name: long, uri: 'u' } })

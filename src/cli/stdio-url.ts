@@ -99,6 +99,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
       clock,
       maxBodyBytes: defaults.maxLineBytes,
       listener,
+      onTooLong: () => instruments.countDropped(name, 'message_too_long'),
       ownRequests: prober,
     }
     return target.transport === 'sse' ? sseLink(link) : httpLink(link)

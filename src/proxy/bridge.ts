@@ -101,6 +101,7 @@ export class Bridge {
             clock: this.#deps.clock,
             headers: (exchange) => this.#headers(exchange),
             listener: () => made,
+            onTooLong: () => this.#deps.instruments.countDropped(name, 'message_too_long'),
           })
     const leg = access.kind === 'stdio' ? 'upstream' : 'session'
     const question = () => this.#deps.questionTo(name, leg)
@@ -330,7 +331,9 @@ export class Bridge {
     }
     const endpoint = this.#challenging(access.endpoint, name, transport === 'sse' ? 'sse' : 'mcp')
     const { ownRequests } = access.endpoint
-    const options = { endpoint, clock: this.#deps.clock, maxBodyBytes: defaults.maxLineBytes, listener, ownRequests }
+    const { clock, instruments } = this.#deps
+    const onTooLong = () => instruments.countDropped(name, 'message_too_long')
+    const options = { endpoint, clock, maxBodyBytes: defaults.maxLineBytes, listener, onTooLong, ownRequests }
     return access.transport === 'sse' ? sseLink(options) : httpLink(options)
   }
 

@@ -21,13 +21,15 @@ export interface OpenedStreamsOptions {
   readonly clock: Clock
   readonly headers: (exchange: Exchange) => HeadersFor
   readonly listener: () => SharedListener
+  /** A message of the server was longer than is carried. */
+  readonly onTooLong: () => void
 }
 
 /**
  * Modern requests to an HTTP+SSE server, whose transport cannot be asked without a stream and its `initialize`: each
  * request gets a connection that we open, with the credentials of its client, so that the answer is the server's own.
  */
-export function openedStreams({ endpoint, clock, headers, listener }: OpenedStreamsOptions): SharedLines {
+export function openedStreams({ endpoint, clock, headers, listener, onTooLong }: OpenedStreamsOptions): SharedLines {
   return {
     borrow: async (exchange) => {
       const own = new ClientEndpoint(endpoint)
@@ -41,6 +43,7 @@ export function openedStreams({ endpoint, clock, headers, listener }: OpenedStre
             if (peer.takeAnswer(message, envelope) || listener().hear(message, envelope)) return
             peer.answerServerRequest(envelope).catch(() => undefined) // The server asked on a connection that is gone.
           },
+          onTooLong,
           onClose: (why) => {
             const error = new KnownError('upstream_closed', why)
             peer.fail(error)

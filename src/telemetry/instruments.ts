@@ -71,12 +71,12 @@ export const sheddable = ['trace', 'session', 'tool_call'] as const
 export type Sheddable = (typeof sheddable)[number]
 
 /**
- * Why a message could not be delivered: the server's (`noise`, `line_too_long`), nobody is there to take it, or, with a
+ * Why a message could not be delivered: the server's (`noise`, `message_too_long`: above what is carried), nobody is there to take it, or, with a
  * process that clients share, it cannot be told who should (`no_session`, `no_subscriber`) or there is no room for it.
  */
 export const dropReasons = [
   'noise',
-  'line_too_long',
+  'message_too_long',
   'client_gone',
   'no_request',
   'no_stream',
@@ -275,7 +275,7 @@ function isOfProcess(state: string): boolean {
   return statesOfProcesses.has(state)
 }
 
-const dropsOfStdio: ReadonlySet<DropReason> = new Set(['noise', 'line_too_long'])
+const dropsOfStdio: ReadonlySet<DropReason> = new Set(['noise'])
 const dropsOfShared: ReadonlySet<DropReason> = new Set(['no_session', 'no_subscriber', 'too_many_subscriptions'])
 
 function dropsOf({ transport, isShared }: UpstreamTraits): DropReason[] {

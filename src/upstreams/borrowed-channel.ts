@@ -65,6 +65,7 @@ export function borrowedChannel(options: BorrowedChannelOptions): Channel {
         signals: signal ? [signal, life.signal] : [life.signal],
         onStart: (status) => status === 404, // MCP 2025-11-25, Session Management, 3.
         onMessage,
+        onTooLong: () => undefined, // What a client's session says here is for us alone, and we ask for little.
       })
     },
     close: () => {

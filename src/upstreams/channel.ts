@@ -31,6 +31,8 @@ export interface ChannelEvents {
   onMessage(message: Buffer, envelope: Envelope): void
   /** A message came that is no JSON-RPC. */
   onNoise?(): void
+  /** A message came that is too long to be carried; who waits for an answer of it, here or there, is told. */
+  onTooLong?(): void
   /** The connection is gone for good; `why` is a sentence for people. */
   onClose(why: string): void
 }

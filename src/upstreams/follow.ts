@@ -16,6 +16,8 @@ export interface FollowOptions {
   readonly from?: ResumePoint | undefined
   readonly signal: AbortSignal
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
+  /** A message was longer than is carried. */
+  readonly onTooLong: (bytes: number, envelope: Envelope | undefined) => void
   /** A stream could not be opened or was cut. */
   readonly onBroken?: (() => void) | undefined
   /** The server gives no event stream here; nothing more is tried. */
@@ -37,7 +39,7 @@ const passing: ReadonlySet<number> = new Set([401, 403, 408, 409, 425, 429])
  * Redelivery" and "Sending Messages to the Server", 6). Ends by `signal`, or when the server offers no stream.
  */
 export function follow(options: FollowOptions): void {
-  const { endpoint, clock, path, maxBodyBytes, from, signal, onMessage, onBroken, onRefused } = options
+  const { endpoint, clock, path, maxBodyBytes, from, signal, onMessage, onTooLong, onBroken, onRefused } = options
   let lastEventId = from?.lastEventId
   let firstPauseMs = from?.retryMs ?? usualPauseMs
   let failures = 0
@@ -70,7 +72,9 @@ export function follow(options: FollowOptions): void {
         const envelope = readEnvelope(data)
         if (envelope && !signal.aborted) onMessage(data, envelope)
       },
-      onTooLarge: () => undefined, // The request that it answers stays unanswered, as without us.
+      onTooLarge: ({ type, bytes, envelope }) => {
+        if (type === 'message' && !signal.aborted) onTooLong(bytes, envelope)
+      },
     })
     const resume = lastEventId === undefined ? [] : [headerNames.lastEventId, lastEventId]
     const headers = ownHeaders(endpoint, ['accept', 'text/event-stream', ...options.headers, ...resume])

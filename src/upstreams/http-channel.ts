@@ -8,6 +8,7 @@ import { type Endpoint, ownHeaders } from './endpoint.ts'
 import { type FollowOptions, follow } from './follow.ts'
 import { post } from './post.ts'
 import type { ResumePoint } from './reply.ts'
+import { refuseUnfit } from './unfit.ts'
 
 export interface HttpChannelOptions {
   readonly endpoint: Endpoint
@@ -15,7 +16,7 @@ export interface HttpChannelOptions {
   readonly maxBodyBytes: number
   /** Whether an answer whose stream was cut is fetched behind its last event. */
   readonly resumes?: boolean
-  readonly events: Pick<ChannelEvents, 'onMessage'>
+  readonly events: Pick<ChannelEvents, 'onMessage' | 'onTooLong'>
 }
 
 /** How long a server may take to let our session go. */
@@ -51,6 +52,7 @@ export class HttpChannel implements Channel {
   listen(onGone: (error: KnownError) => void): void {
     this.#follow(this.#life.signal, undefined, {
       onMessage: (message, envelope) => this.#options.events.onMessage(message, envelope),
+      onTooLong: (bytes, envelope) => this.#refuse(bytes, envelope, this.#options.events),
       onBroken: () => void (this.#wasLost = true),
       onRefused: (status) => {
         if (this.#sessionId === undefined || !this.#isForgotten(status)) return
@@ -71,7 +73,7 @@ export class HttpChannel implements Channel {
   #follow(
     signal: AbortSignal,
     from: ResumePoint | undefined,
-    heard: Pick<FollowOptions, 'onMessage' | 'onBroken' | 'onRefused'>,
+    heard: Pick<FollowOptions, 'onMessage' | 'onTooLong' | 'onBroken' | 'onRefused'>,
   ): void {
     const { endpoint, clock, maxBodyBytes } = this.#options
     const headers = this.#contextHeaders({})
@@ -85,14 +87,16 @@ export class HttpChannel implements Channel {
       const cancel = () => reject(new KnownError('cancelled', 'the connection was closed by us'))
       if (signal.aborted) return cancel()
       signal.addEventListener('abort', cancel, { once: true })
+      const onMessage = (message: Buffer, envelope: Envelope) => {
+        this.#options.events.onMessage(message, envelope)
+        if (envelope.kind !== 'response' || !isSameId(asked?.id, envelope.id)) return
+        answered.abort()
+        signal.removeEventListener('abort', cancel)
+        resolve()
+      }
       this.#follow(AbortSignal.any([answered.signal, signal]), from, {
-        onMessage: (message, envelope) => {
-          this.#options.events.onMessage(message, envelope)
-          if (envelope.kind !== 'response' || !isSameId(asked?.id, envelope.id)) return
-          answered.abort()
-          signal.removeEventListener('abort', cancel)
-          resolve()
-        },
+        onMessage,
+        onTooLong: (bytes, envelope) => this.#refuse(bytes, envelope, { onMessage }),
         onRefused: (status) => {
           reject(new KnownError('upstream_closed', `the answer was cut off, and HTTP ${status} came for the rest`))
         },
@@ -127,7 +131,14 @@ export class HttpChannel implements Channel {
       signals,
       onStart: (status, rawHeaders) => !isModern && this.#isOurSessionGone(status, rawHeaders, outgoing),
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
+      onTooLong: (bytes, envelope) => this.#refuse(bytes, envelope, events),
     })
+  }
+
+  #refuse(bytes: number, envelope: Envelope | undefined, events: Pick<ChannelEvents, 'onMessage'>): void {
+    const { maxBodyBytes: maxBytes } = this.#options
+    this.#options.events.onTooLong?.()
+    if (envelope) refuseUnfit({ envelope, bytes, maxBytes, events, answer: (error) => this.send(error, {}) })
   }
 
   #isOurSessionGone(status: number, rawHeaders: readonly string[], { method }: Outgoing): boolean {

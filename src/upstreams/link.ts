@@ -101,6 +101,8 @@ export interface UrlLinkOptions {
   /** The longest message of the server that is carried. */
   readonly maxBodyBytes: number
   readonly listener: LinkListener
+  /** A message was longer, and those who wait for an answer of it are told. */
+  readonly onTooLong: () => void
   /** What we ask the server elsewhere; an HTTP+SSE server may answer that here. */
   readonly ownRequests?: OwnRequests | undefined
 }
@@ -168,7 +170,7 @@ function tooMuchUntaken(bytes: number): KnownError {
 }
 
 /** An event stream of its own. */
-export function sseLink({ endpoint, clock, maxBodyBytes, listener, ownRequests }: UrlLinkOptions): Link {
+export function sseLink({ endpoint, clock, maxBodyBytes, listener, onTooLong, ownRequests }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
   let isOpen = false
   let lost: KnownError | undefined
@@ -181,6 +183,7 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener, ownRequests }
         if (peer.takeAnswer(message, envelope) || ownRequests?.answeredElsewhere(message, envelope)) return
         listener.onMessage(message, envelope)
       },
+      onTooLong,
       onClose: (why) => {
         lost = new KnownError('upstream_closed', why)
         peer.fail(lost)
@@ -219,7 +222,7 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener, ownRequests }
 }
 
 /** A session of its own, with the stream on which the server speaks unasked (MCP 2025-11-25, "Listening for Messages"). */
-export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOptions): Link {
+export function httpLink({ endpoint, clock, maxBodyBytes, listener, onTooLong }: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
   const toolHeaders = new ToolHeaders()
   let openingId: string | undefined
@@ -237,6 +240,7 @@ export function httpLink({ endpoint, clock, maxBodyBytes, listener }: UrlLinkOpt
         if (isToolList) toolHeaders.learn(entriesIn(message, 'tools'))
         listener.onMessage(message, envelope)
       },
+      onTooLong,
     },
   })
   const peer = new Peer(channel, clock)

@@ -20,6 +20,8 @@ export interface PostOptions {
   /** Returns whether this status says that our session is gone. */
   readonly onStart: (status: number, rawHeaders: readonly string[]) => boolean
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
+  /** What came is longer than is carried; without the envelope the POST fails for it. */
+  readonly onTooLong: (bytes: number, envelope: Envelope | undefined) => void
   /** Whether a stream that ends before the answer is no error where its events have ids. */
   readonly canResume?: boolean | undefined
 }
@@ -32,7 +34,8 @@ const lingerMs = 1000
  * Rejects with what is wrong with it.
  */
 export function post(options: PostOptions): Promise<ResumePoint | undefined> {
-  const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signals, onMessage } = options
+  const { endpoint, clock, path, message, headers, maxBodyBytes, isAnsweredElsewhere, signals, onMessage, onTooLong } =
+    options
   const { canResume = false } = options
   if (signals.some(({ aborted }) => aborted)) return Promise.reject(closedByUs())
   const asked = readEnvelope(message)
@@ -67,7 +70,11 @@ export function post(options: PostOptions): Promise<ResumePoint | undefined> {
       isAnsweredElsewhere,
       onMessage,
       onAnswered: leaveSoon,
-      onTooLarge: abort,
+      onTooLong,
+      onTooLarge: (bytes, error) => {
+        onTooLong(bytes, undefined)
+        abort(error)
+      },
     })
     // Not `AbortSignal.any`: with its weak references it costs more than all the rest of a message.
     for (const signal of signals) signal.addEventListener('abort', cancel)

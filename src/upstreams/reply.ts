@@ -13,8 +13,10 @@ export interface ReplyOptions {
   readonly onMessage: (message: Buffer, envelope: Envelope) => void
   /** The request has its answer; whatever else comes is not waited for. */
   readonly onAnswered: () => void
-  /** There is no use in reading on. */
-  readonly onTooLarge: (error: KnownError) => void
+  /** A message of the server was longer than is carried, and it was not the answer. */
+  readonly onTooLong: (bytes: number, envelope: Envelope) => void
+  /** It may have been the answer: there is no use in reading on. */
+  readonly onTooLarge: (bytes: number, error: KnownError) => void
 }
 
 /** Where the rest of an answer can be had whose stream was cut. */
@@ -58,7 +60,11 @@ export class Reply {
       onMessage: ({ type, data }) => {
         if (type === 'message') this.#hear(data)
       },
-      onTooLarge: (bytes) => this.#refuse(bytes),
+      onTooLarge: ({ type, bytes, envelope }) => {
+        if (type !== 'message') return
+        if (envelope?.kind === 'request' || envelope?.kind === 'notification') this.#options.onTooLong(bytes, envelope)
+        else this.#refuse(bytes)
+      },
     })
   }
 
@@ -117,7 +123,8 @@ export class Reply {
   #refuse(bytes: number): void {
     this.#chunks = []
     const { maxBodyBytes, onTooLarge } = this.#options
-    onTooLarge(new KnownError('upstream_invalid', `an answer of ${bytes} bytes or more; the limit is ${maxBodyBytes}`))
+    const unfit = `an answer of ${bytes} bytes or more; the limit is ${maxBodyBytes}`
+    onTooLarge(bytes, new KnownError('upstream_invalid', unfit))
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { KnownError } from '../errors.ts'
-import { readEnvelope } from '../wire/envelope.ts'
+import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { headerValue, isEventStream } from '../wire/headers.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 import type { Channel, ChannelEvents, Outgoing } from './channel.ts'
@@ -8,6 +8,7 @@ import { type Endpoint, ownHeaders } from './endpoint.ts'
 import type { HttpExchange } from './http.ts'
 import { post } from './post.ts'
 import { Unauthorized, busyOf } from './reply.ts'
+import { refuseUnfit } from './unfit.ts'
 
 export interface SseChannelOptions {
   readonly endpoint: Endpoint
@@ -82,7 +83,9 @@ export class SseChannel implements Channel {
             fail(error instanceof KnownError ? error : new KnownError('internal', String(error)))
           }
         },
-        onTooLarge: () => undefined, // The request that it answers runs into its time-out.
+        onTooLarge: ({ type, bytes, envelope }) => {
+          if (type === 'message') this.#refuse(bytes, envelope)
+        },
       })
       this.#stream = endpoint.send(
         {
@@ -108,6 +111,12 @@ export class SseChannel implements Channel {
     const envelope = readEnvelope(message)
     if (envelope) this.#options.events.onMessage(message, envelope)
     else this.#options.events.onNoise?.()
+  }
+
+  #refuse(bytes: number, envelope: Envelope | undefined): void {
+    const { maxBodyBytes: maxBytes, events } = this.#options
+    events.onTooLong?.()
+    if (envelope) refuseUnfit({ envelope, bytes, maxBytes, events, answer: (error) => this.send(error, {}) })
   }
 
   #lose(why: string): void {
@@ -141,6 +150,7 @@ export class SseChannel implements Channel {
       signals: signal ? [signal, this.#life.signal] : [this.#life.signal],
       onStart: (status) => status === 404, // The stream is the session, and the URL that we post to names it.
       onMessage: (heard, envelope) => events.onMessage(heard, envelope),
+      onTooLong: (bytes, envelope) => this.#refuse(bytes, envelope),
     })
   }
 

@@ -1,10 +1,11 @@
 import { type Clock, sleep } from '../clock.ts'
 import { defaults } from '../defaults.ts'
 import { KnownError } from '../errors.ts'
-import { type Envelope, readEnvelope } from '../wire/envelope.ts'
+import { readEnvelope } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
 import { type ServerProcess, describeExit } from './process.ts'
+import { refuseUnfit } from './unfit.ts'
 
 export interface StdioChannelOptions {
   readonly process: ServerProcess
@@ -12,7 +13,7 @@ export interface StdioChannelOptions {
   readonly maxLineBytes: number
   readonly events: ChannelEvents & {
     /** A stdout line that is no JSON-RPC message, or one too long to carry: dropped. */
-    onDropped(reason: 'noise' | 'line_too_long'): void
+    onDropped(reason: 'noise' | 'message_too_long'): void
   }
 }
 
@@ -39,8 +40,9 @@ export class StdioChannel implements Channel {
       maxBytes: maxLineBytes,
       onLine: (line) => this.#hear(line),
       onTooLong: (bytes, envelope) => {
-        events.onDropped('line_too_long')
-        if (envelope) this.#hearUnfit(envelope, `an answer of ${bytes} bytes; the limit is ${maxLineBytes}`)
+        events.onDropped('message_too_long')
+        if (!envelope) return
+        refuseUnfit({ envelope, bytes, maxBytes: maxLineBytes, events, answer: (error) => this.send(error) })
       },
     })
     const drained = new AbortController()
@@ -66,17 +68,6 @@ export class StdioChannel implements Channel {
     const envelope = readEnvelope(line)
     if (envelope) this.#events.onMessage(line, envelope)
     else this.#events.onDropped('noise')
-  }
-
-  /** Who waits for an answer that cannot be carried hears so in its place. */
-  #hearUnfit(envelope: Envelope, unfit: string): void {
-    for (const one of envelope.messages ?? [envelope]) {
-      if (one?.kind !== 'response' || one.id === undefined) continue
-      const error = JSON.stringify({ code: -32000, message: `mcp-vitals: ${unfit}` })
-      const message = Buffer.from(`{"jsonrpc":"2.0","id":${one.id},"error":${error}}`)
-      const read = readEnvelope(message)
-      if (read) this.#events.onMessage(message, { ...read, unfit })
-    }
   }
 
   /** Puts the message on one line. Resolves once the pipe has taken the line, which is the back-pressure of a server that does not read. */

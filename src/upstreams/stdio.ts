@@ -65,7 +65,7 @@ export interface StdioUpstreamEvents extends SpareEvents {
   onIdle(why: string): void
   /** The resident process ended and is not to be started again. */
   onLeftDown(why: string): void
-  onDropped(reason: 'noise' | 'line_too_long'): void
+  onDropped(reason: 'noise' | 'message_too_long'): void
   /** What the resident process says that answers no request of ours. */
   onResidentMessage(line: Line, message: Buffer, envelope: Envelope): void
   onResidentClosed(line: Line, why: string): void

@@ -1,3 +1,5 @@
+import { type Envelope, EnvelopeReader } from './envelope.ts'
+
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
 const space = 0x20
@@ -188,8 +190,8 @@ export interface SseMessageReaderOptions {
   onId?(id: string): void
   /** How long to wait before the stream is opened again. */
   onRetry?(retryMs: number): void
-  /** The data of an event was longer than `maxBytes` and is dropped. */
-  onTooLarge(bytes: number): void
+  /** The data of an event was longer than `maxBytes` and is dropped; told with the envelope, if it was a message. */
+  onTooLarge(event: { readonly type: string; readonly bytes: number; readonly envelope: Envelope | undefined }): void
 }
 
 /** Gathers the data of each event of a stream; events without data are no messages. */
@@ -198,6 +200,8 @@ export class SseMessageReader {
   readonly #reader: SseReader
   #pieces: Buffer[] = []
   #bytes = 0
+  /** Reads what is not kept. */
+  #skimmed: EnvelopeReader | undefined
 
   constructor(options: SseMessageReaderOptions) {
     this.#options = options
@@ -217,16 +221,20 @@ export class SseMessageReader {
 
   #gather(piece: Buffer): void {
     this.#bytes += piece.length
-    if (this.#bytes <= this.#options.maxBytes) this.#pieces.push(piece)
-    else this.#pieces = []
+    this.#pieces.push(piece)
+    if (this.#bytes <= this.#options.maxBytes) return
+    this.#skimmed ??= new EnvelopeReader()
+    for (const gathered of this.#pieces.splice(0)) this.#skimmed.push(gathered)
   }
 
   #finish(type: string, id: string | undefined): void {
     const pieces = this.#pieces
     const bytes = this.#bytes
+    const skimmed = this.#skimmed
     this.#pieces = []
     this.#bytes = 0
-    if (bytes > this.#options.maxBytes) return this.#options.onTooLarge(bytes)
+    this.#skimmed = undefined
+    if (skimmed) return this.#options.onTooLarge({ type, bytes, envelope: skimmed.end() })
     const [first] = pieces
     const data = first && pieces.length === 1 ? first : Buffer.concat(pieces, bytes)
     this.#options.onMessage({ type, id, data })

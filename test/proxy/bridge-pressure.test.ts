@@ -94,7 +94,7 @@ describe('a message of 10 MiB', () => {
     const flood = `{"jsonrpc":"2.0","id":2,"method":"flood","params":{"lines":1,"bytes":${17 * MiB}}}`
     const response = await rawFetch(proxy.port, { path, headers: session, body: flood })
     expect(textOf(response)).toBe('{"jsonrpc":"2.0","id":2,"result":{}}')
-    expect(proxy.told.dropped).toEqual(['line_too_long'])
+    expect(proxy.told.dropped).toEqual(['message_too_long'])
   })
 })
 
@@ -120,7 +120,7 @@ describe('an answer above 16 MiB', () => {
         data: { reason: 'upstream_invalid', delivered: true },
       },
     })
-    expect(proxy.told.dropped).toEqual(['line_too_long'])
+    expect(proxy.told.dropped).toEqual(['message_too_long'])
     expect(statusOf(await rawFetch(proxy.port, { path, headers, body: ping }))).toBe(200)
     expect(proxy.inFlight('p')).toBe(0)
   })

@@ -436,7 +436,7 @@ function clientOf(url: string, transport: 'http' | 'sse') {
   const target = { transport, url: new URL(url), headers: { 'x-key': 'k' }, upstreamHost: 'auto' } as const
   const to = endpoint(target, { connectTimeoutMs: 2000, idleConnectionMs: 4000 })
   const connect = (listener: LinkListener) => {
-    const link = { endpoint: to, clock: systemClock, maxBodyBytes: 100_000, listener }
+    const link = { endpoint: to, clock: systemClock, maxBodyBytes: 100_000, listener, onTooLong: () => undefined }
     return transport === 'sse' ? sseLink(link) : httpLink(link)
   }
   const client = bridged({

@@ -41,6 +41,7 @@ function followed(from?: ResumePoint) {
     from,
     signal: life.signal,
     onMessage: (message) => heard.push(message.toString()),
+    onTooLong: (bytes, envelope) => heard.push(`${bytes} bytes, ${envelope?.kind}`),
     onRefused: (status) => refused.push(status),
   })
   return { clock, asked, start, life, heard, refused }

@@ -26,7 +26,10 @@ async function channelTo(options: McpServerOptions = {}) {
   const target = { transport: 'http', url: new URL(mcp.url), headers: {}, upstreamHost: 'auto' } as const
   const to = endpoint(target, { connectTimeoutMs: 2000, idleConnectionMs: 4000 })
   const heard: string[] = []
-  const events = { onMessage: (message: Buffer) => void heard.push(message.toString()) }
+  const events = {
+    onMessage: (message: Buffer) => void heard.push(message.toString()),
+    onTooLong: () => void heard.push('too long'),
+  }
   const channel = new HttpChannel({ endpoint: to, clock, maxBodyBytes: 10_000, events })
   closing.push(mcp.stop, () => to.close())
   const send = (method: string, id = 1, signal?: AbortSignal) =>
@@ -179,6 +182,28 @@ describe('what came for the request', () => {
     })
     await expect(send('ping')).rejects.toMatchObject({ code: 'upstream_invalid' })
     await eventually(() => to.stats().active === 0, { what: 'the connection is closed' })
+  })
+
+  it.each(['POST', 'GET'])('and is a request that is too long gets an error, on the stream of a %s', async (method) => {
+    const { mcp, channel, send, heard } = await channelTo({ hasSessions: false })
+    const asked = { jsonrpc: '2.0', id: 'q', method: 'roots/list', params: { text: 'x'.repeat(20_000) } }
+    const said = { jsonrpc: '2.0', method: 'n', params: asked.params }
+    const isGet = method === 'GET'
+    mcp.reactions.set('POST', (_message, response) => void response.writeHead(202).end())
+    mcp.reactions.set('GET', (_message, response) => sendEvents(response, [said, asked], true))
+    mcp.reactions.set('ping', (message, response) => {
+      sendEvents(response, isGet ? [result(message)] : [said, asked, result(message)])
+    })
+    if (isGet) channel.listen(() => undefined)
+    await send('ping', 7)
+    const told = () => mcp.heard.find(({ message }) => message.id === 'q')?.message
+    await eventually(() => told() !== undefined, { what: 'the server hears' })
+    const error = {
+      code: -32_000,
+      message: `mcp-vitals: a request of ${JSON.stringify(asked).length} bytes; the limit is 10000`,
+    }
+    expect(told()).toEqual({ jsonrpc: '2.0', id: 'q', error })
+    expect(heard.toSorted()).toEqual(['too long', 'too long', '{"jsonrpc":"2.0","id":7,"result":{}}'])
   })
 
   it('is nothing for a notification: 202, or whatever else is no failure', async () => {

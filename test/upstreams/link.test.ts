@@ -47,7 +47,7 @@ describe.each([
   it('has 64 MiB of notifications and answers waiting, and no more; requests have limits of their own', async () => {
     const { endpoint, posts, take } = deafEndpoint()
     const listener = { onMessage: () => undefined, onClose: () => undefined }
-    const link = linkTo({ endpoint, clock: fakeClock(), maxBodyBytes: MiB, listener })
+    const link = linkTo({ endpoint, clock: fakeClock(), maxBodyBytes: MiB, listener, onTooLong: () => undefined })
     await link.open(() => new Map())
     const say = (text: string) => {
       const envelope = readEnvelope(Buffer.from(text))

@@ -53,6 +53,7 @@ async function channelTo({
     events: {
       onMessage: (message) => heard.push(message.toString()),
       onNoise: () => heard.push('noise'),
+      onTooLong: () => heard.push('too long'),
       onClose: (why) => closed.push(why),
     },
   })
@@ -188,6 +189,21 @@ describe('messages', () => {
     expect(heard).toEqual(['{"jsonrpc":"2.0","id":1,"result":{}}'])
     streams[0]?.write('data: <garbage>\n\n')
     await eventually(() => heard[1] === 'noise', { what: 'what is no message' })
+  })
+
+  it('that are too long are errors for those who wait for an answer, here and at the server', async () => {
+    const { channel, streams, posts, heard } = await channelTo({})
+    await channel.open()
+    const x = 'x'.repeat(10_000)
+    streams[0]?.write(`data: {"result":"${x}","id":1}\n\ndata: {"params":"${x}","method":"m","id":2}\n\n`)
+    streams[0]?.write(`data: {"params":"${x}","method":"n"}\n\nevent: x\ndata: {"id":3,"method":"${x}"}\n\n`)
+    streams[0]?.write('data: {"jsonrpc":"2.0","method":"n"}\n\n')
+    await eventually(() => heard.length === 5 && posts.length === 1, { what: 'all is heard' })
+    const error = (id: number, what: string) =>
+      `{"jsonrpc":"2.0","id":${id},"error":{"code":-32000,"message":"mcp-vitals: ${what} bytes; the limit is 10000"}}`
+    const tooLong = 'too long'
+    expect(heard).toEqual([tooLong, error(1, 'an answer of 10020'), tooLong, tooLong, '{"jsonrpc":"2.0","method":"n"}'])
+    expect(posts).toEqual([`/messages?sessionId=1 ${error(2, 'a request of 10033')}`])
   })
 
   it('cannot be sent before the endpoint is known', async () => {

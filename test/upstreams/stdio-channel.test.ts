@@ -34,23 +34,30 @@ describe('what the process says (MCP 2025-11-25, Transports, stdio)', () => {
     expect(log).toEqual([
       '{"jsonrpc":"2.0","method":"a"}',
       'dropped: noise',
-      'dropped: line_too_long',
+      'dropped: message_too_long',
       '{"jsonrpc":"2.0","method":"b"}',
     ])
   })
 
-  it('is an error in the place of each answer that is too long', async () => {
+  it('is an error in the place of each answer that is too long, and the process gets one for each request', async () => {
     const process = fakeProcess({})
     const { log, clock } = channelOn(process)
     const x = 'x'.repeat(100)
     const one = `{"result":"${x}","jsonrpc":"2.0","id":"a"}`
     const batch = `[{"id":1,"result":"${x}"},{"id":2,"method":"${x}"},{"id":3,"result":{}}]`
-    process.say(one, batch, `{"id":4,"method":"${x}"}`)
+    const asked = `{"id":4,"method":"${x}"}`
+    process.say(one, batch, asked)
     await clock.advance(0)
     const error = (id: string, { length }: string) =>
       `{"jsonrpc":"2.0","id":${id},"error":{"code":-32000,"message":"mcp-vitals: an answer of ${length} bytes; the limit is 100"}}`
-    const dropped = 'dropped: line_too_long'
+    const dropped = 'dropped: message_too_long'
     expect(log).toEqual([dropped, error('"a"', one), dropped, error('1', batch), error('3', batch), dropped])
+    const refused = (id: number, { length }: string) => ({
+      jsonrpc: '2.0',
+      id,
+      error: { code: -32000, message: `mcp-vitals: a request of ${length} bytes; the limit is 100` },
+    })
+    expect(process.heard).toEqual([refused(2, batch), refused(4, asked)])
   })
 
   it('last is heard before its end is told', async () => {

@@ -22,7 +22,7 @@ function messagesOf(stream: string | Buffer, sizes: readonly number[] = [1 << 20
   const reader = new SseMessageReader({
     maxBytes: 1 << 20,
     onMessage: ({ type, id, data }) => events.push({ type, id, data: data.toString() }),
-    onTooLarge: (bytes) => expect.fail(`${bytes} bytes are not too large`),
+    onTooLarge: ({ bytes }) => expect.fail(`${bytes} bytes are not too large`),
   })
   inChunks(Buffer.from(stream), sizes, (chunk) => reader.push(chunk))
   return events
@@ -187,12 +187,17 @@ describe('SseMessageReader', () => {
     const reader = new SseMessageReader({
       maxBytes: 4,
       onMessage: ({ data }) => told.push(data.toString()),
-      onTooLarge: (bytes) => told.push(`${bytes} bytes`),
+      onTooLarge: ({ type, bytes, envelope }) =>
+        told.push(`${type} ${bytes} bytes`, ...(envelope ? [envelope.id ?? ''] : [])),
     })
-    inChunks(Buffer.from('data: four\n\ndata: fi\ndata: ve\n\ndata: more than four\n\ndata: a\n\n'), [3], (chunk) =>
-      reader.push(chunk),
+    inChunks(
+      Buffer.from(
+        'data: four\n\ndata: fi\ndata: ve\n\ndata: more than four\n\ndata: a\n\nevent: x\ndata: {"id"\ndata: :7,"method":"m"}\n\ndata: b\n\n',
+      ),
+      [3],
+      (chunk) => reader.push(chunk),
     )
-    expect(told).toEqual(['four', '5 bytes', '14 bytes', 'a'])
+    expect(told).toEqual(['four', 'message 5 bytes', 'message 14 bytes', 'a', 'x 22 bytes', '7', 'b'])
   })
 })
 

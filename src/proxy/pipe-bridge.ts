@@ -8,7 +8,7 @@ import type { HeadersFor } from '../upstreams/client-endpoint.ts'
 import type { Link, LinkListener } from '../upstreams/link.ts'
 import { Peer } from '../upstreams/peer.ts'
 import type { Limited } from '../upstreams/queue.ts'
-import { type Envelope, batchEntries, isSameId, readEnvelope, splice } from '../wire/envelope.ts'
+import { type Envelope, batchEntries, isSameId, readEnvelope } from '../wire/envelope.ts'
 import { LineReader, writeLine } from '../wire/lines.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
 import { batchMessages } from './batch-messages.ts'
@@ -284,7 +284,7 @@ export class PipeBridge implements LinkListener {
     for (const { admission } of this.#all()) admission.heard()
     for (const one of envelope.kind === 'batch' ? linesOf(message, envelope) : [{ message, envelope }])
       this.#hearServer(one)
-    this.#write(withId(message, envelope))
+    this.#write(message)
   }
 
   #hearServer({ message, envelope }: Line): void {
@@ -351,14 +351,6 @@ function isWithin(clock: Clock, maxMs: number, settling: Promise<void>): Promise
 
 function linesOf(batch: Buffer, read: Envelope): Line[] {
   return (batchEntries(batch, read) ?? []).flatMap(({ message, envelope }) => (envelope ? [{ message, envelope }] : []))
-}
-
-/** A server that refused a POST unread names no request; on a pipe the id alone tells which one it means. */
-function withId(message: Buffer, { kind, id, ranges }: Envelope): Buffer {
-  if (kind !== 'response' || id === undefined) return message
-  if (!ranges.id) return Buffer.concat([Buffer.from(`{"id":${id},`), message.subarray(message.indexOf('{') + 1)])
-  const isNameless = id !== 'null' && message.toString('latin1', ranges.id.start, ranges.id.end) === 'null'
-  return isNameless ? splice(message, [{ range: ranges.id, text: id }]) : message
 }
 
 function known(error: unknown): KnownError {

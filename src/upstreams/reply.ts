@@ -1,6 +1,7 @@
 import { KnownError, ServerBusy, TooManyRequests } from '../errors.ts'
 import { type Envelope, isSameId, readEnvelope, withoutMark } from '../wire/envelope.ts'
 import { headerValue, isEventStream, retryAfterMs } from '../wire/headers.ts'
+import { isNameless, namedAfter } from '../wire/nameless.ts'
 import { SseMessageReader } from '../wire/sse.ts'
 import type { ResponseHead } from './http.ts'
 
@@ -103,17 +104,28 @@ export class Reply {
     return location === undefined ? what : `${what}: it redirects to ${location.slice(0, 200)}, which is not followed`
   }
 
-  /**
-   * A server that refuses before it has read the id answers with `id: null`; that is the answer to this POST. The
-   * `{"error":"…"}` of a gateway is not.
-   */
   #hear(message: Buffer): void {
-    const { asked, onMessage, onAnswered } = this.#options
     const read = readEnvelope(message)
     if (!read) return
-    const isNameless = read.kind === 'response' && (read.id === undefined || read.id === 'null')
-    if (isNameless && !isJsonRpc(message)) return
-    const envelope = isNameless && asked?.id !== undefined ? { ...read, id: asked.id } : read
+    if (isNameless(read)) this.#hearNameless(message, read)
+    else this.#take(message, read)
+  }
+
+  /**
+   * A server that refuses before it has read the id answers with `id: null`; that is the answer to this POST, and where
+   * its receiver is told of several requests at a time (a pipe, the one stream of HTTP+SSE), the id alone tells so. The
+   * `{"error":"…"}` of a gateway is no answer.
+   */
+  #hearNameless(message: Buffer, read: Envelope): void {
+    if (!isJsonRpc(message)) return
+    const { asked } = this.#options
+    if (asked?.kind !== 'request' || asked.id === undefined) return this.#take(message, read)
+    const named = namedAfter(message, read, asked.id)
+    this.#take(named, readEnvelope(named) ?? { ...read, id: asked.id })
+  }
+
+  #take(message: Buffer, envelope: Envelope): void {
+    const { asked, onMessage, onAnswered } = this.#options
     onMessage(message, envelope)
     if (envelope.kind !== 'response' || (asked?.kind === 'request' && !isSameId(asked.id, envelope.id))) return
     this.#wasAnswered = true

@@ -1,11 +1,12 @@
 import { type ServerResponse, createServer } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
-import { listenOn, stopped } from '../support/mcp-server.ts'
+import { listenOn, mcpServer, rpcError, sendJson, stopped } from '../support/mcp-server.ts'
 import { type RawMessage, headerOf, rawFetch, statusOf, textOf } from '../support/raw-http.ts'
 import { type Message, initializeMessage } from '../support/rpc.ts'
+import { openSse } from '../support/sse-client.ts'
 import { startProxy } from './fixture.ts'
 
-/** What HTTP statuses and events of an HTTP+SSE server come to at a Streamable HTTP client in front of the bridge. */
+/** What HTTP statuses and events of a server come to at a client of the other transport, in front of the bridge. */
 
 const closers: (() => Promise<void> | void)[] = []
 afterEach(async () => {
@@ -19,6 +20,7 @@ const opened = { protocolVersion: '2024-11-05', capabilities: {}, serverInfo: { 
 interface Reaction {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
   /** The events that answer the request; in them, $ID stands for its id. */
   readonly events?: string
 }
@@ -38,8 +40,13 @@ async function open(reactions: Readonly<Record<string, Reaction>>) {
     request.on('end', () => {
       const { id, method } = JSON.parse(body) as Message
       const answer = JSON.stringify({ jsonrpc: '2.0', id, result: method === 'initialize' ? opened : {} })
-      const { status = 202, headers = {}, events = `data: ${answer}\n\n` } = reactions[String(method)] ?? {}
-      response.writeHead(status, headers).end(status === 202 ? '' : 'plain text')
+      const {
+        status = 202,
+        headers = {},
+        body: refusal = 'plain text',
+        events = `data: ${answer}\n\n`,
+      } = reactions[String(method)] ?? {}
+      response.writeHead(status, headers).end(status === 202 ? '' : refusal)
       if (status === 202 && id !== undefined) stream?.write(events.replaceAll('$ID', JSON.stringify(id)))
     })
   })
@@ -83,6 +90,25 @@ describe('a server that', () => {
     const { post } = await open({ 'tools/call': { status, headers } })
     expect(seen(await post('tools/call'))).toEqual([got, gotRetryAfter, 7, -32000, 'upstream_http_error'])
     expect(statusOf(await post('ping'))).toBe(200)
+  })
+
+  it('refuses a POST unread, with `id: null`: the error has the id of the request', async () => {
+    const body = '{"jsonrpc":"2.0","error":{"code":-32600,"message":"no"},"id":null}'
+    const { post } = await open({ ping: { status: 400, body } })
+    const response = await post('ping')
+    expect([statusOf(response), textOf(response)]).toEqual([200, body.replace('null', '7')])
+  })
+
+  it('refuses the POST of an HTTP+SSE client so: the error has the id of the request, which the stream needs', async () => {
+    const mcp = await mcpServer()
+    closers.push(() => mcp.stop())
+    mcp.reactions.set('ping', (_message, response) => sendJson(response, 400, rpcError(null, -32_000)))
+    const proxy = await startProxy({ upstreams: { u: { url: mcp.url } } })
+    closers.push(() => proxy.close())
+    const client = await openSse(`${proxy.url}/u/sse`)
+    closers.push(() => client.close())
+    await client.ask({ ...initializeMessage, id: 0 })
+    expect(await client.ask({ jsonrpc: '2.0', id: 7, method: 'ping' })).toEqual(rpcError(7, -32_000))
   })
 
   it('sends events of other types: they are no messages (WHATWG HTML §9.2.6: `message` is the default)', async () => {

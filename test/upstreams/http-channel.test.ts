@@ -170,9 +170,9 @@ describe('what came for the request', () => {
 
   it('with `id: null` is the answer to it: the server refused before it read the id', async () => {
     const { mcp, send, heard } = await channelTo()
-    mcp.reactions.set('ping', (_message, response) => sendJson(response, 400, rpcError(null, -32_700)))
+    mcp.reactions.set('ping', (_message, response) => sendJson(response, 400, rpcError(null, -32_700, 'no')))
     await send('ping', 7)
-    expect(heard).toHaveLength(1)
+    expect(heard).toEqual(['{"jsonrpc":"2.0","id":7,"error":{"code":-32700,"message":"no"}}'])
   })
 
   it('that is too large on an event stream ends it', async () => {

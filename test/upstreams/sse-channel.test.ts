@@ -230,7 +230,7 @@ describe('messages', () => {
     })
     await channel.open()
     await send('ping')
-    expect(heard).toEqual(['{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}'])
+    expect(heard).toEqual(['{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"no"}}'])
   })
 })
 

@@ -76,6 +76,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     link: (listener) => new LastingLink({ clock, listener, connect: (inner) => linkTo(inner) }),
     limits: pool,
     admission: { clock, sweep, shedder: noShedder, onRequest: (_name, change) => void (inFlight += change) },
+    lookForLife: (leftMs) => heartbeat.lookForLife(leftMs),
     maxLineBytes: defaults.maxLineBytes,
     events: {
       onClientMessage: (envelope) => watch(() => session.hearClient(envelope)),

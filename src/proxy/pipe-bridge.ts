@@ -23,6 +23,8 @@ export interface PipeBridgeOptions {
   readonly link: (listener: LinkListener) => Link
   readonly limits: Limited
   readonly admission: AdmissionDeps
+  /** Has the server asked, to be answered within the time given; what is given tells whether it has answered since. */
+  readonly lookForLife: (leftMs: number) => () => boolean
   /** The longest message of the client that is carried. */
   readonly maxLineBytes: number
   readonly events: PipeBridgeEvents
@@ -222,7 +224,7 @@ export class PipeBridge implements LinkListener {
 
   /** Resolves when the request is answered, or never will be. */
   #ask({ message, envelope }: Line): Promise<void> {
-    const { admission: deps, upstream, limits } = this.#options
+    const { admission: deps, upstream, limits, lookForLife } = this.#options
     return new Promise((over) => {
       const admission = new Admission(deps, upstream, limits)
       const waiting: Waiting = { envelope, admission, over }
@@ -233,6 +235,7 @@ export class PipeBridge implements LinkListener {
         admission.sent({
           isExcused: () => this.#isHeld || this.#questions.isOpen,
           onOverdue: (error) => this.#giveUp(waiting, error),
+          onSilent: lookForLife,
         })
         this.#link.send(message, envelope, noHeaders).catch((error: unknown) => this.#fail(waiting, known(error)))
       })

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import { defaults } from '../../src/defaults.ts'
 import { KnownError } from '../../src/errors.ts'
-import { PipeBridge } from '../../src/proxy/pipe-bridge.ts'
+import { PipeBridge, type PipeBridgeOptions } from '../../src/proxy/pipe-bridge.ts'
 import { Sweep } from '../../src/proxy/sweep.ts'
 import { endpoint } from '../../src/upstreams/endpoint.ts'
 import { LastingLink } from '../../src/upstreams/lasting-link.ts'
@@ -38,10 +38,11 @@ interface Made {
   readonly link: (listener: LinkListener) => Link
   readonly clock: Clock
   readonly highWaterMark?: number
+  readonly lookForLife?: PipeBridgeOptions['lookForLife']
 }
 
 /** A bridge between a client of strings and whatever the link leads to. */
-function bridged({ link, clock, highWaterMark = 1 << 20 }: Made) {
+function bridged({ link, clock, highWaterMark = 1 << 20, lookForLife = () => () => false }: Made) {
   const [input, output] = [new PassThrough(), new PassThrough({ highWaterMark })]
   const failed: string[] = []
   const undelivered: string[] = []
@@ -58,6 +59,7 @@ function bridged({ link, clock, highWaterMark = 1 << 20 }: Made) {
       shedder: { refusal: () => undefined },
       onRequest: (_name, change) => void (inFlight += change),
     },
+    lookForLife,
     maxLineBytes: 1000,
     events: {
       onClientMessage: () => {},
@@ -262,6 +264,20 @@ describe('failures', () => {
     await clock.advance(defaults.requests.stallTimeoutMs + 1000)
     expect(failed).toEqual(['7 upstream_timeout'])
     expect(link.sent.at(-1)).toMatch(/^give up 7: .*stall_timeout_seconds/)
+  })
+
+  it('of a tool that works without a word come only when its server answers our heartbeats no more', async () => {
+    const clock = fakeClock()
+    const link = scripted()
+    const { stallTimeoutMs } = defaults.requests
+    const diesMs = 5 * stallTimeoutMs
+    const lookForLife = () => () => clock.now() <= diesMs
+    const { say, failed } = bridged({ ...link, clock, lookForLife })
+    say(request(7))
+    await clock.advance(diesMs)
+    expect(failed).toEqual([])
+    await clock.advance(stallTimeoutMs + 1000)
+    expect(failed).toEqual(['7 upstream_timeout'])
   })
 
   it('are not the server’s while it waits for the client', async () => {

@@ -24,6 +24,7 @@ import {
   requestHeader,
   searchOf,
   sessionIdOf,
+  versionOf,
 } from './exchange.ts'
 import { type ForwardDeps, messagesPath } from './forward.ts'
 import type { LifeDeps } from './life-watch.ts'
@@ -178,7 +179,7 @@ export class Bridge {
     if (!envelope) throw new KnownError('invalid_message', 'the body is no JSON-RPC message')
     // Its body may have come too slowly.
     if (this.#forgotten.has(access)) throw leaving(exchange.upstream)
-    if (eraOf(exchange, envelope).era === 'modern') {
+    if (eraOf(exchange, envelope) === 'modern') {
       checkMirror(exchange, envelope)
       return this.#modernOf(exchange.upstream, access).handle(exchange, body, envelope)
     }
@@ -220,7 +221,7 @@ export class Bridge {
       beginOperation(this.#deps, {
         peering: peering(exchange.upstream, access, hasOwnProcess(access)),
         envelope,
-        protocolVersion: eraOf(exchange, envelope).version ?? session.session?.protocolVersion,
+        protocolVersion: versionOf(exchange, envelope) ?? session.session?.protocolVersion,
         sessionId: session.key,
         httpTraceparent: requestHeader(exchange, 'traceparent'),
         httpTracestate: requestHeader(exchange, 'tracestate'),

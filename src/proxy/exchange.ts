@@ -43,19 +43,19 @@ export function clientOf(exchange: Exchange, envelope: Envelope | undefined): Se
   }
 }
 
-/** Which era the client speaks in this request, and in which revision. */
-export function eraOf(
-  exchange: Exchange,
-  envelope: Envelope,
-): { readonly era: Era; readonly version: string | undefined } {
-  const header = requestHeader(exchange, headerNames.protocolVersion)
-  const era = detectEra({
-    protocolVersionHeader: header,
+/** Which era the client speaks in this request. */
+export function eraOf(exchange: Exchange, envelope: Envelope): Era {
+  return detectEra({
+    protocolVersionHeader: requestHeader(exchange, headerNames.protocolVersion),
     method: envelope.method,
     metaProtocolVersion: envelope.metaProtocolVersion,
     hasSession: sessionIdOf(exchange) !== undefined,
   })
-  return { era, version: header ?? envelope.protocolVersion }
+}
+
+/** The revision that the client speaks in this request, where it says so. */
+export function versionOf(exchange: Exchange, envelope: Envelope): string | undefined {
+  return requestHeader(exchange, headerNames.protocolVersion) ?? envelope.protocolVersion
 }
 
 /** Hears once that the client left before the end, also when that was before this call. */

@@ -11,7 +11,7 @@ import { statusOfAnswer } from '../wire/era.ts'
 import { entriesIn, namesIn, namesOf } from '../wire/lists.ts'
 import { AbandonedRequests } from './abandoned-requests.ts'
 import { Admission, type AdmissionDeps, claimOf, deliver } from './admission.ts'
-import { type Exchange, eraOf, onGone, requestHeader } from './exchange.ts'
+import { type Exchange, onGone, requestHeader, versionOf } from './exchange.ts'
 import { type ObserveDeps, type Operation, type OperationEnd, type Peering, beginOperation } from './observe.ts'
 import { type LifeDeps, LifeWatch, type LifeWatchOptions } from './life-watch.ts'
 import { ReplyStream } from './reply-stream.ts'
@@ -341,7 +341,7 @@ export class ModernBridge {
     return beginOperation(this.#deps, {
       peering: this.#peering,
       envelope,
-      protocolVersion: eraOf(exchange, envelope).version,
+      protocolVersion: versionOf(exchange, envelope),
       httpTraceparent: requestHeader(exchange, 'traceparent'),
       httpTracestate: requestHeader(exchange, 'tracestate'),
       arrivedAtMs: exchange.arrivedAtMs,
@@ -380,17 +380,10 @@ function known(error: unknown): KnownError {
 }
 
 /** Our ids back into the client's own, as it wrote them. */
-function translate(message: Buffer, envelope: Envelope, { body, envelope: request }: Waiting): Buffer {
-  const { id, progressToken, subscriptionId, requestId } = envelope.ranges
+function translate(message: Buffer, { kind, ranges }: Envelope, { body, envelope: request }: Waiting): Buffer {
+  const { id, progressToken, subscriptionId, requestId } = ranges
   const own = textAt(body, request.ranges.id) ?? 'null'
-  const ownToken = progressToken && (textAt(body, request.ranges.progressToken) ?? own)
-  return splice(
-    message,
-    edits(
-      [envelope.kind === 'response' ? id : undefined, own],
-      [progressToken, ownToken ?? own],
-      [subscriptionId, own],
-      [requestId, own],
-    ),
-  )
+  if (kind === 'response') return splice(message, edits([id, own], [subscriptionId, own]))
+  const ownToken = textAt(body, request.ranges.progressToken) ?? own
+  return splice(message, edits([progressToken, ownToken], [subscriptionId, own], [requestId, own]))
 }

@@ -52,7 +52,7 @@ export function launch(
       },
       onExited: (exit, process, isCrash) => {
         if (isStopping) return
-        deps.directory.endAll(name, 'exited')
+        deps.directory.endAll(name, isBeingReplaced ? 'replaced' : 'exited')
         if (!isCrash) return
         hasCrashed = true
         const who = process.pid === undefined ? serverText : `server process ${process.pid}`
@@ -113,7 +113,7 @@ export function launch(
     const replace = (reason: string) => {
       if (supervisor.current()?.pid !== pid) return
       heartbeat().replacing(`it is restarted: ${reason}`)
-      void supervisor.restart('memory')
+      void supervisor.restart('memory', reason)
     }
     const refuse = () => void (isBeingReplaced = true)
     return [{ pid, refuse, inFlight: () => deps.requestsInFlight(name), replace }]
@@ -129,7 +129,7 @@ export function launch(
       const refusal = restartRefusal(supervisor.state(), supervision().restart)
       if (refusal !== undefined) return refusal
       heartbeat().replacing(restartedForAlert)
-      void supervisor.restart('alert')
+      void supervisor.restart('alert', 'an alert asked for it')
       return undefined
     },
     /** Nobody is there to be asked: it has ended, or is being ended by us. Whoever answers all the same is another. */

@@ -93,7 +93,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
       onResidentMessage: (line, message, envelope) => {
         if (!bridge.hear(name, { line, message, envelope })) prober.hear(line, envelope)
       },
-      onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
+      onResidentClosed: (line, error) => bridge.residentClosed(name, line, error),
     },
   })
   const access = { kind: 'stdio', upstream, ...limited(clock, target, circuitEvents(deps, name)) } as const
@@ -152,7 +152,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     startNoMore: () => upstream.startNoMore(),
     restart: () => {
       const isAlone = upstream.sessionLines().length === 0
-      const refusal = upstream.restart('alert')
+      const refusal = upstream.restart('alert', 'an alert asked for it')
       if (refusal === undefined && isAlone) heartbeat.replacing(restartedForAlert)
       return refusal
     },

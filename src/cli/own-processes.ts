@@ -203,10 +203,10 @@ export function stdioMemory(
     const { pid } = line.process
     if (pid === undefined || line.ended) return []
     const replace = (reason: string) => {
-      if (line.role === 'session') return upstream.endSession(line, 'memory')
+      if (line.role === 'session') return upstream.endSession(line, 'memory', reason)
       if (line !== upstream.residentLine()) return
       if (upstream.sessionLines().length === 0) limit.heartbeat().replacing(`it is restarted: ${reason}`)
-      upstream.restartResident('memory')
+      upstream.restartResident('memory', reason)
     }
     return [{ pid, refuse: () => void (line.isLeaving = true), inFlight: () => inFlightOf(line), replace }]
   }

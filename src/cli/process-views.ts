@@ -14,8 +14,9 @@ export function processView(
 /** The same of one that has ended. */
 export function endedView(ended: EndedProcess | undefined): EndedView | undefined {
   if (!ended) return undefined
-  const { process, exit, atWallMs } = ended
-  return { pid: process.pid, endedAtWallMs: atWallMs, how: describeExit(exit), stderrTail: process.stderrTail() }
+  const { process, exit, why, atWallMs } = ended
+  const how = why === undefined ? describeExit(exit) : `${describeExit(exit)}, after mcp-vitals ended it: ${why}`
+  return { pid: process.pid, endedAtWallMs: atWallMs, how, stderrTail: process.stderrTail() }
 }
 
 export const restartedForAlert = 'it is restarted: an alert asks for it'

@@ -616,6 +616,7 @@ function progressOf(waiting: Waiting, progress: Buffer): Buffer {
 
 function endOf({ code }: KnownError): SessionEnd {
   if (code === 'upstream_exited') return 'exited'
+  if (code === 'shutting_down') return 'replaced'
   return code === 'upstream_session_gone' ? 'unknown' : 'stream_closed'
 }
 

@@ -68,9 +68,9 @@ export class Bridge {
   }
 
   /** The resident process is gone. */
-  residentClosed(name: string, line: Line, why: string): void {
-    this.#modern.get(name)?.closed(line, why)
-    this.#shared.get(name)?.closed(line, why)
+  residentClosed(name: string, line: Line, error: KnownError): void {
+    this.#modern.get(name)?.lost(line, error)
+    this.#shared.get(name)?.closed(line, error)
   }
 
   #sharedOf(name: string, access: Extract<Reached, { kind: 'stdio' }>): SharedProcess {

@@ -11,6 +11,7 @@ const codesOfEnds: Readonly<Record<SessionEnd, ErrorCode>> = {
   refused: 'session_not_found',
   removed: 'session_not_found',
   exited: 'upstream_exited',
+  replaced: 'shutting_down',
   shutdown: 'shutting_down',
 }
 

@@ -181,12 +181,7 @@ export class ModernBridge {
     return key !== undefined
   }
 
-  /** The process is gone: every request on it gets its one error. */
-  closed(line: SharedLine, why: string): void {
-    this.lost(line, new KnownError('upstream_exited', why))
-  }
-
-  /** The same for any connection. */
+  /** The process or connection is gone: every request on it gets its one error. */
   lost(line: SharedLine, error: KnownError): void {
     this.#abandoned.lost(line)
     for (const waiting of this.#waiting.values()) {

@@ -112,11 +112,11 @@ export class SharedProcess {
   }
 
   /** The process is gone, and with it what it knew of its sessions: each ends, after one error for each open request. */
-  closed(line: Line, why: string): void {
+  closed(line: Line, error: KnownError): void {
     const household = this.#households.get(line)
     this.#households.delete(line)
     const guests = [...(household?.guests.values() ?? [])]
-    for (const { listener } of guests) listener.onClose(new KnownError('upstream_exited', why))
+    for (const { listener } of guests) listener.onClose(error)
   }
 
   #householdOf(line: Line): Household {

@@ -12,6 +12,7 @@ export const sessionEnds = [
   'too_old',
   'stream_closed',
   'exited',
+  'replaced',
   'refused',
   'removed',
   'shutdown',

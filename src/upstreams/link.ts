@@ -56,7 +56,7 @@ export function stdioLink(upstream: StdioUpstream, session: string, listener: Li
     open: async () => {
       const hears = {
         onMessage: (message: Buffer, envelope: Envelope) => listener.onMessage(message, envelope),
-        onClose: (why: string) => listener.onClose(new KnownError('upstream_exited', why)),
+        onClose: (error: KnownError) => listener.onClose(error),
       }
       const opened = await upstream.openSession(session, hears, closed.signal)
       if (closed.signal.aborted) {

@@ -77,7 +77,7 @@ export class MemoryWatch {
   async #retire(process: WatchedProcess, residentBytes: number): Promise<void> {
     const { clock, limitBytes, onExceeded } = this.#options
     const { signal } = this.#life
-    const reason = `process ${process.pid} uses ${inMib(residentBytes)} of memory, more than ${inMib(limitBytes())}`
+    const reason = `it uses ${inMib(residentBytes)} of memory, more than ${inMib(limitBytes())}`
     this.#retiring.add(process.pid)
     onExceeded(process, reason)
     process.refuse()

@@ -23,6 +23,8 @@ export interface EndedProcess {
   /** Its stderr may still come in for a moment. */
   readonly process: ServerProcess
   readonly exit: ExitReason
+  /** Why we ended it, if we did. */
+  readonly why?: string | undefined
   readonly atWallMs: number
 }
 

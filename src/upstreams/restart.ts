@@ -19,7 +19,7 @@ export interface RestartState {
 export type Gone =
   | { readonly kind: 'exited'; readonly exit: ExitReason }
   | { readonly kind: 'not_ready'; readonly afterMs: number }
-  | { readonly kind: 'replaced'; readonly reason: RestartReason }
+  | { readonly kind: 'replaced'; readonly reason: RestartReason; readonly why?: string | undefined }
 
 /** What to do about it, and why. */
 export type RestartDecision =
@@ -85,7 +85,7 @@ export function restartReason(gone: Gone): RestartReason {
 function describeGone(gone: Gone): string {
   switch (gone.kind) {
     case 'replaced':
-      return `was stopped to be restarted (${gone.reason})`
+      return `was stopped to be restarted (${gone.why ?? gone.reason})`
     case 'not_ready':
       return `was not ready within ${gone.afterMs / 1000} s`
     case 'exited':
@@ -157,7 +157,7 @@ export function afterGone(
   }
   if (policy === 'never' || isExpected(gone, policy)) {
     const isFailure = policy === 'never'
-    const last = gone.kind === 'replaced' ? `was stopped (${gone.reason})` : why
+    const last = gone.kind === 'replaced' ? `was stopped (${gone.why ?? gone.reason})` : why
     return { state: freshRestartState, decision: { kind: 'rest', isFailure, why: `${last} (restart: ${policy})` } }
   }
   const hasOutlived = gone.kind !== 'exited' || nowMs - (state.readyAtMs ?? nowMs) >= outliveMs

@@ -12,7 +12,7 @@ import type { RestartPolicy, RestartReason, StdioTarget } from './upstream.ts'
 /** What a line carries besides our own heartbeats. */
 export interface LineListener {
   onMessage(message: Buffer, envelope: Envelope): void
-  onClose(why: string): void
+  onClose(error: KnownError): void
 }
 
 /**
@@ -38,8 +38,8 @@ export interface Line {
   /** How many lines it wrote that are no JSON-RPC, and monotonic time of the last that was dropped. */
   noise: number
   lastNoiseMs: number
-  /** Why we are ending the process, if we are. */
-  ended: RestartReason | undefined
+  /** Why we are ending the process, if we are: also in words, where there are more to say. */
+  ended: { readonly reason: RestartReason; readonly why: string | undefined } | undefined
   /** It is about to be ended, and takes no new requests. */
   isLeaving: boolean
   /** The client session's end of the line. */
@@ -68,7 +68,7 @@ export interface StdioUpstreamEvents extends SpareEvents {
   onDropped(reason: 'noise' | 'message_too_long'): void
   /** What the resident process says that answers no request of ours. */
   onResidentMessage(line: Line, message: Buffer, envelope: Envelope): void
-  onResidentClosed(line: Line, why: string): void
+  onResidentClosed(line: Line, error: KnownError): void
 }
 
 export interface StdioUpstreamOptions {
@@ -238,26 +238,26 @@ export class StdioUpstream {
   }
 
   /** Ends the resident process; the next one starts by the restart law. */
-  restartResident(reason: RestartReason): void {
+  restartResident(reason: RestartReason, why?: string): void {
     const line = this.#resident
     if (!line) return
     this.#resident = undefined
-    line.ended = reason
+    line.ended = { reason, why }
     line.peer.fail(stoppedByUs())
-    void this.#supervisor.restart(reason)
+    void this.#supervisor.restart(reason, why)
   }
 
   /**
    * Ends every process that serves somebody, for the next ones to be started as always: the sessions of those that had
    * one of their own end. Gives why that would help nobody.
    */
-  restart(reason: RestartReason): string | undefined {
+  restart(reason: RestartReason, why?: string): string | undefined {
     const isResident = this.#resident !== undefined || this.#sessions.size === 0
     const state = isResident ? this.#supervisor.state() : 'ready'
     const refusal = restartRefusal(state, this.#options.policy())
     if (refusal !== undefined) return refusal
-    for (const line of this.#sessions) this.endSession(line, reason)
-    this.restartResident(reason)
+    for (const line of this.#sessions) this.endSession(line, reason, why)
+    this.restartResident(reason, why)
     return undefined
   }
 
@@ -273,9 +273,9 @@ export class StdioUpstream {
   }
 
   /** Ends the process of a session that goes on: its requests fail, and its client has to open another. */
-  endSession(line: Line, reason: RestartReason): void {
+  endSession(line: Line, reason: RestartReason, why?: string): void {
     if (line.ended) return
-    line.ended = reason
+    line.ended = { reason, why }
     // What hangs does not notice the end of its stdin.
     void endLine(line, reason === 'hung' ? { stdinGraceMs: 0 } : {})
   }
@@ -440,10 +440,11 @@ export class StdioUpstream {
       maxLineBytes,
       events: {
         onMessage: (message, envelope) => this.#hear(line, message, envelope),
-        onClose: (why) => {
-          line.peer.fail(new KnownError('upstream_exited', why))
-          if (role === 'resident') events.onResidentClosed(line, why)
-          line.listener?.onClose(why)
+        onClose: (how) => {
+          const error = goneError(line, how)
+          line.peer.fail(error)
+          if (role === 'resident') events.onResidentClosed(line, error)
+          line.listener?.onClose(error)
         },
         onDropped: (reason) => {
           if (reason === 'noise') line.noise += 1
@@ -494,13 +495,13 @@ export class StdioUpstream {
     if (!this.#sessions.delete(line)) return
     void this.#close(line, line.process.stop())
     const { target, events, clock } = this.#options
-    this.#lastSessionEnded = { process: line.process, exit, atWallMs: clock.wallTime() }
+    this.#lastSessionEnded = { process: line.process, exit, why: line.ended?.why, atWallMs: clock.wallTime() }
     const others = this.#others()
     if (!line.ended) events.onCrash(line, exit, others)
     this.#noteWork(line)
     if (others === 0) {
       // Nobody restarts a session; when it was the last, the resident process takes its place.
-      const reason = line.ended ?? (exit.kind === 'signal' ? 'signal' : 'exit')
+      const reason = line.ended?.reason ?? (exit.kind === 'signal' ? 'signal' : 'exit')
       if (!line.ended && line.firstHeardMs === undefined) this.#supervisor.failedBeside(exit)
       else if (target.resident !== 'never' && !this.#supervisor.isLeftDown()) events.onRestart(reason)
     }
@@ -550,6 +551,12 @@ export class StdioUpstream {
   #refuseWaiters(why: string): void {
     for (const { reject } of this.#waiters.splice(0)) reject(new KnownError('upstream_exited', why))
   }
+}
+
+/** What whoever waits on a line is told once its process has ended: whose doing that was. One that hung is to blame itself. */
+function goneError({ process, ended }: Line, how: string): KnownError {
+  if (!ended || ended.reason === 'hung') return new KnownError('upstream_exited', how)
+  return new KnownError('shutting_down', `we ended process ${process.pid ?? '?'}: ${ended.why ?? ended.reason}`)
 }
 
 /** A heartbeat under way says nothing about a process that we end. */

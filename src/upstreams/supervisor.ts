@@ -241,12 +241,12 @@ export class Supervisor {
   }
 
   /**
-   * Stops the process gracefully; the next start follows by the law, counted with this reason. Resolves when the old
-   * process has gone. Does nothing while none runs.
+   * Stops the process gracefully; the next start follows by the law, counted with this reason, and told in these words.
+   * Resolves when the old process has gone. Does nothing while none runs.
    */
-  async restart(reason: RestartReason): Promise<void> {
+  async restart(reason: RestartReason, why?: string): Promise<void> {
     if (this.#attempt?.ended) await this.#attempt.process.stop()
-    else if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason })
+    else if (this.#attempt) await this.#end(this.#attempt, { kind: 'replaced', reason, why })
   }
 
   /**
@@ -333,7 +333,8 @@ export class Supervisor {
     life.removeEventListener('abort', stop)
     attempt.settle()
     this.#state = life.aborted ? 'stopped' : 'waiting'
-    if (!life.aborted) this.#lastEnded = { process, exit, atWallMs: this.#options.clock.wallTime() }
+    const why = attempt.ended?.kind === 'replaced' ? attempt.ended.why : undefined
+    if (!life.aborted) this.#lastEnded = { process, exit, why, atWallMs: this.#options.clock.wallTime() }
     const gone: Gone = { kind: 'exited', exit }
     const isCrash = !attempt.ended && !isExpected(gone, this.#options.policy())
     this.#options.events.onExited(exit, process, isCrash)

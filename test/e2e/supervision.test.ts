@@ -216,7 +216,11 @@ describe.concurrent('supervision', { timeout: 120_000 }, () => {
     )
     await replaced('growing', pid)
     expect(await restartsOf('growing', 'memory')).toBe(1)
-    expect(log.join('')).toMatch(/process \d+ uses \d+ MiB of memory, more than 200 MiB/)
+    expect(log.join('')).toMatch(/it uses \d+ MiB of memory, more than 200 MiB/)
+    const { process } = await stateOf('growing')
+    expect(process?.last_ended?.how).toMatch(/, after mcp-vitals ended it: it uses \d+ MiB of memory, more than/)
+    const ends = log.filter((line) => line.includes('session ended') && line.includes('"upstream":"growing"'))
+    expect(ends.map((line) => String(JSON.parse(line).reason))).toEqual(['replaced'])
   })
 
   it('a shared process that outgrows its limit is started again', async () => {

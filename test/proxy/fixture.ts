@@ -299,7 +299,7 @@ function stdioAccess(
       onLeftDown: () => undefined,
       onDropped: (reason) => void told.dropped.push(reason),
       onResidentMessage: (line, message, envelope) => void bridge.hear(name, { line, message, envelope }),
-      onResidentClosed: (line, why) => bridge.residentClosed(name, line, why),
+      onResidentClosed: (line, error) => bridge.residentClosed(name, line, error),
     },
   })
   const access = { kind: 'stdio', upstream, ...limited(clock, { limits }, undefined) } as const

@@ -52,11 +52,7 @@ describe('a memory limit', () => {
     await clock.advance(19_999)
     expect(log).toEqual([])
     await clock.advance(1)
-    expect(log).toEqual([
-      '20 s: process 1 uses 101 MiB of memory, more than 100 MiB',
-      '20 s: refuses 1',
-      '20 s: replaces 1',
-    ])
+    expect(log).toEqual(['20 s: it uses 101 MiB of memory, more than 100 MiB', '20 s: refuses 1', '20 s: replaces 1'])
     await clock.advance(100_000)
     expect(log).toHaveLength(3)
   })

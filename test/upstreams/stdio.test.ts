@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { errorCode } from '../../src/errors.ts'
+import { KnownError, errorCode } from '../../src/errors.ts'
 import { stdioLink } from '../../src/upstreams/link.ts'
 import { type Line, type LineListener, StdioUpstream } from '../../src/upstreams/stdio.ts'
 import { StartGate, type StartLane } from '../../src/upstreams/start-gate.ts'
@@ -512,7 +512,10 @@ describe('a crash', () => {
   it('fails what was asked of the process, and tells its session', async () => {
     const closed: string[] = []
     const { upstream, at, settle } = await started({ process: () => ({ script: () => undefined }) })
-    const line = await upstream.openSession('a', { onMessage: () => {}, onClose: (why) => closed.push(why) })
+    const line = await upstream.openSession('a', {
+      onMessage: () => {},
+      onClose: ({ message }) => closed.push(message),
+    })
     const ping = line.peer.request({ method: 'ping', timeoutMs: 10_000 })
     await settle()
     at(2).end(crash)
@@ -719,13 +722,34 @@ describe('what is ended to be replaced', () => {
   it('tells the client of a session that its process is gone, and lets the resident process take its place', async () => {
     const { upstream, settle, news } = await started()
     const why: string[] = []
-    const line = await upstream.openSession('a', { ...nobody, onClose: (reason) => why.push(reason) })
+    const line = await upstream.openSession('a', { ...nobody, onClose: ({ code }) => why.push(code) })
     news()
     upstream.endSession(line, 'hung')
     upstream.endSession(line, 'memory')
     await settle()
     expect(news()).toEqual(['end 2', 'restart: hung', 'start 3', 'resident 3'])
-    expect(why).toHaveLength(1)
+    expect(why).toEqual(['upstream_exited'])
+  })
+
+  it('for its memory is told as what we did: to its client, and as the last process that ended', async () => {
+    const { upstream, settle, news } = await started()
+    const why: KnownError[] = []
+    const line = await upstream.openSession('a', { ...nobody, onClose: (error) => why.push(error) })
+    news()
+    upstream.endSession(line, 'memory', 'it uses 196 MiB of memory, more than 120 MiB')
+    await settle()
+    expect(news()).toEqual(['end 2', 'restart: memory', 'start 3', 'resident 3'])
+    const message = 'we ended process 2: it uses 196 MiB of memory, more than 120 MiB'
+    expect(why).toEqual([new KnownError('shutting_down', message)])
+    expect(upstream.lastEnded()?.why).toBe('it uses 196 MiB of memory, more than 120 MiB')
+  })
+
+  it('for its memory says so of the resident process, too', async () => {
+    const { upstream, gone, settle } = await started({ resident: 'always' })
+    upstream.restartResident('memory', 'it uses 196 MiB of memory, more than 120 MiB')
+    await settle()
+    expect(gone).toEqual(['was stopped to be restarted (it uses 196 MiB of memory, more than 120 MiB)'])
+    expect(upstream.lastEnded()?.why).toBe('it uses 196 MiB of memory, more than 120 MiB')
   })
 
   it('is replaced by nobody while another session has a process', async () => {

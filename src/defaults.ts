@@ -5,7 +5,8 @@
 export const defaults = {
   listen: '127.0.0.1:7080',
   adminListen: '127.0.0.1:9464',
-  maxBodyBytes: 4 * 1024 * 1024,
+  /** As long as the longest line, so that what one transport carries, the others do. */
+  maxBodyBytes: 16 * 1024 * 1024,
   /** Bridged client sessions, each with a process or connection of its own, over all upstreams. */
   maxSessions: 100,
   /** So much of it is kept for servers that have fewer sessions than their share. */

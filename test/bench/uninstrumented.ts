@@ -85,7 +85,7 @@ const forwarding: ForwardDeps = {
   cancellable: new CancellableRequests(),
   lookForLife: () => () => false,
   borrowedSessions: { heard: nothing, answered: nothing },
-  maxBodyBytes: 4 * 1024 * 1024,
+  maxBodyBytes: defaults.maxBodyBytes,
   ownsAuthorization: false,
   onRequest: nothing,
 }

@@ -226,7 +226,7 @@ it('has a default for everything', () => {
     listen: { host: '127.0.0.1', port: 7080 },
     adminListen: { host: '127.0.0.1', port: 9464 },
     auth: {},
-    maxBodyBytes: 4_194_304,
+    maxBodyBytes: 16_777_216,
     exposition: 'own',
     log: { level: 'info', format: 'auto' },
     heartbeat: { intervalMs: 10_000, adaptive: { enabled: true, minIntervalMs: 5000, maxIntervalMs: 30_000 } },

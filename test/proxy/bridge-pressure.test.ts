@@ -22,7 +22,6 @@ afterEach(async () => {
 async function start(process?: ProcessPolicy, resident?: ResidentPolicy): Promise<RunningProxy> {
   const proxy = await startProxy({
     upstreams: { p: { script: 'scripted-stdio.mjs', ...(process && { process }), ...(resident && { resident }) } },
-    maxBodyBytes: 16 * MiB,
   })
   closers.push(() => proxy.close())
   return proxy

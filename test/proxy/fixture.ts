@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { defaults } from '../../src/defaults.ts'
 import type { KnownError } from '../../src/errors.ts'
 import { initialize } from '../../src/heartbeat/conversation.ts'
 import type { Access, Monitored } from '../../src/heartbeat/monitored.ts'
@@ -89,7 +90,12 @@ export interface Told {
 
 /** The real data listener with real upstreams behind it; only telemetry and heartbeats are recorders. */
 export async function startProxy(options: ProxyOptions) {
-  const { clock = systemClock, maxBodyBytes = 4 * 1024 * 1024, maxSessions = 100, idleLimitMs = 300_000 } = options
+  const {
+    clock = systemClock,
+    maxBodyBytes = defaults.maxBodyBytes,
+    maxSessions = 100,
+    idleLimitMs = 300_000,
+  } = options
   const changes = new Changes()
   const tell = <T>(list: T[], what: T) => {
     list.push(what)

@@ -32,6 +32,7 @@ export function strictServer(handle: RequestListener, { bodyOf, onRefused }: Ref
   const isHost = hostCheck()
   const answer: RequestListener = (incoming, outgoing) => {
     const problem = problemOf(incoming, isHost)
+    if (problem === undefined && isForServer(incoming)) return void outgoing.writeHead(204).end()
     if (problem === undefined) return handle(incoming, outgoing)
     const refusal = new KnownError('malformed_request', problem)
     onRefused(refusal)
@@ -74,19 +75,22 @@ function endWith(socket: Duplex, last?: string): void {
  * as many health checks still have it), or an invalid one: RFC 9112 §3.2; it must be that of a whole URL as target: RFC 9112 §3.2.2; a transfer coding besides chunked,
  * which would reach the server undone: RFC 9112 §6.1.
  */
-function problemOf(
-  { headers, rawHeaders, httpVersion, url = '' }: IncomingMessage,
-  isHost: (host: string) => boolean,
-): string | undefined {
+function problemOf(incoming: IncomingMessage, isHost: (host: string) => boolean): string | undefined {
+  const { headers, rawHeaders, httpVersion, url = '' } = incoming
   const { host } = headers
   if (host === undefined && httpVersion !== '1.0') return 'there is no Host header'
   if (isRepeated(rawHeaders, 'host')) return 'there is more than one Host header'
   if (host !== undefined && !isHost(host)) return `the Host header "${host}" is none`
-  if (!url.startsWith('/') && !isAtHost(url, host ?? ''))
+  if (!url.startsWith('/') && !isForServer(incoming) && !isAtHost(url, host ?? ''))
     return `the target "${url}" is no path, and no URL at "${host}"`
   const coding = headers['transfer-encoding']
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') return `the transfer coding "${coding}" is unknown`
   return undefined
+}
+
+/** `OPTIONS *` asks nothing of any path; it shows whether there is a server of HTTP (RFC 9110 §9.3.7). */
+function isForServer({ method, url }: IncomingMessage): boolean {
+  return url === '*' && method === 'OPTIONS'
 }
 
 function isRepeated(rawHeaders: readonly string[], name: string): boolean {

@@ -95,7 +95,8 @@ describe('what is no HTTP request', () => {
     ['Host: local<host\r\n', '/'],
     ['Host: localhost\r\n', 'http://evil.example/'],
     ['Host: localhost\r\n', 'ftp://localhost/'],
-    ['Host: localhost\r\n', '*'],
+    ['Host: localhost\r\n', '**'],
+    ['Host: a b\r\n', '*'],
   ])('a Host that is none, or not the one: %j at %j', async (host, target) => {
     const { say, refused } = await listener()
     // Of HTTP/1.0 none is needed.
@@ -124,6 +125,14 @@ describe('what is no HTTP request', () => {
     expect(head[0]).toBe('HTTP/1.1 200 OK')
     expect(body).toContain('fine')
     expect(refused).toEqual([])
+  })
+
+  it('and `OPTIONS *` asks whether anybody listens (RFC 9110 §9.3.7), with no other method', async () => {
+    const { say, refused } = await listener()
+    const ask = (method: string) => say(`${method} * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+    expect((await ask('OPTIONS')).head[0]).toBe('HTTP/1.1 204 No Content')
+    expect(refused).toEqual([])
+    expect((await ask('GET')).head[0]).toBe('HTTP/1.1 400 Bad Request')
   })
 
   it('an answer that is complete gets through, though what follows on the connection is no HTTP', async () => {

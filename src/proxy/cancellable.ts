@@ -68,12 +68,15 @@ export class CancellableRequests {
 
   /** It may be of a request that nobody has read yet. */
   #remember(session: string, id: string): void {
-    for (const { cancelled } of this.#unread.get(session) ?? []) {
-      const [oldest] = cancelled
-      if (oldest !== undefined && cancelled.size >= maxRemembered) cancelled.delete(oldest)
-      cancelled.add(id)
-    }
+    for (const { cancelled } of this.#unread.get(session) ?? []) remember(cancelled, id)
   }
+}
+
+/** Notes what was cancelled while a POST waits unread. */
+export function remember(cancelled: Set<string>, id: string): void {
+  const [oldest] = cancelled
+  if (oldest !== undefined && cancelled.size >= maxRemembered) cancelled.delete(oldest)
+  cancelled.add(id)
 }
 
 /** The id that a cancellation names. */

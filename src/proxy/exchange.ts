@@ -120,16 +120,30 @@ export function receiveBody(
   })
 }
 
+export interface BodyReceiver {
+  readonly whole: (body: Buffer) => void
+  readonly long: () => void
+  readonly fail: (error: KnownError) => void
+}
+
+/**
+ * `whole` gets a short body. `long` is called for any other, which is to be read as it comes. One of them or `fail` is
+ * called, once.
+ */
+export function receive(exchange: Exchange, maxBytes: number, receiver: BodyReceiver): void {
+  const declared = declaredBytes(exchange)
+  if (declared === undefined) return receiveShort(exchange, maxBytes, receiver)
+  if (declared > maxBytes) receiver.fail(tooLarge(maxBytes))
+  else if (declared > holdWholeBytes) receiver.long()
+  else receiveBody(exchange, maxBytes, receiver.whole, receiver.fail)
+}
+
 /**
  * For a body of unknown length: `whole` gets one that ends within what is held whole. `long` is called for any other, of
  * which nothing is lost: what was read stands in front of the rest, which is to be read. One of them or `fail` is called,
  * once.
  */
-export function receiveShort(
-  { incoming }: Exchange,
-  maxBytes: number,
-  { whole, long, fail }: { whole: (body: Buffer) => void; long: () => void; fail: (error: KnownError) => void },
-): void {
+function receiveShort({ incoming }: Exchange, maxBytes: number, { whole, long, fail }: BodyReceiver): void {
   const chunks: Buffer[] = []
   let bytes = 0
   const settle = () => {
@@ -155,6 +169,13 @@ export function receiveShort(
 
 function leftWithin(cause: Error): KnownError {
   return new KnownError('cancelled', 'the client closed the connection within its request', { cause })
+}
+
+/** An answer may come before the request is over; its rest must not block the connection's next request. */
+export function dropUnread({ incoming }: Exchange): void {
+  if (incoming.complete) return
+  incoming.unpipe()
+  incoming.resume()
 }
 
 /** Passes a body on as it comes, while its envelope is read; fails with `body_too_large` where the limit is crossed. */

@@ -15,7 +15,7 @@ import { unreadIn } from './batch-operation.ts'
 import { bridgedHeaders } from './bridged-headers.ts'
 import { endedSession } from './ended-session.ts'
 import { EndpointRewriter } from './endpoint-rewriter.ts'
-import { type Exchange, clientOf, receiveBody, searchOf } from './exchange.ts'
+import { type Exchange, clientOf, declaredBytes, receive, searchOf } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, forwardedPath, messagesPath } from './forward.ts'
 import { tellTraffic } from './observe.ts'
 import { Relay } from './relay.ts'
@@ -76,17 +76,23 @@ export class SseForwarder {
       if (stream?.upstream === exchange.upstream) return use(stream)
       refuse(new KnownError('session_not_found', 'no open stream has this session_id'))
     }
-    // The stream may end while the body still comes.
-    withStream(() => {
-      const deps = this.#deps
-      const post = (body: Buffer) =>
-        withStream((stream) => {
-          if (isForUs(deps, stream, body)) return accepted(exchange)
-          stream.lend(exchange)
-          new SsePost({ deps, exchange, endpoint, stream, body }).start()
-        })
-      receiveBody(exchange, maxBodyBytes, post, refuse)
-    })
+    const deps = this.#deps
+    const post = (stream: SseStream) => {
+      stream.lend(exchange)
+      return new SsePost({ deps, exchange, endpoint, stream })
+    }
+    const whole = (body: Buffer) =>
+      withStream((stream) => {
+        if (isForUs(deps, stream, body)) accepted(exchange)
+        else post(stream).start(body)
+      })
+    const long = () =>
+      withStream((stream) => {
+        if (stream.session && declaredBytes(exchange) === undefined) deps.clientPeers.passesUnread(stream.session)
+        post(stream).startLong()
+      })
+    // Looked up again, as the stream may end while the body still comes.
+    withStream(() => receive(exchange, maxBodyBytes, { whole, long, fail: refuse }))
   }
 }
 

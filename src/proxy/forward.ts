@@ -19,13 +19,13 @@ import {
   ObservedBody,
   clientOf,
   declaredBytes,
+  dropUnread,
   holdWholeBytes,
+  receive,
   receiveBody,
-  receiveShort,
   requestHeader,
   searchOf,
   sessionIdOf,
-  tooLarge,
 } from './exchange.ts'
 import { BatchOperation, unreadIn } from './batch-operation.ts'
 import { type Cancellable, type CancellableRequests, type UnreadPost, isCancellable } from './cancellable.ts'
@@ -95,19 +95,14 @@ export function forwardedPath(exchange: Exchange, { url }: Endpoint): string {
  */
 export function forward(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
   const { incoming, outgoing } = exchange
-  const { maxBodyBytes } = deps
-  const declared = declaredBytes(exchange)
   const refuse = (error: KnownError) => {
     if (error.code === 'cancelled') return
     deps.instruments.countRejected(error.code)
     replyError(incoming, outgoing, error)
   }
-  if (declared !== undefined && declared > maxBodyBytes) return refuse(tooLarge(maxBodyBytes))
   const whole = (body: Buffer) => forwardWhole(deps, exchange, endpoint, body)
-  const long = () => forwardUnread(deps, exchange, endpoint)
-  if (declared === undefined) receiveShort(exchange, maxBodyBytes, { whole, long, fail: refuse })
-  else if (declared > holdWholeBytes) forwardLong(deps, exchange, endpoint)
-  else receiveBody(exchange, maxBodyBytes, whole, refuse)
+  const long = () => forwardLong(deps, exchange, endpoint)
+  receive(exchange, deps.maxBodyBytes, { whole, long, fail: refuse })
 }
 
 function forwardWhole(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint, body: Buffer): void {
@@ -127,16 +122,11 @@ function forwardWhole(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamE
   })
 }
 
-/** A long body of unknown length. */
-function forwardUnread(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
-  const session = sessionOf(deps, exchange)
-  if (session) deps.clientPeers.passesUnread(session)
-  forwardLong(deps, exchange, endpoint)
-}
-
 /** The body passes as it comes, and is read meanwhile. */
 function forwardLong(deps: ForwardDeps, exchange: Exchange, endpoint: UpstreamEndpoint): void {
   const { incoming } = exchange
+  const session = sessionOf(deps, exchange)
+  if (session && declaredBytes(exchange) === undefined) deps.clientPeers.passesUnread(session)
   const passage = new Passage(deps, exchange, endpoint)
   const read = (envelope: Envelope | undefined) => {
     deps.cancellable.heard(exchange, envelope)
@@ -609,14 +599,6 @@ class Passage implements Cancellable {
     if (this.#operation && end) this.#operation.end(end)
     else if (end) tellTraffic(this.#deps.traffic, { upstream }, end)
     else if (incoming.method === 'POST') this.#deps.traffic.onAnswered(upstream)
-    this.#dropUnread()
-  }
-
-  /** An answer may come before the request is over; its rest must not block the connection's next request. */
-  #dropUnread(): void {
-    const { incoming } = this.#exchange
-    if (incoming.complete) return
-    incoming.unpipe()
-    incoming.resume()
+    dropUnread(this.#exchange)
   }
 }

@@ -6,10 +6,10 @@ import type { UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange } from '../upstreams/http.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
-import { Admission, claimOf } from './admission.ts'
-import { cancelledId, isCancellable } from './cancellable.ts'
+import { Admission, type Claim, claimOf } from './admission.ts'
+import { cancelledId, isCancellable, remember } from './cancellable.ts'
 import { unreadIn } from './batch-operation.ts'
-import { type Exchange, requestHeader } from './exchange.ts'
+import { type Exchange, ObservedBody, dropUnread, holdWholeBytes, receiveBody, requestHeader } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, withoutLength } from './forward.ts'
 import { type InventoryReader, inventoryReader } from './learn.ts'
 import { type Operation, type OperationEnd, beginOperation, peeringOf, tellTraffic } from './observe.ts'
@@ -45,14 +45,18 @@ export interface SsePostOptions {
   readonly exchange: Exchange
   readonly endpoint: UpstreamEndpoint
   readonly stream: SseStream
-  readonly body: Buffer
 }
 
 /** One message of a client on its way to an HTTP+SSE server, until the answers to its requests passed on the stream. */
 export class SsePost {
   readonly #options: SsePostOptions
-  readonly #envelope: Envelope | undefined
+  readonly #relay: Relay
   readonly #admission: Admission
+  #envelope: Envelope | undefined
+  /** Whether all of its body was seen, and with it what it asks. */
+  #isRead = false
+  /** What was cancelled while it waited for its turn with a body that nobody had read. */
+  readonly #cancelledUnread = new Set<string>()
   /** Requests without an answer, by the raw text of their ids. */
   readonly #waiting = new Map<string, Operation>()
   #posted: HttpExchange | undefined
@@ -62,27 +66,85 @@ export class SsePost {
 
   constructor(options: SsePostOptions) {
     this.#options = options
-    this.#envelope = readEnvelope(options.body)
+    this.#relay = new Relay(options.exchange.outgoing)
     this.#admission = new Admission(options.deps, options.exchange.upstream, options.endpoint)
   }
 
   /** Sends the message when it is its turn. */
-  start(): void {
-    const { deps, exchange, stream } = this.#options
-    for (let left = unreadIn(this.#envelope); left > 0; left--) deps.instruments.countUnparsed(exchange.upstream)
+  start(body: Buffer): void {
+    const { exchange, stream } = this.#options
+    this.#hasRead(readEnvelope(body))
     if (this.#cancelsUnsent()) return accepted(exchange)
-    stream.posts.add(this)
     stream.questions.heardClient(this.#envelope)
+    this.#enter(claimOf(this.#envelope), this.#envelope?.method, () => this.#send(body))
+  }
+
+  /** The same for a long one: its body passes as it comes, and is read meanwhile. */
+  startLong(): void {
+    const { deps, exchange } = this.#options
+    const read = (envelope: Envelope | undefined) => this.#passed(envelope)
+    const fail = (error: Error) => this.#bodyFailed(error)
+    this.#enter('answer', undefined, () => {
+      if (this.#cancelledUnread.size > 0) return this.#sendUnlessCancelled()
+      this.#send(exchange.incoming.pipe(new ObservedBody(deps.maxBodyBytes, read).once('error', fail)))
+    })
+  }
+
+  #enter(claim: Claim, method: string | undefined, send: () => void): void {
+    const { deps, exchange, stream } = this.#options
+    stream.posts.add(this)
     if (stream.session) {
       stream.session.messages += 1
       deps.directory.touch(stream.session)
     }
     exchange.outgoing.once('close', () => this.#clientGone())
-    this.#admission.enter(claimOf(this.#envelope), this.#envelope?.method, (refusal) => {
+    this.#admission.enter(claim, method, (refusal) => {
       this.#beginAll()
       if (refusal) this.#refuse(refusal)
-      else this.#send()
+      else send()
     })
+  }
+
+  #hasRead(envelope: Envelope | undefined): void {
+    const { deps, exchange } = this.#options
+    this.#isRead = true
+    this.#envelope = envelope
+    for (let left = unreadIn(envelope); left > 0; left--) deps.instruments.countUnparsed(exchange.upstream)
+  }
+
+  /** The server has got all of a long message. */
+  #passed(envelope: Envelope | undefined): void {
+    if (this.#isOver) return
+    this.#hasRead(envelope)
+    this.#cancelsUnsent()
+    this.#options.stream.questions.heardClient(envelope)
+    this.#admission.turnsOut(claimOf(envelope))
+    this.#beginAll()
+  }
+
+  /** What was cancelled before its turn may be what its body asks for, so nothing of it is sent before it is read. */
+  #sendUnlessCancelled(): void {
+    const { deps, exchange } = this.#options
+    const whole = (body: Buffer) => {
+      if (this.#isOver) return
+      const envelope = readEnvelope(body)
+      const id = envelope && isCancellable(envelope) ? envelope.id : undefined
+      if (id !== undefined && this.#cancelledUnread.has(id)) {
+        this.#hasRead(envelope)
+        return this.dropped()
+      }
+      this.#passed(envelope)
+      this.#send(body)
+    }
+    this.#underWay()
+    receiveBody(exchange, deps.maxBodyBytes, whole, (error) => this.#bodyFailed(error))
+    exchange.incoming.resume()
+  }
+
+  #bodyFailed(error: Error): void {
+    if (this.#isOver || !(error instanceof KnownError) || error.code === 'cancelled') return
+    this.#posted?.abort()
+    this.#refuse(error)
   }
 
   /** Reads a cancellation; whether the server never got what it cancels, and so need not hear of either. */
@@ -95,9 +157,16 @@ export class SsePost {
     const id = this.#envelope && cancelledId(this.#envelope)
     if (id === undefined) return false
     const unsent = [...posts].findLast((post) => post.waitsToAsk(id))
+    const known = unsent ?? pending.get(id)
     if (unsent) unsent.dropped()
-    else pending.get(id)?.cancelled(id)
+    else if (known) known.cancelled(id)
+    else for (const post of posts) post.mayBeCancelled(id)
     return unsent !== undefined
+  }
+
+  /** A request of this id was cancelled that nobody knows: it may be this one, if it waits for its turn unread. */
+  mayBeCancelled(id: string): void {
+    if (!this.#isRead && !this.#posted) remember(this.#cancelledUnread, id)
   }
 
   /** Whether it is a request of this id that waits for its turn. */
@@ -147,7 +216,8 @@ export class SsePost {
 
   /** The stream has ended, and no answer will come. */
   streamEnded(error: KnownError): void {
-    if (!this.#posted) {
+    if (!this.#posted || !this.#isRead) {
+      this.#posted?.abort()
       this.#beginAll()
       return this.#fail(new KnownError('session_not_found', 'the stream has ended', { cause: error }))
     }
@@ -156,15 +226,23 @@ export class SsePost {
     this.#settle()
   }
 
-  #send(): void {
-    const { deps, exchange, endpoint, stream, body } = this.#options
-    const relay = new Relay(exchange.outgoing)
+  #underWay(): void {
+    const { deps, exchange, stream } = this.#options
     this.#admission.sent({
-      isExcused: () => relay.isPaused || stream.isPaused() || stream.questions.isOpen,
+      // A client that is slow to send, to read or to answer is not the server's fault.
+      isExcused: () =>
+        this.#relay.isPaused || !exchange.incoming.complete || stream.isPaused() || stream.questions.isOpen,
       onOverdue: (error) => this.#overdue(error),
       onSilent: (leftMs) => deps.lookForLife(exchange.upstream, leftMs),
     })
-    const sent = this.#waiting.get(this.#envelope?.id ?? '')?.traced(body) ?? body
+  }
+
+  #send(body: Buffer | ObservedBody): void {
+    const { deps, exchange, endpoint } = this.#options
+    const relay = this.#relay
+    this.#underWay()
+    const isShort = Buffer.isBuffer(body) && body.length <= holdWholeBytes
+    const sent = isShort ? (this.#waiting.get(this.#envelope?.id ?? '')?.traced(body) ?? body) : body
     const passed = forwardedHeaders(deps, exchange, endpoint)
     const headers = sent === body ? passed : withoutLength(passed)
     this.#posted = endpoint.send(
@@ -264,10 +342,11 @@ export class SsePost {
     const timer = deps.clock.after(defaults.http.cancellationMs, () => sent.abort())
   }
 
-  /** What the server has got is answered on the stream, whether or not its POST is read. */
+  /** What the server has got whole is answered on the stream, whether or not its POST is read. */
   #clientGone(): void {
-    if (this.#posted) return this.#posted.resume()
+    if (this.#posted && this.#isRead) return this.#posted.resume()
     if (this.#isOver) return
+    this.#posted?.abort()
     this.#beginAll()
     this.#endAll({ kind: 'failure', error: new KnownError('cancelled', 'the client closed the connection') })
     this.#over()
@@ -307,5 +386,6 @@ export class SsePost {
     this.#isOver = true
     this.#admission.over()
     this.#options.stream.posts.delete(this)
+    dropUnread(this.#options.exchange)
   }
 }

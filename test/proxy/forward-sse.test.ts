@@ -1,5 +1,18 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { RawClient, bodyOf, headerOf, rawFetch, rawRequest, statusOf, textOf } from '../support/raw-http.ts'
+import type { RequestLimits } from '../../src/upstreams/upstream.ts'
+import {
+  RawClient,
+  bodyOf,
+  chunk,
+  chunked,
+  headerOf,
+  rawFetch,
+  rawRequest,
+  statusOf,
+  textOf,
+} from '../support/raw-http.ts'
+import { eventually } from '../support/eventually.ts'
+import { requestLimits } from '../support/settings.ts'
 import { type Arrived, type ScriptedUpstream, scriptedUpstream } from '../support/scripted-upstream.ts'
 import { type RunningProxy, startProxy } from './fixture.ts'
 
@@ -8,13 +21,16 @@ afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close()
 })
 
-async function start(options: { readonly maxBodyBytes?: number } = {}) {
+async function start(options: { readonly maxBodyBytes?: number; readonly limits?: RequestLimits } = {}) {
   const upstream = await scriptedUpstream(() => undefined)
   closers.push(() => upstream.close())
   const url = `http://127.0.0.1:${upstream.port}/api/sse`
   const proxy = await startProxy({
-    upstreams: { u: { url, transport: 'sse' }, other: { url, transport: 'sse' } },
-    ...options,
+    upstreams: {
+      u: { url, transport: 'sse', ...(options.limits && { limits: options.limits }) },
+      other: { url, transport: 'sse' },
+    },
+    ...(options.maxBodyBytes !== undefined && { maxBodyBytes: options.maxBodyBytes }),
   })
   closers.push(() => proxy.close())
   return { upstream, proxy }
@@ -311,6 +327,117 @@ describe('what is posted', () => {
     server.chunk(`data: ${tools.replace('"a"', '"b"')}\n\n`)
     await proxy.until(() => proxy.told.operations.length === 2)
     expect(proxy.told.admitted).toEqual(['tool b'])
+  })
+})
+
+async function queued(proxy: RunningProxy, length: number): Promise<void> {
+  const access = proxy.access.get('u')
+  if (access?.kind !== 'endpoint') throw new Error('u is no URL')
+  await eventually(() => access.endpoint.queue.length === length, { what: `${length} in the queue` })
+}
+
+describe('a long message', () => {
+  const message = (id: number) => `{"id":${id},"params":{"text":"${'x'.repeat(300_000)}"},"method":"tools/call"}`
+  const half = 150_000
+
+  /** Begins to post one; what is given ends it. */
+  function begin(proxy: RunningProxy, path: string, body: string, framing: 'with a length' | 'in chunks') {
+    const client = connectTo(proxy)
+    const isChunked = framing === 'in chunks'
+    const headers = isChunked ? ['Transfer-Encoding', 'chunked'] : ['Content-Length', String(body.length)]
+    const first = Buffer.from(body.slice(0, half))
+    const rest = Buffer.from(body.slice(half))
+    client.send(rawRequest({ path, headers }))
+    client.send(isChunked ? chunk(first) : first)
+    return { client, finish: () => client.send(isChunked ? chunked(rest) : rest) }
+  }
+
+  const framings = ['with a length', 'in chunks'] as const
+
+  it.each(framings)('passes as it comes, and is measured once it has been read: %s', async (framing) => {
+    const { upstream, proxy } = await start()
+    const { server, address, client, after } = await open(upstream, proxy)
+    const posting = begin(proxy, address, message(1), framing)
+    const arrived = await upstream.request(1)
+    await upstream.until(() => bodyOf(arrived.request).length === half)
+    expect(arrived.request.isComplete).toBe(false)
+    expect([...proxy.directory.all()]).toMatchObject([{ messages: 1, pending: 0 }])
+    posting.finish()
+    expect(textOf(await arrived.whole())).toBe(message(1))
+    await accept(arrived)
+    expect(statusOf(await posting.client.response())).toBe(202)
+    expect([...proxy.directory.all()]).toMatchObject([{ messages: 1, pending: 1 }])
+    server.chunk('data: {"id":1,"result":{}}\n\n')
+    await client.until(() => after().endsWith('{"id":1,"result":{}}\n\n'))
+    await proxy.until(() => proxy.inFlight('u') === 0)
+    const ended = proxy.told.operations.map(({ side, method, errorType }) => [side, method, errorType])
+    expect(ended).toEqual([
+      ['client', 'tools/call', undefined],
+      ['server', 'tools/call', undefined],
+    ])
+    expect([...proxy.directory.all()]).toMatchObject([{ pending: 0 }])
+  })
+
+  it('that turns out too long is refused, and the server does not get its end', async () => {
+    const { upstream, proxy } = await start({ maxBodyBytes: 200_000 })
+    const { address } = await open(upstream, proxy)
+    const posting = begin(proxy, address, message(1), 'in chunks')
+    const arrived = await upstream.request(1)
+    posting.finish()
+    expect(statusOf(await posting.client.response())).toBe(413)
+    await upstream.until(() => arrived.isClosed())
+    expect(arrived.request.isComplete).toBe(false)
+    expect([proxy.told.rejected, proxy.inFlight('u')]).toEqual([['body_too_large'], 0])
+  })
+
+  it('whose stream ends while it comes is refused, and the server does not get its end', async () => {
+    const { upstream, proxy } = await start()
+    const { client, address } = await open(upstream, proxy)
+    const posting = begin(proxy, address, message(1), 'with a length')
+    const arrived = await upstream.request(1)
+    client.close()
+    expect(statusOf(await posting.client.response())).toBe(404)
+    await upstream.until(() => arrived.isClosed())
+    expect([arrived.request.isComplete, proxy.inFlight('u')]).toEqual([false, 0])
+  })
+
+  it('whose client leaves while it comes is taken back from the server', async () => {
+    const { upstream, proxy } = await start()
+    const { address } = await open(upstream, proxy)
+    const posting = begin(proxy, address, message(1), 'with a length')
+    const arrived = await upstream.request(1)
+    posting.client.close()
+    await upstream.until(() => arrived.isClosed())
+    await proxy.until(() => proxy.inFlight('u') === 0)
+  })
+
+  it('that the server refuses at its head: its answer passes, and the operation is over', async () => {
+    const { upstream, proxy } = await start()
+    const { address } = await open(upstream, proxy)
+    const posting = begin(proxy, address, message(1), 'with a length')
+    const arrived = await upstream.request(1)
+    arrived.answer(400, 'no')
+    const response = await posting.client.response()
+    expect([statusOf(response), textOf(response)]).toEqual([400, 'no'])
+    await proxy.until(() => proxy.inFlight('u') === 0)
+  })
+
+  it.each(framings)('that is cancelled before its turn is not sent: %s', async (framing) => {
+    const { upstream, proxy } = await start({ limits: { ...requestLimits, maxInFlight: 1 } })
+    const { server, address } = await open(upstream, proxy)
+    const first = await post(upstream, proxy, address, '{"id":1,"method":"ping"}')
+    await accept(first.arrived)
+    const cancelled = begin(proxy, address, message(2), framing)
+    cancelled.finish()
+    await queued(proxy, 1)
+    const next = begin(proxy, address, message(3), framing)
+    next.finish()
+    await queued(proxy, 2)
+    const cancellation = '{"method":"notifications/cancelled","params":{"requestId":2}}'
+    await accept((await post(upstream, proxy, address, cancellation)).arrived)
+    server.chunk('data: {"id":1,"result":{}}\n\n')
+    expect(statusOf(await cancelled.client.response())).toBe(202)
+    expect(textOf(await (await upstream.request(3)).whole())).toBe(message(3))
   })
 })
 

@@ -246,7 +246,8 @@ export class Heartbeat {
   /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
   trafficFailed(failure: TrafficFailure): void {
     const before = this.#verdict
-    const context = { probe: this.#settings.probe, verdict: before }
+    const isAbsent = this.#options.absence?.() !== undefined
+    const context = { probe: this.#settings.probe, verdict: before, isAbsent }
     this.#weigh(this.#traffic.failed(failure, context), failure.traceId)
     if (this.#verdict !== before) this.probeNow()
   }
@@ -443,8 +444,10 @@ export class Heartbeat {
     const { clock, own, remote } = this.#options
     // What clients met is all that is known of a server that is not ours.
     const waiting = own && this.#hangs?.diagnoseWaiting(undefined, this.#interval.intervalMs)
-    if (waiting && waiting.kind !== 'busy')
-      this.#weigh({ kind: 'silent', reason: 'a client waits, and nothing shows that it will be answered' })
+    if (waiting && waiting.kind !== 'busy') {
+      const reason = 'a client waits, and nothing shows that it will be answered'
+      this.#weigh({ kind: 'silent', by: 'traffic', reason })
+    }
     const { state, sinceMs, misses } = this.#verdict
     const knownMs = Math.max(sinceMs, this.#traffic.answeredMs)
     const isWaitedFor = waiting !== undefined || (remote?.examine(undefined)?.inFlight ?? 0) > 0

@@ -15,6 +15,8 @@ export interface TrafficFailure {
 export interface TrafficContext {
   readonly probe: ProbeMode
   readonly verdict: Pick<Verdict, 'state' | 'misses'>
+  /** Nothing runs that could have answered. */
+  readonly isAbsent: boolean
 }
 
 /** A client's request that was given up after so long without any sign of work on it. */
@@ -64,24 +66,28 @@ export class Traffic {
   /**
    * What a failed request is evidence of; undefined where it says nothing new. Clients can cause failures of their own, so
    * they raise suspicion once, and the probe that follows decides. What is not up has said so already: a probe for each
-   * client that tries nevertheless would be a storm.
+   * client that tries nevertheless would be a storm. Of what is idle because no client asked, they are the first to know.
    */
-  failed({ kind, reason, silentMs = 0 }: TrafficFailure, { probe, verdict }: TrafficContext): Evidence | undefined {
+  failed({ kind, reason, silentMs = 0 }: TrafficFailure, context: TrafficContext): Evidence | undefined {
+    const { probe, verdict, isAbsent } = context
     const nowMs = this.#clock.now()
     this.#unansweredMs = nowMs
+    const isUnasked = probe === 'passive' && verdict.state === 'idle' && !isAbsent
     const isOnlyEvidence = probe === 'passive' && kind !== 'gone'
-    const isNews = kind === 'gone' ? isUp(verdict.state) === true : verdict.misses === 0
-    if (!isNews && !isOnlyEvidence) return undefined
+    const isNews = kind === 'gone' ? isUp(verdict.state) === true || isUnasked : verdict.misses === 0
+    const isStraggler = verdict.state === 'idle' && !isUnasked
+    if (isStraggler || (!isNews && !isOnlyEvidence)) return undefined
     // Whoever was answered since that request was sent knows better: one request was lost.
     const wasHeardSince = this.#answeredMs > nowMs - silentMs
     if (isOnlyEvidence && kind === 'silent' && wasHeardSince) return undefined
-    return {
-      // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
-      kind: kind === 'silent' && probe === 'active' ? 'missed' : kind,
+    const why = {
       reason: `a client's request failed: ${reason}`,
       // Where nobody else asks, it tells of the moment from which on the server was silent, which may be over.
       atMs: nowMs - (isOnlyEvidence ? silentMs : 0),
     }
+    if (kind === 'gone') return { kind, ...why }
+    // That one request was given up is old news of the server; whether it is silent now, the probe that follows tells.
+    return { kind: kind === 'silent' && probe === 'active' ? 'missed' : kind, by: 'traffic', ...why }
   }
 
   /**

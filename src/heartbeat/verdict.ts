@@ -88,8 +88,16 @@ export type Evidence =
       readonly isLate?: boolean
       readonly isTurnedAway?: boolean
     }
-  /** One failure that may be a blip: nothing came at all, or what came was no answer. */
-  | { readonly kind: 'silent' | 'missed'; readonly reason: string; readonly atMs?: number }
+  /**
+   * One failure that may be a blip: nothing came at all, or what came was no answer. One that clients met counts while it
+   * is idle, too: they show that something is expected of it.
+   */
+  | {
+      readonly kind: 'silent' | 'missed'
+      readonly by?: 'probe' | 'traffic'
+      readonly reason: string
+      readonly atMs?: number
+    }
   /** Process exit (`isExit`), refused connection, spawn failure. */
   | { readonly kind: 'gone'; readonly reason: string; readonly atMs?: number; readonly isExit?: boolean }
   /** A 401 or 403 to our own probe. Those of clients say something about the clients: never report them. */
@@ -371,7 +379,7 @@ function countSlows({ slow, late, slows }: Verdict, isOneMore: boolean): number 
 
 function miss(
   current: Verdict,
-  { kind, atMs }: EvidenceOf<'silent' | 'missed'>,
+  { kind, by, atMs }: EvidenceOf<'silent' | 'missed'>,
   reason: string,
   context: Context,
 ): Verdict {
@@ -381,14 +389,14 @@ function miss(
   const silentSinceMs = kind === 'silent' ? (current.silentSinceMs ?? atMs ?? nowMs) : undefined
   const facts = { misses, missed: reason, goods: 0, inconclusives: 0, failingSinceMs, silentSinceMs, excused: false }
   // Nothing runs that could have answered: a straggler.
-  if (current.state === 'idle' || current.state === 'crash_loop') return current
+  if (current.state === 'crash_loop' || (current.state === 'idle' && by !== 'traffic')) return current
   if (current.state === 'down') return change(current, facts, nowMs)
   if (misses >= limits.missesToDown) {
     const row = misses === 1 ? '1 miss' : `${misses} misses in a row`
     return fall(current, facts, `${row}: ${reason}`, context)
   }
   if (current.state === 'needs_auth') return change(current, facts, nowMs)
-  if (current.state === 'starting' || current.state === 'recovering') {
+  if (current.state === 'starting' || current.state === 'recovering' || current.state === 'idle') {
     return change(current, { ...facts, reason: missText(misses, limits, reason) }, nowMs)
   }
   return settle(current, facts, reason, context)
@@ -555,7 +563,7 @@ function start(current: Verdict, reason: string, { nowMs }: Context): Verdict {
 }
 
 function rest(current: Verdict, reason: string, { nowMs }: Context): Verdict {
-  if (current.state === 'crash_loop' || current.state === 'idle') return current
+  if (current.state === 'crash_loop' || (current.state === 'idle' && current.misses === 0)) return current
   return change(current, { ...blank, state: 'idle', reason }, nowMs)
 }
 

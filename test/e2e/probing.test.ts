@@ -10,7 +10,7 @@ import { openSession, post } from '../support/rpc.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
 
 /** Each has a server of its own, which keeps what it hears. */
-const names = ['auto', 'modern', 'list', 'touch', 'mute', 'passive', 'off'] as const
+const names = ['auto', 'modern', 'list', 'touch', 'mute', 'passive', 'failing', 'off'] as const
 type Name = (typeof names)[number]
 
 let directory: string
@@ -25,12 +25,14 @@ const settings: Readonly<Record<Name, Readonly<Record<string, unknown>>>> = {
   touch: { probe_method: 'transport' },
   mute: {},
   passive: { probe: 'passive' },
+  failing: { probe: 'passive' },
   off: { probe: 'off' },
 }
 
 /** What is special about the servers themselves. */
 const kinds: Partial<Record<Name, McpServerOptions>> = {
   modern: { era: 'modern' },
+  failing: { reactions: { '*': (_message, response) => void response.writeHead(503).end('gone fishing') } },
   mute: { tools: [], reactions: { ping: silence, 'tools/list': silence } },
 }
 
@@ -109,13 +111,14 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
     expect(server('list').count('POST tools/list')).toBeGreaterThanOrEqual(2)
     expect(server('list').count('POST ping')).toBe(0)
     expect(new Set(server('touch').log())).toEqual(new Set(['OPTIONS']))
-    expect([server('passive').log(), server('off').log()]).toEqual([[], []])
+    expect([server('passive').log(), server('failing').log(), server('off').log()]).toEqual([[], [], []])
     expect(await Promise.all(names.map((name) => stateOf(name)))).toEqual([
       'healthy',
       'healthy',
       'healthy',
       'healthy',
       'healthy',
+      'idle',
       'idle',
       'disabled',
     ])
@@ -143,6 +146,22 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
     await post(url, { jsonrpc: '2.0', id: 2, method: 'tools/list' }, session)
     await beatsPass('auto', 2)
     expect(server('passive').log()).toEqual(['POST initialize', 'POST notifications/initialized', 'POST tools/list'])
+  })
+
+  it('probe: passive is down after three failures of those who are the first to ask', async () => {
+    const upped = () => metricValues(vitals, 'mcp_upstream_up', { upstream: 'failing' })
+    const states: string[] = []
+    for (let id = 1; id <= 3; id++) {
+      expect(
+        (await post(`${vitals.dataUrl}/failing/mcp`, { jsonrpc: '2.0', id, method: 'server/discover' })).status,
+      ).toBe(503)
+      states.push(await stateOf('failing'))
+      if (id < 3) expect(await upped()).toEqual([])
+    }
+    expect(states).toEqual(['idle', 'idle', 'down'])
+    expect(await upped()).toEqual([0])
+    const { reason } = await debugUpstream(vitals, 'failing')
+    expect(reason).toMatch(/^3 misses in a row: a client's request failed: HTTP 503/)
   })
 
   it('is asked at once by request, also where nobody is asked otherwise', async () => {
@@ -196,10 +215,9 @@ describe('a reload', { timeout: 60_000 }, () => {
       setTimeout(() => sendJson(response, 200, result(message)), 100)
     })
     const answer = await fetch(`${vitals.adminUrl}/-/reload`, { method: 'POST' })
-    expect([answer.status, await answer.json()]).toEqual([
-      200,
-      { added: [], removed: [], replaced: [], retuned: names.filter((name) => name !== 'mute'), settings: [] },
-    ])
+    const retuned = names.filter((name) => name !== 'mute' && name !== 'failing')
+    const told = { added: [], removed: [], replaced: [], retuned, settings: [] }
+    expect([answer.status, await answer.json()]).toEqual([200, told])
     expect(await probeOf('auto')).toBe('tools/list')
     const pings = server('auto').count('POST ping')
     const touches = server('touch').heard.length

@@ -339,6 +339,43 @@ describe('probe: passive', () => {
     expect([state(), probesAt()]).toEqual(['down', []])
   })
 
+  it('is down after three failures in a row of clients that were the first to ask, or the first for minutes', async () => {
+    for (const isKnown of [false, true]) {
+      const { heartbeat, advance, state, reason } = watched({ settings: passive })
+      heartbeat.start()
+      if (isKnown) heartbeat.trafficAnswered(true)
+      await advance(320_000)
+      const states: State[] = [state()]
+      for (let request = 1; request <= 3; request++) {
+        heartbeat.trafficFailed({ kind: 'missed', reason: 'HTTP 503' })
+        await advance(20_000)
+        states.push(state())
+        if (request === 1) expect(reason()).toBe("1 miss (down at 3): a client's request failed: HTTP 503")
+      }
+      expect(states).toEqual(['idle', 'idle', 'idle', 'down'])
+      expect(reason()).toBe("3 misses in a row: a client's request failed: HTTP 503")
+      heartbeat.trafficAnswered(true)
+      expect(state()).toBe('recovering')
+    }
+  })
+
+  it('is down at once where the first client to ask meets a closed port, and healthy where one is answered', () => {
+    const [closed, failing] = [watched({ settings: passive }), watched({ settings: passive })]
+    closed.heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
+    expect([closed.state(), closed.reason()]).toEqual(['down', "a client's request failed: connect ECONNREFUSED"])
+    for (let request = 1; request <= 2; request++)
+      failing.heartbeat.trafficFailed({ kind: 'missed', reason: 'HTTP 503' })
+    failing.heartbeat.trafficAnswered(true)
+    expect([failing.state(), failing.heartbeat.status().verdict.misses]).toEqual(['healthy', 0])
+  })
+
+  it('is idle whatever clients meet while no process of it runs', () => {
+    const absence = () => ({ kind: 'idle', reason: 'no session is open' }) as const
+    const { heartbeat, state } = watched({ settings: passive, absence })
+    for (const kind of ['missed', 'silent', 'gone', 'missed'] as const) heartbeat.trafficFailed({ kind, reason: 'no' })
+    expect([state(), heartbeat.status().verdict.misses]).toEqual(['idle', 0])
+  })
+
   it('is idle again when no client has asked for five minutes: nobody knows', async () => {
     const { heartbeat, advance, state } = watched({ settings: passive })
     heartbeat.start()

@@ -10,6 +10,7 @@ const traffic: Evidence = { kind: 'answered', by: 'traffic', reason: 'it answere
 const late: Evidence = { kind: 'answered', by: 'probe', reason: 'ping answered, after its time-out', isLate: true }
 const turnedAway: Evidence = { kind: 'answered', by: 'probe', reason: 'initialize: no licence', isTurnedAway: true }
 const missed: Evidence = { kind: 'missed', reason: 'no answer within 2 s' }
+const clientMissed: Evidence = { kind: 'missed', by: 'traffic', reason: "a client's request failed: HTTP 503" }
 const silent: Evidence = { kind: 'silent', reason: 'no answer within 2 s' }
 const exited: Evidence = { kind: 'gone', reason: 'process 42 exited with code 1', isExit: true }
 const gone: Evidence = { kind: 'gone', reason: 'exit code 1' }
@@ -64,6 +65,7 @@ describe('judge', () => {
     late         suspect     suspect     =           suspect     =           suspect     recovering  recovering  recovering  suspect     -           -
     turnedAway   degraded    degraded    degraded    degraded    =           degraded    recovering  recovering  recovering  degraded    -           -
     missed       =           suspect     =           suspect     =           =           =           -           =           -           -           -
+    clientMissed =           suspect     =           suspect     =           =           =           -           =           =           -           -
     silent       =           suspect     =           suspect     =           =           =           -           =           -           -           -
     gone         down        down        down        down        down        down        =           -           down        down        -           -
     unauthorized needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  needs_auth  -           needs_auth  -           -
@@ -92,6 +94,7 @@ describe('judge', () => {
     late,
     turnedAway,
     missed,
+    clientMissed,
     silent,
     gone,
     unauthorized,

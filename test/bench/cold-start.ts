@@ -1,10 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { repoRoot } from '../peers/spawn.ts'
 import { freePort } from '../../deploy/stack/ports.ts'
+import { programFile } from '../support/program.ts'
 import { median } from './load.ts'
 import { processUsage } from './proc.ts'
 
@@ -27,8 +25,6 @@ export interface ColdStart {
   readonly ratio: number
 }
 
-const program = join(repoRoot, 'dist/cli/main.js')
-
 /** The least that a proxy in JavaScript needs: what `bare-pipe.ts` does, without types to strip. */
 const pipeScript = `
 const { createServer, request } = require('node:http')
@@ -45,7 +41,7 @@ createServer((incoming, outgoing) => {
 
 function vitalsArgs(upstream: string, port: number): readonly string[] {
   const listen = ['--listen', `127.0.0.1:${port}`, '--admin-listen', '127.0.0.1:0']
-  return [program, '--url', `u=${upstream}`, ...listen]
+  return [programFile('src/cli/main.ts'), '--url', `u=${upstream}`, ...listen]
 }
 
 /** The bare pipe, and mcp-vitals as it starts for the first time and then every time. `cache` is an empty folder. */
@@ -61,11 +57,6 @@ export function starts(cache: string): readonly Start[] {
     { ...vitals, name: 'vitals, nothing cached', env: { NODE_DISABLE_COMPILE_CACHE: '1' } },
     { ...vitals, name: 'vitals', env: { XDG_CACHE_HOME: cache } },
   ]
-}
-
-/** Whether there is something to start. */
-export function isBuilt(): boolean {
-  return existsSync(program)
 }
 
 /** Starts each one in turn, as often as there are rounds; the first round only warms up. */
@@ -113,9 +104,11 @@ const patienceMs = 60_000
 async function firstAnswer({ args, path, env }: Start, upstream: string) {
   const port = await freePort()
   let output = ''
+  // Each has the cache that it is given, if any.
+  const { NODE_COMPILE_CACHE: _ours, ...inherited } = process.env
   const startedMs = performance.now()
   const child = spawn(process.execPath, args(upstream, port), {
-    env: { ...process.env, ...env },
+    env: { ...inherited, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))

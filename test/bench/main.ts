@@ -16,6 +16,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { setup as build } from '../built.ts'
 import { isKept } from './floors.ts'
 import type { Plan } from './matrix.ts'
 import { formatSection, machine } from './report.ts'
@@ -43,6 +44,8 @@ async function main(): Promise<number> {
   const fleet = { upstreams: Number(values.servers), calmMs: Number(values.seconds) * 1000 }
   const plan = values.rounds === undefined ? base : { ...base, rounds: Math.max(1, Math.trunc(Number(values.rounds))) }
   const directory = await mkdtemp(join(tmpdir(), 'mcp-vitals-bench-'))
+  // What is deployed: from its sources it weighs more.
+  const removeBuilt = await build()
   try {
     const reports = []
     if (!values.json) console.log(introduction(plan))
@@ -56,6 +59,7 @@ async function main(): Promise<number> {
     if (values.json) console.log(JSON.stringify({ machine: machine(), plan, reports }, null, 2))
     return reports.every(({ checks }) => checks.every(isKept)) ? 0 : 1
   } finally {
+    await removeBuilt()
     await rm(directory, { recursive: true, force: true })
   }
 }

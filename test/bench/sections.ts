@@ -1,6 +1,6 @@
 import { startPeer } from '../peers/spawn.ts'
 import { type RunningVitals, startVitals } from '../support/vitals.ts'
-import { coldStarts, isBuilt, residentAtRest, starts } from './cold-start.ts'
+import { coldStarts, residentAtRest, starts } from './cold-start.ts'
 import { type FleetPlan, calmSeconds, fleetFigures } from './fleet.ts'
 import { type Check, type Floor, floors } from './floors.ts'
 import { type Cell, type Plan, type Row, type Target, cellName, runMatrix } from './matrix.ts'
@@ -182,7 +182,6 @@ export const sections: Readonly<Record<SectionName, (bench: Bench) => Promise<Se
 
   'cold-start': async ({ plan, directory, stops }) => {
     const title = 'From the start to the first answered initialize, and at rest, with one HTTP server'
-    if (!isBuilt()) return { title, rows: [], checks: [], notes: ['SKIPPED: npm run build first'] }
     const echo = await startEcho(stops)
     const ways = starts(directory)
     const measured = await coldStarts(ways, echo.url, 2 * plan.rounds)

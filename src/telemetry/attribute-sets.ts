@@ -59,19 +59,21 @@ export class OperationSets {
   readonly #sets = new Map<string, Series>()
   readonly #sizes = new Map<string, number>()
   readonly #options: OperationSetsOptions
-  /** Most operations are like the one before. What lost a name may get it next time, so that is not kept. */
-  #last: { readonly operation: Operation; readonly series: Series } | undefined
+  /** Most operations are like the one before. What lost a name may get it when others are admitted. */
+  #last: { readonly operation: Operation; readonly series: Series; readonly names: number } | undefined
 
   constructor(options: OperationSetsOptions) {
     this.#options = options
   }
 
   of(operation: Operation): Series {
-    if (this.#last && isAlike(this.#last.operation, operation)) return this.#last.series
-    const bounded = boundOperation(operation, this.#options.labels)
+    const { labels } = this.#options
+    const names = labels.count()
+    if (this.#last?.names === names && isAlike(this.#last.operation, operation)) return this.#last.series
+    const bounded = boundOperation(operation, labels)
     const key = operationKey(bounded)
     const series = this.#sets.get(key) ?? this.#add(key, bounded)
-    this.#last = isOverflow(series.attributes) ? undefined : { operation, series }
+    this.#last = { operation, series, names }
     return series
   }
 

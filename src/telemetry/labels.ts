@@ -86,6 +86,8 @@ export interface LabelBounds {
   readonly admit: (upstream: string, kind: 'tool' | 'prompt', names: readonly string[]) => void
   /** The name if it was admitted, else `_overflow`. */
   readonly bound: (upstream: string, kind: 'tool' | 'prompt', name: string) => string
+  /** How many names were admitted so far: while it is the same, so is what `bound` says. */
+  readonly count: () => number
 }
 
 /** MCP 2025-11-25, Tools, "Tool Names": at most 128 characters. */
@@ -98,14 +100,18 @@ function isLabel(name: string): boolean {
 
 export function labelBounds(options: { readonly maxLabelsPerUpstream: number }): LabelBounds {
   const admitted = { tool: new Map<string, Set<string>>(), prompt: new Map<string, Set<string>>() }
+  let count = 0
   return {
     admit: (upstream, kind, names) => {
       const known = admitted[kind].get(upstream) ?? new Set()
       admitted[kind].set(upstream, known)
+      const before = known.size
       for (const name of names) {
         if (known.size < options.maxLabelsPerUpstream && isLabel(name)) known.add(name)
       }
+      count += known.size - before
     },
     bound: (upstream, kind, name) => (admitted[kind].get(upstream)?.has(name) ? name : overflowValue),
+    count: () => count,
   }
 }

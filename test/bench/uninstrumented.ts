@@ -47,7 +47,7 @@ const instruments: Instruments = {
   countReceivedAlert: nothing,
   countRecovery: nothing,
   initRecovery: nothing,
-  labels: { admit: nothing, bound: (_upstream, _kind, name) => name },
+  labels: { admit: nothing, bound: (_upstream, _kind, name) => name, count: () => 0 },
   initUpstream: nothing,
   initSession: nothing,
 }

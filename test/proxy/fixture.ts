@@ -345,6 +345,7 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
     labels: {
       admit: (_upstream, kind, names) => void told.admitted.push(...names.map((name) => `${kind} ${name}`)),
       bound: (_upstream, _kind, name) => name,
+      count: () => 0,
     },
     initUpstream: () => undefined,
     initSession: () => undefined,

@@ -52,7 +52,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         countReceivedAlert: unused,
         countRecovery: unused,
         initRecovery: unused,
-        labels: { admit: unused, bound: (_upstream, _kind, name) => name },
+        labels: { admit: unused, bound: (_upstream, _kind, name) => name, count: () => 0 },
         initUpstream: unused,
         initSession: unused,
       },

@@ -55,12 +55,13 @@ export class Peer {
     const id = `${idPrefix}${randomUUID()}`
     const message = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, method, ...(params && { params }) }))
     const key = JSON.stringify(id)
-    const answered = new Promise<Answer>((resolve, reject) => this.#pending.set(key, { resolve, reject }))
-    return this.#within(timeoutMs, method, (signal) => {
-      // The answer may come before the transport is done with the request, or after.
-      const sent = this.#channel.send(message, { method }, signal)
-      return Promise.race([answered, sent.then(() => answered)])
-    }).finally(() => this.#forget(key))
+    const ask = (signal: AbortSignal) =>
+      new Promise<Answer>((resolve, reject) => {
+        this.#pending.set(key, { resolve, reject })
+        // The answer may come before the transport is done with the request, or after.
+        this.#channel.send(message, { method }, signal).catch(reject)
+      })
+    return this.#within(timeoutMs, method, ask).finally(() => this.#forget(key))
   }
 
   /** Without an answer so far; one may still come, and is for nobody else. */
@@ -83,11 +84,16 @@ export class Peer {
     return new Promise<T>((resolve, reject) => {
       const timer = giveUpAfter(this.#clock, timeoutMs, () => {
         reject(new KnownError('upstream_timeout', `no answer to ${what} within ${Math.round(timeoutMs)} ms`))
-        expiry.abort()
+        expiry.abort('its time is up') // Without a reason it would make one: an error with a stack.
       })
-      work(expiry.signal)
-        .then(resolve, (error: unknown) => reject(error instanceof Error ? error : new Error(errorMessage(error))))
-        .finally(() => timer.cancel())
+      const end = (settle: () => void) => {
+        timer.cancel()
+        settle()
+      }
+      work(expiry.signal).then(
+        (value) => end(() => resolve(value)),
+        (error: unknown) => end(() => reject(error instanceof Error ? error : new Error(errorMessage(error)))),
+      )
     })
   }
 

@@ -131,7 +131,7 @@ export function adminApp(options: AdminOptions): Hono<Env> {
   app.post('/debug/heartbeat/:upstream', (c) =>
     withUpstream(c, async (upstream) => {
       const { name, heartbeat } = upstream
-      const { pausedUntilWallMs } = heartbeat.status()
+      const { pausedUntilWallMs } = heartbeat.glance()
       if (pausedUntilWallMs !== undefined) {
         const until = new Date(pausedUntilWallMs).toISOString()
         return c.json({ error: `"${name}" is paused until ${until}; resume it first` }, 409)
@@ -196,7 +196,7 @@ export function adminApp(options: AdminOptions): Hono<Env> {
   )
   app.get('/-/ready/:upstream', (c) => {
     return withUpstream(c, ({ name, heartbeat }) => {
-      const { state, reason } = heartbeat.status().verdict
+      const { state, reason } = heartbeat.glance().verdict
       return c.json({ upstream: name, state, reason }, isUp(state) === true ? 200 : 503)
     })
   })

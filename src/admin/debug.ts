@@ -247,7 +247,7 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     flap_penalty: rounded(status.flapPenalty),
     interval_seconds: rounded(interval.intervalMs / 1000),
     next_probe_in_seconds: status.nextProbeInMs === undefined ? null : rounded(status.nextProbeInMs / 1000),
-    why_this_interval: status.unasked ?? interval.why,
+    why_this_interval: status.unasked ?? interval.why(),
     timeout_ms: Math.round(status.timeoutMs),
     last_success: status.lastSuccessWallMs === undefined ? null : isoTime(status.lastSuccessWallMs),
     unavailable_seconds: rounded(status.unavailableSeconds),

@@ -22,7 +22,7 @@ export function notifierSettings(config: AlertsConfig, adminUrl: string): Notifi
 
 /** An upstream as alerts see it. */
 export function judged({ name, transport, heartbeat }: Monitored): Judged {
-  return { name, transport, verdict: heartbeat.status().verdict }
+  return { name, transport, verdict: heartbeat.glance().verdict }
 }
 
 /** What alerts that come in may do. */
@@ -37,7 +37,7 @@ export function recover(upstream: LiveUpstream, action: RecoveryAction, drainMs:
     case 'restart':
       return upstream.restart()
     case 'probe_now': {
-      const { pausedUntilWallMs } = heartbeat.status()
+      const { pausedUntilWallMs } = heartbeat.glance()
       if (pausedUntilWallMs !== undefined) return `it is paused until ${new Date(pausedUntilWallMs).toISOString()}`
       void heartbeat.probeOnce()
       return undefined

@@ -22,10 +22,9 @@ export function heartbeatLog(
   return (report, traceId) => {
     const { result } = report
     const config = upstream.config()
-    const status = heartbeat().status()
     const isSlow = result.durationMs > config.performanceMonitoring.responseTimeThresholdMs && !result.opening
     // A session that answers is no news because another one, or the server as a whole, is in trouble.
-    const isCalm = report.pace !== undefined || calmStates.has(status.verdict.state)
+    const isCalm = report.pace !== undefined || calmStates.has(heartbeat().glance().verdict.state)
     const isRoutine = result.outcome === 'ok' && !isSlow && isCalm
     const level = levelOf(result.outcome, isRoutine)
     if ((isRoutine && !config.logging.enhanced) || !log.isLevelEnabled(level)) return
@@ -39,7 +38,7 @@ export function heartbeatLog(
       transport: result.leg === 'client' ? (session?.transport ?? transport) : transport,
       protocolVersion: session?.protocolVersion ?? prober.describe().protocolVersion,
       report,
-      status,
+      status: heartbeat().status(),
       totals: heartbeat().history.counts(),
       session,
       pendingMessages: sessions.reduce((sum, { pending }) => sum + pending, 0),

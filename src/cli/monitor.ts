@@ -102,7 +102,7 @@ function monitorStdio(deps: MonitorDeps, config: UpstreamConfig, target: StdioTa
     clock,
     startDeadlineMs: defaults.supervision.startDeadlineMs,
     discoverPatienceMs: defaults.supervision.discoverPatienceMs,
-    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
+    idleSinceMs: () => clock.now() - heartbeat.glance().interval.intervalMs * defaults.heartbeat.idleIntervals,
     waitingIn: (key) => {
       const session = deps.directory.withKey(name, key)
       return session ? waitingIn(session) : 'client'

@@ -66,7 +66,7 @@ const askedInSessions: ReadonlySet<string> = new Set(['ping', 'tools/list'])
  * a whole is found there, and one that must not be asked, or answers no request, is left alone.
  */
 function isAllowed(leg: SessionLeg, heartbeat: Heartbeat, prober: Prober): boolean {
-  const { verdict, probe, pausedUntilWallMs } = heartbeat.status()
+  const { verdict, probe, pausedUntilWallMs } = heartbeat.glance()
   if (pausedUntilWallMs !== undefined || probe === 'off') return false
   if (leg === 'client') return true
   // While it works for somebody, nobody else is answered.

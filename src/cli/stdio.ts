@@ -205,7 +205,7 @@ async function wrap(options: StdioOptions, server: ServerProcess, env: NodeJS.Pr
       hasEnded: () => server.exit() !== undefined,
     },
     canAsk: () => relay.toServer.canAsk(),
-    idleSinceMs: () => clock.now() - heartbeat.status().interval.intervalMs * defaults.heartbeat.idleIntervals,
+    idleSinceMs: () => clock.now() - heartbeat.glance().interval.intervalMs * defaults.heartbeat.idleIntervals,
     excusedMs: believedMs(upstream.target.limits),
     method: () => probeMethod(),
   })

@@ -70,7 +70,7 @@ export function tunableHeartbeat(
       startedAtWallMs,
       durationMs,
       slow: durationMs > config.performanceMonitoring.responseTimeThresholdMs,
-      stateChanged: heartbeat.status().verdict.state !== 'healthy',
+      stateChanged: heartbeat.glance().verdict.state !== 'healthy',
       reason,
     })
     const durationSeconds = durationMs / 1000

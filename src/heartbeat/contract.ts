@@ -90,9 +90,17 @@ export interface HeartbeatOptions {
   readonly redact?: Redact
 }
 
-export interface HeartbeatStatus {
+/** What others decide by. */
+export interface Glance {
   readonly verdict: Verdict
   readonly interval: IntervalDecision
+  readonly probe: ProbeMode
+  /** When maintenance ends, as wall time; undefined while there is none. */
+  readonly pausedUntilWallMs: number | undefined
+}
+
+/** What people read. */
+export interface HeartbeatStatus extends Glance {
   readonly timeoutMs: number
   readonly nextProbeInMs: number | undefined
   /** Why nobody is asked, so that there is no interval either; undefined while heartbeats are made. */
@@ -102,12 +110,9 @@ export interface HeartbeatStatus {
   readonly inventory: Inventory | undefined
   readonly unavailableSeconds: number
   readonly flapPenalty: number
-  readonly probe: ProbeMode
   /**
    * The rung of the ladder in use: `traffic` while what clients ask stands in for probes, else what is asked. Undefined
    * while nobody is to be asked at all.
    */
   readonly rung: string | undefined
-  /** When maintenance ends, as wall time; undefined while there is none. */
-  readonly pausedUntilWallMs: number | undefined
 }

@@ -63,8 +63,8 @@ export interface IntervalDecision {
   readonly isSlow: boolean
   /** What is suspicious about the upstream, in words; undefined while nothing is. */
   readonly doubt: string | undefined
-  /** The decision in words, with its inputs. */
-  readonly why: string
+  /** The decision in words, with its inputs; made only for whoever reads them. */
+  readonly why: () => string
   /** The law's own letters: failure ratio, RTT ratio, misses, own load, and the suspicion that drives the interval. */
   readonly inputs: {
     readonly e: number
@@ -91,7 +91,7 @@ export function firstDecision(settings: IntervalSettings): IntervalDecision {
   const state = newInterval(settings)
   const intervalMs = clamp(state.intervalMs, boundsOf(settings))
   const inputs = { e: 0, r: 1, m: 0, load: 0, S: 0, targetMs: intervalMs }
-  return { state, intervalMs, ...trust, why: `${seconds(intervalMs)}: no heartbeat yet`, inputs }
+  return { state, intervalMs, ...trust, why: () => `${seconds(intervalMs)}: no heartbeat yet`, inputs }
 }
 
 /** The decision that stands after other settings came into force, until the next one by evidence. */
@@ -107,7 +107,7 @@ export function retune(state: IntervalState, before: IntervalSettings, after: In
     S: 0,
     targetMs: intervalMs,
   }
-  const why = `${seconds(intervalMs)}: the configuration changed`
+  const why = () => `${seconds(intervalMs)}: the configuration changed`
   return { state: { ...state, intervalMs, goods: 0 }, intervalMs, ...trust, why, inputs }
 }
 
@@ -139,7 +139,7 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
 
   const r = rtt ? rttRatio(rtt) : 1
   const inputs = { e: failureRatio, r, m: input.misses, load, S, targetMs }
-  const why = explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
+  const why = () => explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
   const next = { intervalMs, failureRatio, rtt, goods }
   const isSlow = rtt !== undefined && isSlowNow(rtt, input.diff, settings)
   const signs = { suspicion: errorSign, slowness: slowSign }
@@ -298,10 +298,10 @@ interface Signs {
 }
 
 function doubtIn({ suspicion, slowness, failureRatio, rtt, diff, settings }: Signs): string | undefined {
+  if (suspicion < law.suspect && slowness < law.suspect) return undefined
   const failures = suspicion >= law.suspect ? failureText(failureRatio, diff, settings) : undefined
   const slow = rtt && slowness >= law.suspect ? slowText(rtt, settings) : undefined
-  const doubts = [failures, slow].filter((text) => text !== undefined)
-  return doubts.length > 0 ? doubts.join('; ') : undefined
+  return [failures, slow].filter((text) => text !== undefined).join('; ')
 }
 
 function failureText(ratio: number, { failures, heartbeats }: ReadingDiff, settings: IntervalSettings): string {

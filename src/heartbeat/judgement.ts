@@ -44,7 +44,8 @@ export class Judgement {
     const before = this.#verdict
     for (const evidence of pieces) {
       if (!evidence) continue
-      const shown = { ...evidence, reason: this.shown(evidence.reason) }
+      const reason = this.shown(evidence.reason)
+      const shown = reason === evidence.reason ? evidence : { ...evidence, reason }
       this.#verdict = judge(this.#verdict, shown, clock.now(), limits())
     }
     if (this.#verdict === before) return

@@ -13,7 +13,7 @@ import {
   wasStalled,
 } from './beat.ts'
 import { isAnswered, isGone, isQuestion, isUnreached } from './classify.ts'
-import type { HeartbeatOptions, HeartbeatReport, HeartbeatSettings, HeartbeatStatus } from './contract.ts'
+import type { Glance, HeartbeatOptions, HeartbeatReport, HeartbeatSettings, HeartbeatStatus } from './contract.ts'
 import type { Listing } from './conversation.ts'
 import type { Diagnosis } from './hang.ts'
 import { HangWatch } from './hang-watch.ts'
@@ -360,13 +360,22 @@ export class Heartbeat {
     return this.#interval.state.rtt?.baselineMs ?? this.#answers.roundTripMs
   }
 
+  /** At next to no cost, where `status` has words and figures to make. */
+  glance(): Glance {
+    return {
+      verdict: this.#verdict,
+      interval: this.#interval,
+      probe: this.#settings.probe,
+      pausedUntilWallMs: this.#maintenance.untilWallMs(),
+    }
+  }
+
   status(): HeartbeatStatus {
     const { clock, scheduler, upstream } = this.#options
     const unasked = this.#unasked()
     const nextAtMs = unasked === undefined ? scheduler.nextAt(upstream) : undefined
     return {
-      verdict: this.#verdict,
-      interval: this.#interval,
+      ...this.glance(),
       timeoutMs: this.#timeoutMs(),
       nextProbeInMs: nextAtMs === undefined ? undefined : Math.max(0, nextAtMs - clock.now()),
       unasked,
@@ -374,9 +383,7 @@ export class Heartbeat {
       inventory: this.#inventory.offered(),
       unavailableSeconds: this.#judgement.unavailableSeconds(),
       flapPenalty: flapPenalty(this.#verdict, clock.now()),
-      probe: this.#settings.probe,
       rung: this.#rung(),
-      pausedUntilWallMs: this.#maintenance.untilWallMs(),
     }
   }
 
@@ -548,7 +555,8 @@ export class Heartbeat {
     const { signal } = this.#life
     const { clock } = this.#options
     const judged = judgeTime(await settle(run, beat, clock, signal), beat, clock.now())
-    const result = { ...judged, reason: this.#judgement.shown(judged.reason) }
+    const reason = this.#judgement.shown(judged.reason)
+    const result = reason === judged.reason ? judged : { ...judged, reason }
     // Whoever supervises the process is about to hear of its end, and knows whether that was to be expected.
     if (result.outcome === 'exited' || (isGone(result.outcome) && this.#options.own)) await this.#endHeard(beat)
     if (signal.aborted) return

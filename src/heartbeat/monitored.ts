@@ -4,7 +4,7 @@ import type { Limited } from '../upstreams/queue.ts'
 import type { StdioUpstream } from '../upstreams/stdio.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import type { Silence } from './correlation.ts'
-import type { HeartbeatStatus } from './contract.ts'
+import type { Glance } from './contract.ts'
 import type { Heartbeat } from './loop.ts'
 import type { Prober } from './probe.ts'
 import type { State } from './verdict.ts'
@@ -74,7 +74,7 @@ export interface Monitored {
 
 interface Judged {
   readonly name: string
-  readonly heartbeat: { status(): Pick<HeartbeatStatus, 'verdict' | 'interval' | 'probe'> }
+  readonly heartbeat: { glance(): Pick<Glance, 'verdict' | 'interval' | 'probe'> }
 }
 
 /** Of these nobody hears whether the network is there: none is asked, or none runs. */
@@ -86,7 +86,7 @@ const mute: ReadonlySet<State> = new Set(['idle', 'paused', 'disabled', 'crash_l
  */
 export function silencesOf(upstreams: readonly Judged[]): readonly Silence[] {
   return upstreams.flatMap(({ name, heartbeat }) => {
-    const { verdict, interval, probe } = heartbeat.status()
+    const { verdict, interval, probe } = heartbeat.glance()
     const { state, silentSinceMs } = verdict
     const isHeard = probe === 'active' || silentSinceMs !== undefined
     if (!isHeard || mute.has(state)) return []

@@ -105,9 +105,11 @@ export class SessionBeats {
 
   #nextDue(): Due | undefined {
     let next: Due | undefined
+    const sessions = [...this.#options.sessions()]
+    if (sessions.length === 0) return undefined
     for (const leg of legs) {
       if (!this.#options.isAllowed(leg)) continue
-      for (const session of this.#options.sessions()) {
+      for (const session of sessions) {
         const atMs = this.#dueMs(session, leg)
         if (atMs < (next?.atMs ?? Number.POSITIVE_INFINITY)) next = { session, leg, atMs }
       }

@@ -1660,7 +1660,7 @@ describe('the interval', () => {
     prober.play({ outcome: 'silence' })
     await advance(32_000)
     expect(heartbeat.status().interval.inputs.e).toBeGreaterThan(0.1)
-    expect(heartbeat.status().interval.why).not.toContain('no recent failures')
+    expect(heartbeat.status().interval.why()).not.toContain('no recent failures')
   })
 
   it('learns no round trip from a window with an opening exchange in it, be the readings a second old', async () => {

@@ -9,7 +9,7 @@ import { intervalSettings } from '../support/settings.ts'
 /** One upstream, silent since the beginning or not at all. */
 function judged(name: string, state: State, probe: ProbeMode = 'active', isSilent = false) {
   const verdict = { ...newVerdict(state, 'so', 0), silentSinceMs: isSilent ? 0 : undefined }
-  return { name, heartbeat: { status: () => ({ verdict, interval: firstDecision(intervalSettings), probe }) } }
+  return { name, heartbeat: { glance: () => ({ verdict, interval: firstDecision(intervalSettings), probe }) } }
 }
 
 const silent = ['a', 'b', 'c', 'd', 'e'].map((name) => judged(name, 'down', 'active', true))

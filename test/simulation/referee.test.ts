@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { heartbeatOf } from '../../src/config/heartbeat.ts'
 import { firstDecision } from '../../src/heartbeat/interval.ts'
-import type { HeartbeatStatus } from '../../src/heartbeat/contract.ts'
 import { type Verdict, newVerdict } from '../../src/heartbeat/verdict.ts'
 import { simulatedLimits } from './carriage.ts'
 import type { Fault } from './faults.ts'
@@ -34,20 +33,7 @@ function game(
   let fault: Fault['kind'] | undefined
   let verdict = newVerdict('healthy', 'ping answered', 0)
   let [intervalMs, unavailableSeconds] = [initialMs, 0]
-  const status = (): HeartbeatStatus => ({
-    verdict,
-    interval: { ...firstDecision(law), intervalMs },
-    timeoutMs: 2000,
-    nextProbeInMs: undefined,
-    unasked: undefined,
-    lastSuccessWallMs: undefined,
-    inventory: undefined,
-    unavailableSeconds,
-    flapPenalty: 0,
-    probe,
-    rung: 'ping',
-    pausedUntilWallMs: undefined,
-  })
+  const interval = firstDecision(law)
   const referee = new Referee({
     now: () => nowMs,
     minMs: law.minMs,
@@ -60,7 +46,16 @@ function game(
   const clock = { now: () => nowMs, wallTime: () => nowMs, after: () => ({ cancel: () => undefined }) }
   const limits = limited(clock, { limits: simulatedLimits }, (_from, to) => to === 'open' && referee.circuitOpened('a'))
   for (const name of servers)
-    referee.watch(name, { kind: 'url', status, limits, restart, probe, hasMemoryLimit: true, asksInSessions: true })
+    referee.watch(name, {
+      kind: 'url',
+      glance: () => ({ verdict, interval: { ...interval, intervalMs }, probe, pausedUntilWallMs: undefined }),
+      unavailableSeconds: () => unavailableSeconds,
+      limits,
+      restart,
+      probe,
+      hasMemoryLimit: true,
+      asksInSessions: true,
+    })
   return {
     referee,
     at: (ms: number) => (nowMs = ms),

@@ -1,4 +1,4 @@
-import type { HeartbeatStatus } from '../../src/heartbeat/contract.ts'
+import type { Glance } from '../../src/heartbeat/contract.ts'
 import { type State, type Verdict, isUnavailable, isUp } from '../../src/heartbeat/verdict.ts'
 import { defaults } from '../../src/defaults.ts'
 import type { KnownError } from '../../src/errors.ts'
@@ -150,7 +150,8 @@ interface Process {
 
 export interface WatchOptions {
   readonly kind: ServerKind
-  readonly status: () => HeartbeatStatus
+  readonly glance: () => Glance
+  readonly unavailableSeconds: () => number
   readonly limits: CarriageOptions['limits']
   readonly restart: RestartPolicy
   readonly probe: ProbeMode
@@ -367,8 +368,8 @@ export class Referee {
     watched.isProbing = false
     watched.lastEndMs = this.#options.now()
     this.#follow(watched)
-    const { intervalMs, why } = watched.status().interval
-    if (!(intervalMs >= minMs && intervalMs <= maxMs)) this.#violate('interval', upstream, why)
+    const { intervalMs, why } = watched.glance().interval
+    if (!(intervalMs >= minMs && intervalMs <= maxMs)) this.#violate('interval', upstream, why())
   }
 
   sessionProbeStarts(upstream: string): void {
@@ -410,9 +411,9 @@ export class Referee {
   /** Whoever hangs, or was forgotten, must have been found out while its server could be asked. */
   #mustBeFoundOut(upstream: string, watched: WatchedSession): void {
     const { session, truth } = watched
-    const { probe, asksInSessions, isServing, status } = this.#of(upstream)
+    const { probe, asksInSessions, isServing, glance } = this.#of(upstream)
     const nowMs = this.#options.now()
-    const { state } = status().verdict
+    const { state } = glance().verdict
     const isWell = isServing && isUp(state) === true && this.#options.faultOf(upstream) === undefined
     const isAskable =
       probe === 'active' && asksInSessions && isWell && session.pending === 0 && !this.#isTroubled(nowMs)
@@ -446,7 +447,7 @@ export class Referee {
   }
 
   #beginOutage(upstream: string, watched: Watched, nowMs: number): void {
-    const { verdict, interval } = watched.status()
+    const { verdict, interval } = watched.glance()
     const outage: Outage = {
       upstream,
       fault: this.#options.faultOf(upstream) ?? 'crash',
@@ -484,7 +485,7 @@ export class Referee {
   /** The state changed, from this one. */
   changed(upstream: string, from: string): void {
     const watched = this.#of(upstream)
-    const { verdict } = watched.status()
+    const { verdict } = watched.glance()
     this.#options.tell(upstream, `${from} → ${verdict.state}: ${verdict.reason}`)
     if (!(allowed[from] ?? []).includes(verdict.state)) {
       this.#violate('transitions', upstream, `${from} → ${verdict.state}: ${verdict.reason}`)
@@ -499,8 +500,8 @@ export class Referee {
   }
 
   /** Since when it is in states that may excuse it, and until when it was. */
-  #follow({ status, busy, degraded }: Watched): void {
-    const { state, work } = status().verdict
+  #follow({ glance, busy, degraded }: Watched): void {
+    const { state, work } = glance().verdict
     const nowMs = this.#options.now()
     for (const [spells, isOn] of [
       [busy, state === 'busy' || work === 'now'],
@@ -538,7 +539,7 @@ export class Referee {
       this.#togethers.push({ fromMs: nowMs, untilMs: undefined })
     }
     for (const upstream of together) {
-      const [outage, silentMs] = [this.#of(upstream).outages.at(-1), this.#of(upstream).status().verdict.silentSinceMs]
+      const [outage, silentMs] = [this.#of(upstream).outages.at(-1), this.#of(upstream).glance().verdict.silentSinceMs]
       const isOut = outage && (outage.untilMs ?? nowMs) + stragglerMs >= (silentMs ?? nowMs)
       // Slow answers come too late now and then, and flaky servers lose some.
       if (!isOut && !this.#options.hadFault(upstream, silentMs ?? nowMs))
@@ -577,7 +578,7 @@ export class Referee {
   #compareAvailability(upstream: string, watched: Watched): void {
     if (!this.#isBounded(upstream)) return
     const nowMs = this.#options.now()
-    const measuredMs = watched.status().unavailableSeconds * 1000
+    const measuredMs = watched.unavailableSeconds() * 1000
     const open = watched.isServing ? 0 : nowMs - (watched.outages.at(-1)?.sinceMs ?? nowMs)
     const errorMs = Math.abs(measuredMs - watched.unservedMs - open)
     const boundMs = watched.outages.reduce(
@@ -798,7 +799,7 @@ export class Referee {
   look(): void {
     const nowMs = this.#options.now()
     for (const [upstream, watched] of this.#watched) {
-      const { lastProbeMs, status, outages, carriage, servesSinceMs, probe, sessions } = watched
+      const { lastProbeMs, glance, outages, carriage, servesSinceMs, probe, sessions } = watched
       this.#follow(watched)
       // Without heartbeats nobody tells that it is well again.
       const isWell = this.#options.faultOf(upstream) === undefined && (probe === 'active' || carriage.refuses())
@@ -809,7 +810,7 @@ export class Referee {
       for (const session of sessions.values()) this.#mustBeFoundOut(upstream, session)
       const silentMs = nowMs - lastProbeMs - this.#troubleMs(lastProbeMs, nowMs)
       // A process that is not running has nobody to ask.
-      if (silentMs > longestSilenceMs && probe !== 'off' && !isUnavailable(status().verdict)) {
+      if (silentMs > longestSilenceMs && probe !== 'off' && !isUnavailable(glance().verdict)) {
         this.#violate('starvation', upstream, `not probed for ${seconds(silentMs)}`)
       }
       const open = outages.at(-1)
@@ -820,12 +821,12 @@ export class Referee {
 
   #mustBeStarted(upstream: string): void {
     const watched = this.#of(upstream)
-    const { processes, unopenedStarts, restart, status } = watched
+    const { processes, unopenedStarts, restart, glance } = watched
     const goneMs = processes.at(-1)?.goneMs
     if (goneMs === undefined || restart === 'never') return
     const nowMs = this.#options.now()
     if (isResting(watched)) {
-      const { state } = status().verdict
+      const { state } = glance().verdict
       const isTold = state === 'idle' || state === 'disabled' || watched.wantedMs > goneMs
       if (nowMs - goneMs > restingMs && !isTold)
         this.#violate('transitions', upstream, `it is done, and said to be ${state}`)

@@ -165,8 +165,16 @@ export async function runWorld({ seed, plan, policy, tell }: WorldOptions): Prom
     const limits = limitedOf(one.access)
     if (!limits) throw new Error(`what bounds ${name} is known`)
     const asksInSessions = simulated.traits().era === 'legacy'
-    const status = () => one.heartbeat.status()
-    referee.watch(name, { kind, status, limits, restart, probe, hasMemoryLimit, asksInSessions })
+    referee.watch(name, {
+      kind,
+      glance: () => one.heartbeat.glance(),
+      unavailableSeconds: () => one.heartbeat.status().unavailableSeconds,
+      limits,
+      restart,
+      probe,
+      hasMemoryLimit,
+      asksInSessions,
+    })
     new SimulatedSessions({ plan: server, server: simulated, time, directory, referee }).start()
     listeners.set(name, { heartbeat: one.heartbeat, breaker: limits.breaker, isOneProcess: true })
     const random = seeded(seed, `clients of ${name}`)

@@ -72,6 +72,8 @@ export class VirtualTime implements Clock {
   run(untilMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const afterAll = () => process.nextTick(step)
+      // Not `queueMicrotask`, which makes a resource of async hooks each time.
+      const settled = Promise.resolve()
       const step = () => {
         if (this.#streamsMoved) {
           this.#streamsMoved = false
@@ -79,13 +81,13 @@ export class VirtualTime implements Clock {
           return
         }
         try {
-          if (this.#runNext(untilMs)) queueMicrotask(afterAll)
+          if (this.#runNext(untilMs)) void settled.then(afterAll)
           else resolve()
         } catch (error) {
           reject(error)
         }
       }
-      queueMicrotask(afterAll)
+      void settled.then(afterAll)
     })
   }
 
@@ -145,7 +147,8 @@ class Heap {
     if (!first || !last || first === last) return first
     let at = 0
     for (;;) {
-      const [left, right] = [entries[2 * at + 1], entries[2 * at + 2]]
+      const left = entries[2 * at + 1]
+      const right = entries[2 * at + 2]
       const isRight = left !== undefined && right !== undefined && isBefore(right, left)
       const child = isRight ? right : left
       if (!child || !isBefore(child, last)) break

@@ -104,6 +104,7 @@ export function tunableHeartbeat(
       else if (to.state === 'suspect' || to.state === 'degraded') log.warn(fields, 'upstream state changed')
       else log.info(fields, 'upstream state changed')
     },
+    onPauseRenewed: (reason) => log.info({ upstream: name, transport, reason }, 'the maintenance has another end'),
     onNewFailure: (cause, traceId) =>
       log.warn({ upstream: name, transport, cause, trace_id: traceId }, 'a new kind of failure'),
     onInventory: (inventory, changed) => {

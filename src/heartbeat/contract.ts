@@ -62,6 +62,8 @@ export interface HeartbeatEvents {
   onVerdict(from: Verdict, to: Verdict, traceId?: string): void
   /** A failure unlike those before: its cause, without what differs from case to case. */
   onNewFailure(cause: string, traceId: string): void
+  /** A maintenance that was on has another end, which the reason names. */
+  onPauseRenewed(reason: string): void
   /** The tools that the server offers, at first sight and whenever they changed. */
   onInventory(inventory: Inventory, changed: boolean): void
 }

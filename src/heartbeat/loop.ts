@@ -209,10 +209,13 @@ export class Heartbeat {
 
   /** Maintenance: for so long nothing is asked and nothing concluded; processes are supervised all the same. */
   pause(forMs: number): void {
-    const { scheduler, upstream } = this.#options
+    const { scheduler, upstream, events } = this.#options
+    const wasOn = this.#maintenance.isOn()
     const untilWallMs = this.#maintenance.begin(forMs, () => this.resume('its maintenance is over'))
     scheduler.cancel(upstream)
-    this.#weigh({ kind: 'paused', reason: `paused for maintenance until ${new Date(untilWallMs).toISOString()}` })
+    const reason = `paused for maintenance until ${new Date(untilWallMs).toISOString()}`
+    this.#weigh({ kind: 'paused', reason })
+    if (wasOn) events.onPauseRenewed(reason)
   }
 
   /** How long its maintenance still lasts; 0 while there is none. */

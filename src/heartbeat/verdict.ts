@@ -300,8 +300,10 @@ function release(current: Verdict, evidence: Evidence, { nowMs }: Context): Verd
     const facts = { ...blank, inventoryDue: current.inventorySeen }
     return change(current, { ...facts, state: 'starting', reason: evidence.reason.trim() || 'resumed' }, nowMs)
   }
-  if (evidence.kind !== 'disabled' || current.state === 'disabled') return current
-  return change(current, { state: 'disabled', reason: evidence.reason.trim() || 'disabled' }, nowMs)
+  // A pause that is asked for again has another end.
+  const isTaken = evidence.kind === 'disabled' || evidence.kind === 'paused'
+  if (!isTaken || current.state === 'disabled') return current
+  return change(current, { state: evidence.kind, reason: evidence.reason.trim() || evidence.kind }, nowMs)
 }
 
 function answer(current: Verdict, evidence: EvidenceOf<'answered'>, reason: string, context: Context): Verdict {

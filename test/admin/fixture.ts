@@ -37,6 +37,7 @@ export function monitoring() {
         onVerdict: () => {},
         onInventory: () => {},
         onNewFailure: () => {},
+        onPauseRenewed: () => {},
       },
     })
     const monitored: Monitored = {

@@ -60,6 +60,7 @@ function watched(options: Options = {}) {
   const reported: { readonly outcome: string; readonly nextInMs: number | undefined; readonly traceId: string }[] = []
   const inventories: string[] = []
   const causes: string[] = []
+  const renewals: string[] = []
   const hangs: string[] = []
   const { vitals, inFlight } = options
   let traces = 0
@@ -96,6 +97,7 @@ function watched(options: Options = {}) {
       },
       onVerdict: (_from, to) => changes.push(`${clock.now()} ${to.state}`),
       onNewFailure: (cause) => causes.push(cause),
+      onPauseRenewed: (reason) => renewals.push(reason),
       onInventory: (tools, changed) => inventories.push(`${tools.size} tools${changed ? ', changed' : ''}`),
     },
   })
@@ -113,6 +115,7 @@ function watched(options: Options = {}) {
     reported,
     inventories,
     causes,
+    renewals,
     hangs,
     errors,
     stall,
@@ -617,12 +620,15 @@ describe('maintenance', () => {
   })
 
   it('that is asked for again ends at the new time; it can be ended before', async () => {
-    const { t0, heartbeat, advance, probesAt, state } = await settled({ settings: fixed })
+    const { t0, heartbeat, advance, probesAt, changes, renewals, state, reason } = await settled({ settings: fixed })
     heartbeat.pause(60_000)
+    expect([reason(), renewals]).toEqual([`paused for maintenance until ${isoTime(t0 + 60_000)}`, []])
     await advance(30_000)
     heartbeat.pause(60_000)
+    const renewed = `paused for maintenance until ${isoTime(t0 + 90_000)}`
+    expect([reason(), renewals]).toEqual([renewed, [renewed]])
     await advance(40_000)
-    expect(state()).toBe('paused')
+    expect([state(), changes]).toEqual(['paused', [`${t0} paused`]])
     heartbeat.resume('resumed by request')
     await advance(0)
     expect([state(), probesAt()]).toEqual(['healthy', [t0 + 70_000]])

@@ -44,6 +44,7 @@ async function live(silent: number) {
         onReport: () => plannedMs.push(clock.now() + (heartbeat.status().nextProbeInMs ?? 0)),
         onVerdict: () => undefined,
         onNewFailure: () => undefined,
+        onPauseRenewed: () => undefined,
         onInventory: () => undefined,
       },
     })

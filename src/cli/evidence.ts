@@ -1,4 +1,5 @@
 import { GivenUp, type KnownError, TooManyRequests, Unanswered, Unreachable } from '../errors.ts'
+import { outcomeOf } from '../heartbeat/classify.ts'
 import type { Heartbeat } from '../heartbeat/loop.ts'
 import type { TrafficEvents } from '../proxy/observe.ts'
 import type { Breaker } from '../upstreams/breaker.ts'
@@ -31,9 +32,9 @@ export function trafficEvents(listenersOf: (upstream: string) => Listeners | und
 /** What a client's failed request is to the heartbeat of its server. */
 export function hearFailure(heartbeat: Listeners['heartbeat'], error: KnownError, traceId?: string): void {
   if (error instanceof GivenUp) return heartbeat.trafficGivenUp(error.silentMs, traceId)
-  const kind = trafficEvidence(error)
   const silentMs = error instanceof Unanswered ? error.silentMs : 0
-  if (kind) heartbeat.trafficFailed({ kind, reason: error.message, silentMs, traceId })
+  const outcome = outcomeOf(error)
+  if (trafficEvidence(error)) heartbeat.trafficFailed({ outcome, reason: error.message, silentMs, traceId })
 }
 
 /** What a failed request proves about the upstream; a process's end is heard from the process itself. */

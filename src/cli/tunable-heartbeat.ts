@@ -106,7 +106,7 @@ export function tunableHeartbeat(
     },
     onPauseRenewed: (reason) => log.info({ upstream: name, transport, reason }, 'the maintenance has another end'),
     onNewFailure: (cause, traceId) =>
-      log.warn({ upstream: name, transport, cause, trace_id: traceId }, 'a new kind of failure'),
+      log.warn({ upstream: name, transport, cause, trace_id: traceId ?? null }, 'a new kind of failure'),
     onInventory: (inventory, changed) => {
       instruments.labels.admit(name, 'tool', [...inventory.keys()])
       if (!changed) return

@@ -61,7 +61,7 @@ export interface HeartbeatEvents {
   /** `traceId` is that of the heartbeat or the operation by which it changed, if it was one alone. */
   onVerdict(from: Verdict, to: Verdict, traceId?: string): void
   /** A failure unlike those before: its cause, without what differs from case to case. */
-  onNewFailure(cause: string, traceId: string): void
+  onNewFailure(cause: string, traceId: string | undefined): void
   /** A maintenance that was on has another end, which the reason names. */
   onPauseRenewed(reason: string): void
   /** The tools that the server offers, at first sight and whenever they changed. */

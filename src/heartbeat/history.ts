@@ -37,6 +37,9 @@ export interface HistoryOptions {
 
 const longestCause = 160
 
+/** A cause that was not seen for so long is news when it comes again: an hour, since a crash loop tries every 10 minutes. */
+const forgottenMs = 3_600_000
+
 /** What happened lately to one upstream: the last heartbeats and, separately, the last failures, which successes never evict. */
 export class History {
   readonly #options: HistoryOptions
@@ -51,7 +54,7 @@ export class History {
     this.#options = options
   }
 
-  /** Returns the cause of a failure that is none of those told apart now: something else goes wrong than before. */
+  /** Returns the cause of a failure if that is news: something else goes wrong than lately. */
   record(entry: HistoryEntry): string | undefined {
     const failed = isFailure(entry.outcome)
     const { heartbeats, answered, failures } = this.#counts
@@ -61,7 +64,11 @@ export class History {
       failures: failures + (failed ? 1 : 0),
     }
     keep(this.#recent, entry, this.#options.recentKept)
-    if (!failed) return undefined
+    return failed || entry.outcome === 'unauthorized' ? this.note(entry) : undefined
+  }
+
+  /** The same for what failed and was no heartbeat, or says nothing about how often these fail. */
+  note(entry: HistoryEntry): string | undefined {
     keep(this.#failures, entry, this.#options.failuresKept)
     return this.#group(entry)
   }
@@ -94,7 +101,7 @@ export class History {
     this.#patterns.delete(cause)
     this.#patterns.set(cause, merge(known, once))
     if (this.#patterns.size > (this.#options.patternsKept ?? 20)) this.#evict()
-    return known ? undefined : cause
+    return known && atWallMs - known.lastWallMs < forgottenMs ? undefined : cause
   }
 
   #evict(): void {
@@ -107,8 +114,8 @@ export class History {
 }
 
 /**
- * What groups failures: the outcome, the method and the reason without what differs from case to case (numbers, ids,
- * times), so that a thousand time-outs are one line.
+ * What groups failures: the outcome, the method and the reason without what differs from case to case (ids, times, ports),
+ * so that a thousand time-outs are one line; HTTP statuses, exit codes and codes of JSON-RPC errors are told apart.
  */
 export function causeOf(outcome: Outcome, method: string, reason?: string): string {
   const cause = `${outcome} on ${method}`
@@ -116,7 +123,7 @@ export function causeOf(outcome: Outcome, method: string, reason?: string): stri
   const general = reason
     .slice(0, 2 * longestCause)
     .replaceAll(/\b(?=[0-9a-f-]*\d)[0-9a-f]{8}[0-9a-f-]*\b/gi, '#')
-    .replaceAll(/\d+(?:[.,]\d+)*/g, '#')
+    .replaceAll(/(\b(?:HTTP|code|error|answered with) -?\d{1,5}\b)|\d+(?:[.,]\d+)*/g, (_, code?: string) => code ?? '#')
   return `${cause}: ${general}`.slice(0, longestCause)
 }
 

@@ -251,8 +251,13 @@ export class Heartbeat {
     const before = this.#verdict
     const isAbsent = this.#options.absence?.() !== undefined
     const context = { probe: this.#settings.probe, verdict: before, isAbsent }
-    this.#weigh(this.#traffic.failed(failure, context), failure.traceId)
-    if (this.#verdict !== before) this.probeNow()
+    const evidence = this.#traffic.failed(failure, context)
+    const { outcome, traceId } = failure
+    this.#weigh(evidence, traceId)
+    if (!evidence || this.#verdict === before) return
+    const reason = this.#judgement.shown(evidence.reason)
+    this.#reports.noteTraffic({ atWallMs: this.#options.clock.wallTime(), outcome, reason }, traceId)
+    this.probeNow()
   }
 
   /** A client gave its request up, after the server had given no sign of working on it for so long. */

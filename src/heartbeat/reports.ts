@@ -1,5 +1,5 @@
 import type { HeartbeatEvents, HeartbeatReport } from './contract.ts'
-import type { History } from './history.ts'
+import type { History, HistoryEntry } from './history.ts'
 
 /** Records each heartbeat that is over and tells it: at once to what measures, and to people when the next one is planned. */
 export class Reports {
@@ -31,6 +31,12 @@ export class Reports {
     if (this.#untold && !report.pace) this.#untold.push(() => this.#events.onReport(report, traceId))
     else this.#events.onReport(report, traceId)
     return traceId
+  }
+
+  /** A client's request failed, which is evidence like a failed heartbeat. */
+  noteTraffic(failure: Omit<HistoryEntry, 'leg' | 'method'>, traceId: string | undefined): void {
+    const newCause = this.#history.note({ leg: 'upstream', method: 'traffic', ...failure })
+    if (newCause !== undefined) this.#events.onNewFailure(newCause, traceId)
   }
 
   /** A heartbeat begins: until `release`, it is not known when the next one comes. */

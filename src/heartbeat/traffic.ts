@@ -1,10 +1,11 @@
 import type { Clock } from '../clock.ts'
+import { type Outcome, meaningOf } from './classify.ts'
 import type { ProbeMode } from './probe.ts'
 import { type Evidence, type Verdict, isUp } from './verdict.ts'
 
 /** A client's request that failed below JSON-RPC. */
 export interface TrafficFailure {
-  readonly kind: 'silent' | 'missed' | 'gone'
+  readonly outcome: Outcome
   readonly reason: string
   /** For how long it was given nothing, before it was given up. */
   readonly silentMs?: number
@@ -68,8 +69,10 @@ export class Traffic {
    * they raise suspicion once, and the probe that follows decides. What is not up has said so already: a probe for each
    * client that tries nevertheless would be a storm. Of what is idle because no client asked, they are the first to know.
    */
-  failed({ kind, reason, silentMs = 0 }: TrafficFailure, context: TrafficContext): Evidence | undefined {
+  failed({ outcome, reason, silentMs = 0 }: TrafficFailure, context: TrafficContext): Evidence | undefined {
     const { probe, verdict, isAbsent } = context
+    const kind = meaningOf(outcome)
+    if (kind !== 'silent' && kind !== 'missed' && kind !== 'gone') return undefined
     const nowMs = this.#clock.now()
     this.#unansweredMs = nowMs
     const isUnasked = probe === 'passive' && verdict.state === 'idle' && !isAbsent
@@ -101,6 +104,6 @@ export class Traffic {
     if (probe !== 'passive' || isOwn || silentMs < maxTimeoutMs || !isOneMore) return undefined
     this.#givenUpMs = nowMs
     const reason = `nothing came for ${Math.round(silentMs / 1000)} s, until its client gave it up`
-    return { kind: 'silent', reason, silentMs, traceId }
+    return { outcome: 'timeout', reason, silentMs, traceId }
   }
 }

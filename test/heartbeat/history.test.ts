@@ -32,6 +32,21 @@ describe('History', () => {
     expect(history.counts()).toEqual({ heartbeats: 7, answered: 3, failures: 1 })
   })
 
+  it('keeps and groups who wants credentials, which is no failure by count', () => {
+    const history = new History({ recentKept: 1, failuresKept: 1 })
+    expect(history.record(beat(1, 'unauthorized', 'HTTP 401'))).toBe('unauthorized on ping: HTTP 401')
+    expect(history.failures()).toHaveLength(1)
+    expect(history.patterns()).toMatchObject([{ cause: 'unauthorized on ping: HTTP 401', count: 1 }])
+    expect(history.counts()).toEqual({ heartbeats: 1, answered: 0, failures: 0 })
+  })
+
+  it('takes a cause for news again once it was not seen for an hour', () => {
+    const history = new History({ recentKept: 1, failuresKept: 1 })
+    const news = [0, 3_599_999, 7_199_998, 10_799_998].map((at) => history.record(beat(at, 'timeout')))
+    expect(news).toEqual(['timeout on ping', undefined, undefined, 'timeout on ping'])
+    expect(history.patterns()).toMatchObject([{ count: 4 }])
+  })
+
   it('hands out copies', () => {
     const history = new History({ recentKept: 3, failuresKept: 3 })
     const before = history.recent()
@@ -67,7 +82,16 @@ describe('causeOf', () => {
   it.each([
     ['nothing to add', undefined, 'timeout on ping'],
     ['an empty reason', '', 'timeout on ping'],
-    ['numbers', 'exit code 127 after 1.25 s', 'timeout on ping: exit code # after # s'],
+    ['numbers', 'no answer on port 41234 within 1.25 s', 'timeout on ping: no answer on port # within # s'],
+    [
+      'no status',
+      'HTTP 503 without a JSON-RPC answer: 12 B',
+      'timeout on ping: HTTP 503 without a JSON-RPC answer: # B',
+    ],
+    ['no exit code', 'process 42 exited with code 127', 'timeout on ping: process # exited with code 127'],
+    ['no signal', 'process 42 was killed by SIGKILL', 'timeout on ping: process # was killed by SIGKILL'],
+    ['no code of an error', 'JSON-RPC error -32603: 7 left', 'timeout on ping: JSON-RPC error -32603: # left'],
+    ['no status of what was touched', 'OPTIONS answered with 502', 'timeout on ping: OPTIONS answered with 502'],
     ['ids', 'vitals-3f2a9c1e-0b7d-4e21-9d55-aa10b2c3d4e5 lost', 'timeout on ping: vitals-# lost'],
     ['words stay words', 'deadbeef defaced', 'timeout on ping: deadbeef defaced'],
   ])('generalises %s', (_, reason, expected) => {

@@ -335,7 +335,7 @@ describe('probe: passive', () => {
     heartbeat.trafficAnswered(true)
     expect([state(), reason()]).toEqual(['healthy', 'it answered a client'])
     for (const expected of ['suspect', 'suspect', 'down']) {
-      heartbeat.trafficFailed({ kind: 'missed', reason: 'no answer' })
+      heartbeat.trafficFailed({ outcome: 'closed', reason: 'no answer' })
       expect(state()).toBe(expected)
     }
     await advance(60_000)
@@ -350,7 +350,7 @@ describe('probe: passive', () => {
       await advance(320_000)
       const states: State[] = [state()]
       for (let request = 1; request <= 3; request++) {
-        heartbeat.trafficFailed({ kind: 'missed', reason: 'HTTP 503' })
+        heartbeat.trafficFailed({ outcome: 'closed', reason: 'HTTP 503' })
         await advance(20_000)
         states.push(state())
         if (request === 1) expect(reason()).toBe("1 miss (down at 3): a client's request failed: HTTP 503")
@@ -364,10 +364,10 @@ describe('probe: passive', () => {
 
   it('is down at once where the first client to ask meets a closed port, and healthy where one is answered', () => {
     const [closed, failing] = [watched({ settings: passive }), watched({ settings: passive })]
-    closed.heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
+    closed.heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED' })
     expect([closed.state(), closed.reason()]).toEqual(['down', "a client's request failed: connect ECONNREFUSED"])
     for (let request = 1; request <= 2; request++)
-      failing.heartbeat.trafficFailed({ kind: 'missed', reason: 'HTTP 503' })
+      failing.heartbeat.trafficFailed({ outcome: 'closed', reason: 'HTTP 503' })
     failing.heartbeat.trafficAnswered(true)
     expect([failing.state(), failing.heartbeat.status().verdict.misses]).toEqual(['healthy', 0])
   })
@@ -375,7 +375,8 @@ describe('probe: passive', () => {
   it('is idle whatever clients meet while no process of it runs', () => {
     const absence = () => ({ kind: 'idle', reason: 'no session is open' }) as const
     const { heartbeat, state } = watched({ settings: passive, absence })
-    for (const kind of ['missed', 'silent', 'gone', 'missed'] as const) heartbeat.trafficFailed({ kind, reason: 'no' })
+    for (const outcome of ['closed', 'timeout', 'refused', 'closed'] as const)
+      heartbeat.trafficFailed({ outcome, reason: 'no' })
     expect([state(), heartbeat.status().verdict.misses]).toEqual(['idle', 0])
   })
 
@@ -457,7 +458,7 @@ describe('probe: passive', () => {
     quiet.heartbeat.trafficAnswered(true)
     await quiet.advance(100_000)
     for (const { heartbeat } of [quiet, asked])
-      heartbeat.trafficFailed({ kind: 'silent', reason: 'nothing came for 60 s', silentMs: 60_000 })
+      heartbeat.trafficFailed({ outcome: 'timeout', reason: 'nothing came for 60 s', silentMs: 60_000 })
     expect([quiet.state(), asked.state()]).toEqual(['suspect', 'suspect'])
     const sinceMs = quiet.clock.now() - 60_000
     expect(quiet.heartbeat.status().verdict).toMatchObject({ failingSinceMs: sinceMs, silentSinceMs: sinceMs })
@@ -874,9 +875,9 @@ describe('real traffic', () => {
   it('that failed raises suspicion once and probes at once, and the probe decides', async () => {
     const { t0, heartbeat, advance, probesAt, changes, reason } = await settled({ settings: fixed })
     await advance(3000)
-    heartbeat.trafficFailed({ kind: 'missed', reason: 'socket hang up' })
+    heartbeat.trafficFailed({ outcome: 'closed', reason: 'socket hang up' })
     expect(reason()).toBe("1 miss (down at 3): a client's request failed: socket hang up")
-    for (let more = 0; more < 10; more++) heartbeat.trafficFailed({ kind: 'missed', reason: 'socket hang up' })
+    for (let more = 0; more < 10; more++) heartbeat.trafficFailed({ outcome: 'closed', reason: 'socket hang up' })
     expect(changes).toEqual([`${t0 + 3000} suspect`])
     await advance(0)
     expect(probesAt()).toEqual([t0 + 3000])
@@ -890,7 +891,7 @@ describe('real traffic', () => {
     prober.play({ outcome: 'refused' })
     await advance(3000)
     for (let client = 0; client < 100; client++) {
-      heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
+      heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED' })
       await advance(10)
     }
     expect(changes).toEqual([`${t0 + 3000} down`])
@@ -899,7 +900,7 @@ describe('real traffic', () => {
 
   it('says nothing about a server that is still starting', async () => {
     const { heartbeat, changes, state } = watched()
-    heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED' })
+    heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED' })
     expect(state()).toBe('starting')
     expect(changes).toEqual([])
   })
@@ -1266,7 +1267,7 @@ describe('a process of ours', () => {
 
   it('that is gone is the reason, also where a client met the closed port first', async () => {
     const { t0, heartbeat, changes, reason } = await settled({ settings: calm })
-    heartbeat.trafficFailed({ kind: 'gone', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
+    heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
     heartbeat.processGone('process 42 was killed by SIGKILL', 0)
     expect(changes).toEqual([`${t0} down`])
     expect(reason()).toBe('process 42 was killed by SIGKILL')
@@ -1692,13 +1693,41 @@ describe('the interval', () => {
 describe('a new kind of failure', () => {
   it('is told once, without what differs from case to case', async () => {
     const { prober, advance, causes } = await settled({ settings: fixed })
-    prober.play({ outcome: 'http_error', reason: 'answered with 502 after 12 ms' })
-    await advance(20_000)
-    prober.play({ outcome: 'http_error', reason: 'answered with 503 after 7 ms' })
-    await advance(10_000)
+    for (const [status, ms] of [
+      [502, 12],
+      [502, 7],
+      [503, 7],
+    ]) {
+      prober.play({ outcome: 'http_error', reason: `answered with ${status} after ${ms} ms` })
+      await advance(10_000)
+    }
     prober.play({ outcome: 'refused', reason: 'nobody listens' })
     await advance(10_000)
-    expect(causes).toEqual(['http_error on ping: answered with # after # ms', 'refused on ping: nobody listens'])
+    expect(causes).toEqual([
+      'http_error on ping: answered with 502 after # ms',
+      'http_error on ping: answered with 503 after # ms',
+      'refused on ping: nobody listens',
+    ])
+  })
+
+  it('is what takes a server down that clients met, and that it wants credentials, both with their patterns', async () => {
+    const { prober, heartbeat, advance, causes, state } = await settled({ settings: fixed })
+    heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
+    heartbeat.trafficFailed({ outcome: 'refused', reason: 'connect ECONNREFUSED 127.0.0.1:3000' })
+    expect(state()).toBe('down')
+    prober.play({ outcome: 'unauthorized', reason: 'HTTP 401: credentials are missing or refused' })
+    await advance(30_000)
+    expect(state()).toBe('needs_auth')
+    const [met, locked] = [
+      "refused on traffic: a client's request failed: connect ECONNREFUSED #:#",
+      'unauthorized on ping: HTTP 401: credentials are missing or refused',
+    ]
+    expect(causes).toEqual([met, locked])
+    const patterns = heartbeat.history.patterns()
+    expect(patterns.map(({ cause }) => cause)).toEqual(expect.arrayContaining([met, locked]))
+    expect(patterns.find(({ cause }) => cause === met)?.count).toBe(1)
+    expect(heartbeat.history.failures().at(-1)).toMatchObject({ method: 'traffic', outcome: 'refused' })
+    expect(heartbeat.history.counts().failures).toBe(0)
   })
 })
 

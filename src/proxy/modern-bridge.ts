@@ -176,8 +176,7 @@ export class ModernBridge {
     }
     waiting.admission.heard()
     waiting.reply.message(translate(message, envelope, waiting))
-    const { outgoing } = waiting.exchange
-    if (outgoing.writableLength > maxUnreadBytes) outgoing.destroy()
+    if (waiting.reply.unreadBytes > maxUnreadBytes) waiting.reply.cut()
     return key !== undefined
   }
 

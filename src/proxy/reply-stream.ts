@@ -19,7 +19,7 @@ export interface Reply {
   fail(error: KnownError, id: string | undefined, details?: Readonly<Record<string, unknown>>): void
   /** Ends without an answer. */
   end(): void
-  /** Breaks the connection, with everything that the client has not read yet. */
+  /** Breaks the connection of a client that is too far behind, with everything that it has not read yet. */
   cut(): void
   /** Hears once that the client left before the end, also when that was before this call. */
   onGone(listener: () => void): void
@@ -135,6 +135,7 @@ export class ReplyStream implements Reply, Swept {
   }
 
   cut(): void {
+    this.#stream?.end('client_behind')
     this.#exchange.outgoing.destroy()
   }
 

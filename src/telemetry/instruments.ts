@@ -46,9 +46,13 @@ export interface EndedSession {
   readonly durationSeconds: number
 }
 
-/** Why an event stream towards a client ended; `stalled` is one of our time-outs. */
+/**
+ * Why an event stream towards a client ended: `client_behind` was cut since its client left too much of it unread,
+ * `stalled` is one of our time-outs.
+ */
 export const streamEnds = [
   'client_gone',
+  'client_behind',
   'upstream_ended',
   'upstream_error',
   'replaced',

@@ -399,7 +399,7 @@ export const metrics = {
     labels: [...ofUpstream, label.reason],
     bounds: operationBounds,
     live: true,
-    help: 'How long event streams towards clients lasted, by why they ended.',
+    help: 'How long event streams towards clients lasted, by why they ended: client_gone, client_behind (cut with 16 MiB unread), upstream_ended, upstream_error, replaced (by a newer one of its session), stalled (a time-out), shutdown.',
   },
   streamEvents: {
     instrument: 'mcp.stream.events',

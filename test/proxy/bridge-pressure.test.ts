@@ -219,6 +219,7 @@ describe('a client that does not read', () => {
     expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: flood }))).toBe(202)
     await eventually(() => read() > lines * bytes, { what: 'the whole flood was read' })
     expect(proxy.told.dropped).toEqual(['client_gone'])
+    expect(proxy.told.streams).toMatchObject([{ transport: 'http', reason: 'client_behind' }])
     const ping = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
     expect(statusOf(await rawFetch(proxy.port, { path, headers: session, body: ping }))).toBe(200)
     expect(proxy.told.endedSessions).toEqual([])

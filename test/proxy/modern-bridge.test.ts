@@ -300,6 +300,7 @@ describe('when one side goes', () => {
       expect(statusOf(await post(proxy, say('2', [line.replace('$TOKEN', ours), ok])))).toBe(200)
     }
     expect(proxy.inFlight('p')).toBe(0)
+    expect(proxy.told.streams.map(({ reason }) => reason)).toContain('client_behind')
     expect(proxy.told.operations.filter(({ errorType }) => errorType === 'cancelled').length).toBe(2)
   })
 })

@@ -235,7 +235,7 @@ const streams: readonly PanelPlan[] = [
   events({
     title: 'Ended streams',
     description:
-      'Event streams that ended, by why: client_gone and replaced are the client’s doing, upstream_ended the server’s.',
+      'Event streams that ended, by why: client_gone, client_behind (it left 16 MiB unread) and replaced are the client’s doing, upstream_ended the server’s.',
     queries: [
       {
         expr: sumBy([label.reason], recentIncrease(upstreams.counts(metrics.streamDuration))),

@@ -1,6 +1,4 @@
 import { basename } from 'node:path'
-import type { Config } from './config.ts'
-import { loadConfig } from './load.ts'
 
 export interface CommandLine {
   /** Each `url` or `name=url`. */
@@ -24,11 +22,6 @@ export function commandLineLayer(options: CommandLine): Readonly<Record<string, 
   const [command, ...args] = options.command ?? []
   if (command !== undefined) add(options.name ?? nameOfCommand(command, args), { command, args })
   return servers.size > 0 ? { ...options.settings, mcpServers: Object.fromEntries(servers) } : { ...options.settings }
-}
-
-/** A configuration that the command line alone gives. */
-export function configFromCommandLine(options: CommandLine): Config {
-  return loadConfig({ files: [], env: {}, extra: commandLineLayer(options) }).config
 }
 
 function unusedName(name: string, taken: ReadonlyMap<string, unknown>): string {

@@ -21,9 +21,6 @@ export interface UpstreamReading {
   /** Requests that we sent to the server for its clients. */
   readonly operations: number
   readonly operationFailures: number
-  /** Of the operations that were answered, so that time-outs do not count as slow answers. */
-  readonly operationSumSeconds: number
-  readonly operationCount: number
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }
@@ -75,12 +72,7 @@ function addHeartbeats(reading: Mutable<UpstreamReading>, attributes: Attributes
 function addOperations(reading: Mutable<UpstreamReading>, attributes: Attributes, value: Histogram): void {
   if (clientMethods.has(attributes[semconv.method])) return
   reading.operations += value.count
-  if (isInfrastructureFailure(attributes[semconv.errorType])) {
-    reading.operationFailures += value.count
-    return
-  }
-  reading.operationSumSeconds += value.sum ?? 0
-  reading.operationCount += value.count
+  if (isInfrastructureFailure(attributes[semconv.errorType])) reading.operationFailures += value.count
 }
 
 /** Whether an `error.type` blames the way to the server, or the server's HTTP front, rather than the request. */
@@ -103,8 +95,6 @@ export function emptyReading(bounds: readonly number[]): UpstreamReading {
     buckets: { bounds, counts: [...bounds.map(() => 0), 0] },
     operations: 0,
     operationFailures: 0,
-    operationSumSeconds: 0,
-    operationCount: 0,
   }
 }
 
@@ -121,8 +111,6 @@ export function diffReading(earlier: UpstreamReading | undefined, later: Upstrea
     buckets: { bounds, counts: counts.map((count, index) => count - (earlier.buckets.counts[index] ?? 0)) },
     operations: later.operations - earlier.operations,
     operationFailures: later.operationFailures - earlier.operationFailures,
-    operationSumSeconds: Math.max(0, later.operationSumSeconds - earlier.operationSumSeconds),
-    operationCount: later.operationCount - earlier.operationCount,
   }
 }
 
@@ -134,7 +122,6 @@ function hasReset(earlier: UpstreamReading, later: UpstreamReading): boolean {
     later.rttCount < earlier.rttCount ||
     later.operations < earlier.operations ||
     later.operationFailures < earlier.operationFailures ||
-    later.operationCount < earlier.operationCount ||
     later.buckets.counts.some((count, index) => count < (earlier.buckets.counts[index] ?? 0))
   )
 }

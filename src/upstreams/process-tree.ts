@@ -62,13 +62,6 @@ export function hasProc(): boolean {
   return existsSync('/proc/self/stat')
 }
 
-/** Whether a process still runs; a zombie does not. Without /proc a zombie cannot be told from the living. */
-export function isAlive(pid: number): boolean {
-  if (!hasProc()) return answersSignals(pid)
-  const stat = readStat(pid)
-  return stat !== undefined && isRunning(stat)
-}
-
 /**
  * Whether any member of a process group still runs. Signal 0 settles the usual case for the price of one system call;
  * /proc is scanned only to tell zombies from the living (as PID 1 of a container we may have orphans nobody reaps).

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { commandLineLayer, configFromCommandLine } from '../../src/config/command-line.ts'
+import { type CommandLine, commandLineLayer } from '../../src/config/command-line.ts'
 import { loadConfig } from '../../src/config/load.ts'
 
-const namesOf = (options: Parameters<typeof configFromCommandLine>[0]) =>
-  configFromCommandLine(options).upstreams.map(({ name }) => name)
+const configOf = (options: CommandLine) => loadConfig({ files: [], env: {}, extra: commandLineLayer(options) }).config
+const namesOf = (options: CommandLine) => configOf(options).upstreams.map(({ name }) => name)
 
 it.each([
   ['http://localhost:3000/mcp', 'localhost-3000'],
@@ -50,7 +50,7 @@ describe('a command line', () => {
   })
 
   it('is blamed without a line, and without its secrets', () => {
-    expect(() => configFromCommandLine({ urls: ['ftp://localhost/?key=canary'], settings: { listen: 'x' } })).toThrow(
+    expect(() => configOf({ urls: ['ftp://localhost/?key=canary'], settings: { listen: 'x' } })).toThrow(
       'command line: listen: "x" is not an address: write host:port, [ipv6]:port, :port (every interface) or port (loopback)\n' +
         'command line: mcpServers.localhost.url: "ftp://localhost/?<secret>" is not an http:// or https:// URL',
     )

@@ -64,8 +64,6 @@ describe('readUpstreams', () => {
     expect(readUpstreams(await reader.snapshot()).get('files')).toMatchObject({
       operations: 3,
       operationFailures: 1,
-      operationCount: 2,
-      operationSumSeconds: 3,
     })
   })
 })
@@ -96,8 +94,6 @@ const readingArb: fc.Arbitrary<UpstreamReading> = fc
     counts: fc.tuple(fc.nat(99), fc.nat(99), fc.nat(99)),
     operations: fc.nat(99),
     operationFailures: fc.nat(99),
-    operationSumSeconds: fc.nat(99),
-    operationCount: fc.nat(99),
   })
   .map(({ counts, ...rest }) => ({ ...rest, buckets: { bounds, counts } }))
 
@@ -111,8 +107,6 @@ function sum(a: UpstreamReading, b: UpstreamReading): UpstreamReading {
     buckets: { bounds, counts: a.buckets.counts.map((count, index) => count + (b.buckets.counts[index] ?? 0)) },
     operations: a.operations + b.operations,
     operationFailures: a.operationFailures + b.operationFailures,
-    operationSumSeconds: a.operationSumSeconds + b.operationSumSeconds,
-    operationCount: a.operationCount + b.operationCount,
   }
 }
 

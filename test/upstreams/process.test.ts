@@ -8,10 +8,11 @@ import type { Readable } from 'node:stream'
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { findExecutable, findSetpriv } from '../../src/upstreams/executable.ts'
-import { groupRuns, isAlive, parseStat } from '../../src/upstreams/process-tree.ts'
+import { groupRuns, parseStat } from '../../src/upstreams/process-tree.ts'
 import { describeExit, processStarter, type ExitReason, type ServerProcess } from '../../src/upstreams/process.ts'
 import { Watchdog } from '../../src/upstreams/watchdog.ts'
 import { fakeClock } from '../support/fake-clock.ts'
+import { isRunning } from '../support/processes.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mcp-vitals-process-'))
 const setprivPath = findSetpriv()
@@ -212,9 +213,9 @@ describe.each(modes)('a process started $mode', ({ setprivPath }) => {
     it('takes the grandchildren along', async () => {
       const server = shell('sleep 1000 & echo $!; wait')
       const grandchild = Number(await reader(server.stdout)())
-      expect(isAlive(grandchild)).toBe(true)
+      expect(isRunning(grandchild)).toBe(true)
       await server.stop({ stdinGraceMs: 0 })
-      expect(isAlive(grandchild)).toBe(false)
+      expect(isRunning(grandchild)).toBe(false)
     })
   })
 
@@ -224,7 +225,7 @@ describe.each(modes)('a process started $mode', ({ setprivPath }) => {
     const grandchild = Number(await reader(server.stdout)())
     expect(await server.exited).toEqual({ kind: 'exit', code: 3 })
     await server.stop()
-    expect(isAlive(grandchild)).toBe(false)
+    expect(isRunning(grandchild)).toBe(false)
     await ended
   })
 
@@ -235,9 +236,9 @@ describe.each(modes)('a process started $mode', ({ setprivPath }) => {
     await server.exited
     const stopped = server.stop()
     await clock.advance(4999)
-    expect(isAlive(grandchild)).toBe(true)
+    expect(isRunning(grandchild)).toBe(true)
     await clock.advance(1)
-    await until(() => !isAlive(grandchild))
+    await until(() => !isRunning(grandchild))
     await clock.advance(1000)
     await stopped
   })
@@ -256,15 +257,15 @@ describe('when we are killed with -9', () => {
     spawned.push(sidecar)
     const pids = (await reader(sidecar.stdout)())?.trim().split(' ').map(Number) ?? []
     const [child = 0, grandchild = 0, watchdog] = pids
-    expect([child, grandchild].every(isAlive)).toBe(true)
+    expect([child, grandchild].every(isRunning)).toBe(true)
 
     sidecar.kill('SIGKILL')
     await once(sidecar, 'exit')
-    if (watchdog) await until(() => !isAlive(watchdog))
-    if (survivors !== 'both') await until(() => !isAlive(child))
-    if (survivors === 'nobody') await until(() => !isAlive(grandchild))
-    expect(isAlive(grandchild)).toBe(survivors !== 'nobody')
-    for (const pid of [child, grandchild]) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    if (watchdog) await until(() => !isRunning(watchdog))
+    if (survivors !== 'both') await until(() => !isRunning(child))
+    if (survivors === 'nobody') await until(() => !isRunning(grandchild))
+    expect(isRunning(grandchild)).toBe(survivors !== 'nobody')
+    for (const pid of [child, grandchild]) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
   })
 })
 
@@ -295,9 +296,9 @@ describe('watchdog', () => {
     watchdog.watch(first.pid ?? 0)
     const shell = watchdog.pid() ?? 0
     // It does not ignore signals before it has set its traps, which we see in its signal mask.
-    await until(() => isAlive(shell) && ignoresTerm(shell))
+    await until(() => isRunning(shell) && ignoresTerm(shell))
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.kill(shell, signal)
-    expect(isAlive(shell)).toBe(true)
+    expect(isRunning(shell)).toBe(true)
 
     process.kill(shell, 'SIGKILL')
     await until(() => watchdog.pid() === undefined)
@@ -345,13 +346,13 @@ describe('/proc', () => {
     // Before that, it is a shell, which may wait for whatever ends.
     await until(() => readFileSync(`/proc/${parent.pid}/comm`, 'latin1') === 'sleep\n')
     parent.stdin.end('go\n')
-    await until(() => !isAlive(zombie))
+    await until(() => !isRunning(zombie))
     expect([process.kill(zombie, 0), process.kill(-zombie, 0)]).toEqual([true, true])
     expect(groupRuns(zombie)).toBe(false)
   })
 
   it('says of a pid that nobody has that it is not alive', () => {
-    expect(isAlive(2 ** 22 + 1)).toBe(false)
+    expect(isRunning(2 ** 22 + 1)).toBe(false)
     expect(groupRuns(2 ** 22 + 1)).toBe(false)
   })
 })

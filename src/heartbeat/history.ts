@@ -119,12 +119,15 @@ export class History {
  */
 export function causeOf(outcome: Outcome, method: string, reason?: string): string {
   const cause = `${outcome} on ${method}`
-  if (!reason) return cause
-  const general = reason
+  return reason ? `${cause}: ${generalised(reason)}`.slice(0, longestCause) : cause
+}
+
+/** A reason without what differs from case to case, and without what follows after so many characters. */
+export function generalised(reason: string): string {
+  return reason
     .slice(0, 2 * longestCause)
     .replaceAll(/\b(?=[0-9a-f-]*\d)[0-9a-f]{8}[0-9a-f-]*\b/gi, '#')
     .replaceAll(/(\b(?:HTTP|code|error|answered with) -?\d{1,5}\b)|\d+(?:[.,]\d+)*/g, (_, code?: string) => code ?? '#')
-  return `${cause}: ${general}`.slice(0, longestCause)
 }
 
 function keep(entries: HistoryEntry[], entry: HistoryEntry, limit: number): void {

@@ -1,6 +1,7 @@
 import { defaults } from '../defaults.ts'
 import type { Outcome } from './classify.ts'
 import { meaningOf } from './classify.ts'
+import { generalised } from './history.ts'
 
 /** What an upstream can be, as we see it. */
 export const states = [
@@ -392,7 +393,11 @@ function miss(
   const facts = { misses, missed: reason, goods: 0, inconclusives: 0, failingSinceMs, silentSinceMs, excused: false }
   // Nothing runs that could have answered: a straggler.
   if (current.state === 'crash_loop' || (current.state === 'idle' && by !== 'traffic')) return current
-  if (current.state === 'down') return change(current, facts, nowMs)
+  if (current.state === 'down') {
+    // One more of the same kind says nothing new, and less than what was concluded from the first.
+    const isOther = hasLasted(current, context) && generalised(reason) !== generalised(current.missed ?? '')
+    return change(current, isOther ? { ...facts, reason } : facts, nowMs)
+  }
   if (misses >= limits.missesToDown) {
     const row = misses === 1 ? '1 miss' : `${misses} misses in a row`
     return fall(current, facts, `${row}: ${reason}`, context)
@@ -414,9 +419,15 @@ function lose(
   const failingSinceMs = startOf(current, atMs, context.nowMs)
   const facts = { misses: current.misses + 1, missed: reason, failingSinceMs, silentSinceMs: undefined }
   if (current.state !== 'down') return fall(current, { ...facts, exited: isExit }, reason, context)
-  // The first cause of an outage says more than what follows from it, and the end of a process more than what showed it.
-  const explains = isExit && !current.exited && context.nowMs - current.sinceMs <= exitLagMs
-  return change(current, { ...facts, goods: 0, ...(explains && { reason, exited: true }) }, context.nowMs)
+  // The first cause of an outage says more than what follows from it, and the end of a process more than what showed it;
+  // what keeps the server down after that is another matter.
+  const explains = hasLasted(current, context) || (isExit && !current.exited)
+  return change(current, { ...facts, goods: 0, ...(explains && { reason, exited: isExit }) }, context.nowMs)
+}
+
+/** What comes now is no trace of what took it down. */
+function hasLasted({ sinceMs }: Verdict, { nowMs }: Context): boolean {
+  return nowMs - sinceMs > exitLagMs
 }
 
 function fall(current: Verdict, facts: Partial<Verdict>, reason: string, { nowMs }: Context): Verdict {

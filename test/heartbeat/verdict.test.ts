@@ -551,7 +551,20 @@ describe('the reason of an outage', () => {
       reason: 'process 42 exited with code 1',
       sinceMs: 10_000,
     })
-    expect(judge(down, exited, 15_001, limits).reason).toBe('connect ECONNREFUSED')
+  })
+
+  it('is what keeps it down, once the outage has lasted: no transition, and no other beginning', () => {
+    const later = judge(judge(down, exited, 12_000, limits), { ...exited, reason: 'again' }, 20_000, limits)
+    expect(later).toMatchObject({ state: 'down', reason: 'again', sinceMs: 10_000, failingSinceMs: 10_000 })
+    expect(later.flapPenalty).toBe(down.flapPenalty)
+    expect(judge(later, refused, 30_000, limits).reason).toBe('connect ECONNREFUSED')
+    expect(judge(later, { kind: 'missed', reason: 'HTTP 500' }, 30_000, limits).reason).toBe('HTTP 500')
+  })
+
+  it('is not worn out by more failures of the same kind', () => {
+    const hung = all([answered, silent, silent, silent, { kind: 'lost', reason: 'hung: it is restarted' }])
+    const still = judge(hung, { kind: 'silent', reason: 'no answer within 4 s' }, 60_000, limits)
+    expect(still).toMatchObject({ state: 'down', reason: 'hung: it is restarted', misses: 4 })
   })
 
   it('is the first end of several, and no weaker one comes after it', () => {

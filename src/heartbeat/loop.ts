@@ -77,6 +77,8 @@ export class Heartbeat {
   #lastOpeningMs = Number.NEGATIVE_INFINITY
   #lastReadingsMs = Number.NEGATIVE_INFINITY
   #lastBeatMs = Number.NEGATIVE_INFINITY
+  /** When a probe was, or is to be, brought forward because of what clients met. */
+  #confirmedMs = Number.NEGATIVE_INFINITY
   /** Whether sessions hang that our own probe, in a session of its own, says nothing about. */
   #sessionsHang = false
   /** Whether the last heartbeat was what clients were answered, in place of a probe. */
@@ -246,7 +248,7 @@ export class Heartbeat {
     this.#weigh({ kind: 'answered', by: 'traffic', reason: 'it answered a client' })
   }
 
-  /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which comes at once. */
+  /** A client's request failed below JSON-RPC: evidence that does not wait for the next probe, which is brought forward. */
   trafficFailed(failure: TrafficFailure): void {
     const before = this.#verdict
     const isAbsent = this.#options.absence?.() !== undefined
@@ -257,7 +259,16 @@ export class Heartbeat {
     if (!evidence || this.#verdict === before) return
     const reason = this.#judgement.shown(evidence.reason)
     this.#reports.noteTraffic({ atWallMs: this.#options.clock.wallTime(), outcome, reason }, traceId)
-    this.probeNow()
+    this.#confirm()
+  }
+
+  /** What clients met is looked at with a probe at once, but not at the pace at which they meet it. */
+  #confirm(): void {
+    const { clock, scheduler, upstream } = this.#options
+    const nowMs = clock.now()
+    const isPlanned = this.#confirmedMs > nowMs
+    if (!isPlanned) this.#confirmedMs = Math.max(nowMs, this.#confirmedMs + shortestMs(this.#settings))
+    this.#schedule(Math.min(this.#confirmedMs, scheduler.nextAt(upstream) ?? Number.POSITIVE_INFINITY))
   }
 
   /** A client gave its request up, after the server had given no sign of working on it for so long. */

@@ -886,6 +886,18 @@ describe('real traffic', () => {
     expect(probesAt()).toEqual([t0 + 3000])
   })
 
+  it('that failed again and again is looked at with a probe at once, and then at the shortest interval', async () => {
+    const { t0, heartbeat, advance, probesAt } = await settled({ settings: calm })
+    await advance(1000)
+    for (let at = 1000; at < 12_000; at += 50) {
+      heartbeat.trafficFailed({ outcome: 'http_error', reason: 'HTTP 500' })
+      await advance(25)
+      heartbeat.trafficAnswered(false)
+      await advance(25)
+    }
+    expect(probesAt().filter((at) => at <= t0 + 12_000)).toEqual([t0 + 1000, t0 + 6000, t0 + 11_000])
+  })
+
   it('that was refused takes the upstream down at once, and those who try on cause no storm of probes', async () => {
     const { t0, heartbeat, prober, advance, probesAt, changes } = await settled({ settings: fixed })
     prober.play({ outcome: 'refused' })

@@ -51,6 +51,8 @@ export interface IntervalInput {
   /** The upstream is gone: exit, refused connection, spawn failure. */
   readonly hardFailure: boolean
   readonly load: OwnLoad
+  /** Its state while that is not up, for the words alone. */
+  readonly trouble?: string | undefined
 }
 
 export interface IntervalDecision {
@@ -139,7 +141,10 @@ export function adapt(state: IntervalState, input: IntervalInput, settings: Inte
 
   const r = rtt ? rttRatio(rtt) : 1
   const inputs = { e: failureRatio, r, m: input.misses, load, S, targetMs }
-  const why = () => explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs })
+  const why = () => {
+    const mood = moodOf(input, { errorSign, slowSign, settings })
+    return explain({ settings, fromMs, intervalMs, failed: failedNow, goods, rtt, inputs, mood })
+  }
   const next = { intervalMs, failureRatio, rtt, goods }
   const isSlow = rtt !== undefined && isSlowNow(rtt, input.diff, settings)
   const signs = { suspicion: errorSign, slowness: slowSign }
@@ -336,6 +341,8 @@ interface Explanation {
   readonly goods: number
   readonly rtt: Rtt | undefined
   readonly inputs: IntervalDecision['inputs']
+  /** How the upstream is where nothing about it changes the interval. */
+  readonly mood: string
 }
 
 function explain(explanation: Explanation): string {
@@ -349,20 +356,41 @@ function explain(explanation: Explanation): string {
   return `${seconds(intervalMs)}: ${motive(explanation)} (${failures}, ${answers}, own load ${percent(inputs.load)})`
 }
 
-function motive({ settings, fromMs, intervalMs, failed, goods, inputs }: Explanation): string {
+function motive({ settings, fromMs, intervalMs, failed, goods, inputs, mood }: Explanation): string {
   const { m, S, targetMs } = inputs
   if (!settings.adaptive) return 'fixed, adaptive heartbeats are off'
-  if (failed) return m > 0 ? `${m} ${m === 1 ? 'miss' : 'misses'} in a row` : 'the upstream is gone'
+  if (failed) return failedText(m)
   const suspicion = `suspicion ${S.toFixed(2)}`
   if (S >= law.suspect) {
     return intervalMs < fromMs ? `${suspicion}, shortening towards ${seconds(targetMs)}` : suspicion
   }
   if (S > law.calm) return `${suspicion}, too little to act on`
-  if (intervalMs >= targetMs) return 'calm'
+  if (intervalMs >= targetMs) return mood
   const left = goodsToLengthen - goods
   return left > 0
-    ? `calm, lengthening after ${left} more good ${left === 1 ? 'probe' : 'probes'}`
-    : `calm, lengthening towards ${seconds(targetMs)}`
+    ? `${mood}, lengthening after ${left} more good ${left === 1 ? 'probe' : 'probes'}`
+    : `${mood}, lengthening towards ${seconds(targetMs)}`
+}
+
+function failedText(misses: number): string {
+  return misses > 0 ? `${misses} ${misses === 1 ? 'miss' : 'misses'} in a row` : 'the upstream is gone'
+}
+
+interface Heeded {
+  readonly errorSign: number
+  readonly slowSign: number
+  readonly settings: IntervalSettings
+}
+
+/** Calm, unless something is wrong with it that the interval does not follow. */
+function moodOf({ misses, hardFailure, trouble }: IntervalInput, { errorSign, slowSign, settings }: Heeded): string {
+  const failures = misses > 0 || hardFailure ? failedText(misses) : 'failures'
+  const unheeded = [
+    trouble,
+    !settings.errorBased && errorSign > law.calm ? `${failures} with error_based_adjustment off` : undefined,
+    !settings.loadBased && slowSign > law.calm ? 'slow answers with load_based_adjustment off' : undefined,
+  ].filter((text) => text !== undefined)
+  return unheeded.length > 0 ? unheeded.join(', ') : 'calm'
 }
 
 function seconds(ms: number): string {

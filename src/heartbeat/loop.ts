@@ -683,7 +683,9 @@ export class Heartbeat {
   #adapt(diff: ReadingDiff, hardFailure: boolean): void {
     if (this.#life.signal.aborted) return
     const { ownLoad } = this.#options
-    const input = { diff, misses: this.#verdict.misses, hardFailure, load: ownLoad() }
+    const { state, misses } = this.#verdict
+    const trouble = isUp(state) === false ? state : undefined
+    const input = { diff, misses, hardFailure, load: ownLoad(), trouble }
     this.#interval = adapt(this.#interval.state, input, this.#settings)
     const { suspicion, slowness, isSlow, doubt } = this.#interval
     const reason = doubt ?? 'it answers as it should again'

@@ -335,6 +335,35 @@ describe('why', () => {
     expect(adapt(stateOf(fromMs, rest), frozen, settings).why()).toContain(expected)
   })
 
+  it.each([
+    ['one that wants credentials', {}, { trouble: 'needs_auth' }, {}, '30 s: needs_auth (no recent failures,'],
+    [
+      'one that is down, and nothing follows from that',
+      { failureRatio: 0.34, goods: 0 },
+      { trouble: 'down', misses: 13 },
+      { errorBased: false },
+      '30 s: down, 13 misses in a row with error_based_adjustment off (34 % of recent heartbeats and requests failed,',
+    ],
+    [
+      'failures from which nothing follows',
+      { failureRatio: 0.34 },
+      {},
+      { errorBased: false },
+      '30 s: failures with error_based_adjustment off (34 % of',
+    ],
+    [
+      'slow answers from which nothing follows',
+      slow,
+      {},
+      { loadBased: false },
+      '30 s: slow answers with load_based_adjustment off (no recent failures, answers at 9.0×',
+    ],
+  ])('never calls calm: %s', (_, rest, input, switches, expected) => {
+    const diff = { heartbeats: 0, failures: 0, rttMeanMs: undefined, elapsedMs: 0 }
+    const decision = adapt(stateOf(30_000, rest), { ...still(input), diff }, { ...settings, ...switches })
+    expect(decision.why()).toContain(expected)
+  })
+
   it('stands before the first heartbeat, too', () => {
     const first = firstDecision(settings)
     expect(first).toMatchObject({ intervalMs: 10_000, suspicion: 0 })

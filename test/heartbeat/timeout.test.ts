@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { RttEstimate } from '../../src/heartbeat/timeout.ts'
-import { observeHealth, observeRtt, probeTimeoutMs } from '../../src/heartbeat/timeout.ts'
+import { observeHealth, observeRtt, probeTimeoutMs, worstLocalHealth } from '../../src/heartbeat/timeout.ts'
 
 const calm = { isDown: false, localHealth: 0, minMs: 2000, maxMs: 5000 }
 const estimateOf = (rtts: readonly number[]) =>
@@ -64,5 +64,37 @@ describe('local health', () => {
     [0, 'success', 0],
   ] as const)('%d after %s is %d', (score, event, expected) => {
     expect(observeHealth(score, event)).toBe(expected)
+  })
+
+  const event = fc.constantFrom('success' as const, 'inconclusive' as const)
+  const after = (from: number, events: readonly ('success' | 'inconclusive')[]) => events.reduce(observeHealth, from)
+
+  it('stays from 0 to 7, whatever it begins with, and moves by one at most', () => {
+    fc.assert(
+      fc.property(fc.double(), fc.array(event, { minLength: 1 }), (from, events) => {
+        const score = after(from, events)
+        expect(score >= 0 && score <= worstLocalHealth).toBe(true)
+        for (const next of ['success', 'inconclusive'] as const)
+          expect(Math.abs(observeHealth(score, next) - score)).toBeLessThanOrEqual(1)
+      }),
+    )
+  })
+
+  it('is well again after seven answers, worst after seven stalls, and keeps the order of two that meet the same', () => {
+    const score = fc.integer({ min: 0, max: worstLocalHealth })
+    fc.assert(
+      fc.property(score, score, fc.array(event), (one, other, events) => {
+        const [better, worse] = [after(Math.min(one, other), events), after(Math.max(one, other), events)]
+        expect(better).toBeLessThanOrEqual(worse)
+        expect(
+          after(
+            worse,
+            Array.from({ length: worstLocalHealth }, () => 'success' as const),
+          ),
+        ).toBe(0)
+        const stalls = Array.from({ length: worstLocalHealth }, () => 'inconclusive' as const)
+        expect(after(better, stalls)).toBe(worstLocalHealth)
+      }),
+    )
   })
 })

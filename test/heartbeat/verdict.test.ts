@@ -632,7 +632,14 @@ const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
       isTurnedAway: fc.boolean(),
     }),
   },
-  { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom('silent' as const, 'missed' as const), reason }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('silent' as const, 'missed' as const),
+      by: fc.constantFrom('probe' as const, 'traffic' as const),
+      reason,
+    }),
+  },
   fc.constant(exited),
   fc.record({
     kind: fc.constantFrom(
@@ -663,6 +670,58 @@ const anyEvidence: fc.Arbitrary<Evidence> = fc.oneof(
   fc.record({ kind: fc.constant('sessions' as const), hung: fc.nat(2), alive: fc.nat(2), reason }),
 )
 const history = fc.array(fc.tuple(anyEvidence, fc.nat(40_000)), { maxLength: 40 })
+
+describe('flap penalty, after any evidence (control-law.md, "Verdict")', () => {
+  const flap = fc.constantFrom(gone, starting, answered, lost)
+  const history = fc.array(fc.tuple(fc.oneof(anyEvidence, { weight: 3, arbitrary: flap }), fc.nat(40_000)))
+  it('rises by 1 with each outage that begins, never otherwise, and is never more than there were', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        let [verdict, nowMs, outages] = [newVerdict('starting', 'not probed yet', 0), 0, 0]
+        for (const [evidence, passedMs] of steps) {
+          nowMs += passedMs
+          const before = flapPenalty(verdict, nowMs)
+          const next = judge(verdict, evidence, nowMs, limits)
+          const isOneMore =
+            next.state === 'down' && verdict.state !== 'down' && !(verdict.state === 'starting' && verdict.outage)
+          if (isOneMore) outages++
+          expect(flapPenalty(next, nowMs)).toBeCloseTo(before + (isOneMore ? 1 : 0), 9)
+          expect(flapPenalty(next, nowMs)).toBeLessThanOrEqual(outages + 1e-9)
+          verdict = next
+        }
+      }),
+    )
+  })
+
+  it('halves in every five minutes, falls all the time, never below 0, and not if the clock goes back', () => {
+    const span = fc.nat(86_400_000)
+    fc.assert(
+      fc.property(history, span, span, (steps, one, other) => {
+        let [verdict, nowMs] = [newVerdict('starting', 'not probed yet', 0), 0]
+        for (const [evidence, passedMs] of steps) verdict = judge(verdict, evidence, (nowMs += passedMs), limits)
+        const at = (ms: number) => flapPenalty(verdict, nowMs + ms)
+        expect(at(Math.max(one, other))).toBeLessThanOrEqual(at(Math.min(one, other)))
+        expect(at(one + 300_000)).toBeCloseTo(at(one) / 2, 9)
+        expect(at(one)).toBeGreaterThanOrEqual(0)
+        expect(flapPenalty(verdict, verdict.flapPenaltyAtMs - one)).toBe(verdict.flapPenalty)
+      }),
+    )
+  })
+
+  it('stays below 1 / (1 - 2^(-d / 5 min)) for outages that are d apart', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1000, max: 3_600_000 }), fc.nat(200), (apartMs, count) => {
+        let verdict = newVerdict('healthy', 'it answers', 0)
+        for (let outage = 1; outage <= count; outage++) {
+          const nowMs = outage * apartMs
+          verdict = judge(judge(verdict, gone, nowMs, limits), answered, nowMs + 1, limits)
+        }
+        const bound = 1 / (1 - 0.5 ** (apartMs / 300_000))
+        expect(flapPenalty(verdict, count * apartMs)).toBeLessThanOrEqual(bound + 1e-9)
+      }),
+    )
+  })
+})
 
 /** Judges a whole history and hands each step to `check`. */
 function replay(

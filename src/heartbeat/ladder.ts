@@ -127,7 +127,7 @@ export class Ladder {
   async #within<T>(timeoutMs: number, work: Promise<T>, { clock }: LadderAsk): Promise<T | undefined> {
     const over = new AbortController()
     const late = sleep(clock, timeoutMs, over.signal).then(() => undefined)
-    return Promise.race([work, late]).finally(() => over.abort())
+    return Promise.race([work, late]).finally(() => over.abort('no longer waited for'))
   }
 
   /** One at a time: the last one may still wait for its answer. */

@@ -54,7 +54,7 @@ export class Peer {
   request({ method, params, timeoutMs }: RequestOptions): Promise<Answer> {
     const id = `${idPrefix}${randomUUID()}`
     const message = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, method, ...(params && { params }) }))
-    const key = JSON.stringify(id)
+    const key = `"${id}"`
     const ask = (signal: AbortSignal) =>
       new Promise<Answer>((resolve, reject) => {
         this.#pending.set(key, { resolve, reject })

@@ -12,8 +12,11 @@ const maxAgeMs = 1000
  */
 export class Ledger {
   readonly #clock: Clock
-  readonly #readings = new Map<string, UpstreamReading>()
-  #shared: { readonly atMs: number; readonly readings: ReadonlyMap<string, UpstreamReading> } | undefined
+  /** What is shared, as it was then; read at once by whoever gets it. */
+  readonly #shared = new Map<string, UpstreamReading>()
+  #sharedAtMs = Number.NEGATIVE_INFINITY
+  /** What has changed since. */
+  readonly #newer = new Map<string, UpstreamReading>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -21,10 +24,10 @@ export class Ledger {
 
   readonly record: HeartbeatInstruments['recordHeartbeat'] = ({ upstream, leg, method, outcome, durationSeconds }) => {
     if (leg === 'client') return
-    const before = this.#readings.get(upstream) ?? emptyReading([])
+    const before = this.#latest(upstream)
     const answered = isAnswered(outcome)
     const isTimed = answered && method !== 'initialize'
-    this.#readings.set(upstream, {
+    this.#newer.set(upstream, {
       ...before,
       heartbeats: before.heartbeats + 1,
       failures: before.failures + (isFailure(outcome) ? 1 : 0),
@@ -36,8 +39,8 @@ export class Ledger {
 
   /** A client's request, sent on to its server. */
   operation(upstream: string, isFailure: boolean): void {
-    const before = this.#readings.get(upstream) ?? emptyReading([])
-    this.#readings.set(upstream, {
+    const before = this.#latest(upstream)
+    this.#newer.set(upstream, {
       ...before,
       operations: before.operations + 1,
       operationFailures: before.operationFailures + (isFailure ? 1 : 0),
@@ -46,9 +49,15 @@ export class Ledger {
 
   readonly current: HeartbeatDeps['readings'] = () => {
     const nowMs = this.#clock.now()
-    if (!this.#shared || nowMs - this.#shared.atMs >= maxAgeMs) {
-      this.#shared = { atMs: nowMs, readings: new Map(this.#readings) }
+    if (nowMs - this.#sharedAtMs >= maxAgeMs) {
+      this.#sharedAtMs = nowMs
+      for (const [upstream, reading] of this.#newer) this.#shared.set(upstream, reading)
+      this.#newer.clear()
     }
-    return Promise.resolve(this.#shared.readings)
+    return Promise.resolve(this.#shared)
+  }
+
+  #latest(upstream: string): UpstreamReading {
+    return this.#newer.get(upstream) ?? this.#shared.get(upstream) ?? emptyReading([])
   }
 }

@@ -145,8 +145,8 @@ export class PipeSession {
   }
 
   #request(envelope: Envelope): void {
-    if (this.#observed >= maxObserved) return
-    const { clock, peering } = this.#options
+    const { clock, peering, instruments } = this.#options
+    if (this.#observed >= maxObserved) return instruments.countUnparsed(peering.upstream)
     if (envelope.clientName !== undefined) this.#clientName = envelope.clientName
     if (envelope.method === 'initialize') {
       this.#isInitialized = false

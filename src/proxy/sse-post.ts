@@ -283,7 +283,10 @@ export class SsePost {
   #begin(envelope: Envelope): void {
     const { deps, exchange, endpoint, stream } = this.#options
     const { kind, id, method } = envelope
-    if (kind !== 'request' || id === undefined || stream.pending.has(id) || stream.pending.size >= maxPending) return
+    if (kind !== 'request' || id === undefined) return
+    if (stream.pending.has(id) || stream.pending.size >= maxPending) {
+      return deps.instruments.countUnparsed(exchange.upstream)
+    }
     stream.pending.set(id, this)
     if (stream.session) stream.session.pending += 1
     const operation = beginOperation(deps, {

@@ -480,7 +480,7 @@ export const metrics = {
     unit: '{message}',
     labels: [label.upstream],
     live: true,
-    help: 'Messages that could not be read: no JSON-RPC, too long a batch, or an unknown encoding; forwarded, yet not measured.',
+    help: 'Messages that were forwarded, yet not measured: no JSON-RPC, too long a batch, an unknown encoding, or more requests at a time than are kept track of.',
   },
   rejectedRequests: {
     instrument: 'mcp_vitals.rejected_requests',

@@ -302,7 +302,7 @@ describe('what is posted', () => {
     expect([session?.pending, proxy.inFlight('u')]).toEqual([0, 0])
   })
 
-  it('twice with one id reaches the server twice, and leaves nothing pending', async () => {
+  it('twice with one id reaches the server twice, is measured once, and leaves nothing pending', async () => {
     const { upstream, proxy } = await start()
     const { server, address, client, after } = await open(upstream, proxy)
     for (let n = 0; n < 2; n++) {
@@ -314,6 +314,8 @@ describe('what is posted', () => {
     await client.until(() => after().length > 50)
     await proxy.until(() => proxy.inFlight('u') === 0)
     expect([...proxy.directory.all()].map(({ pending }) => pending)).toEqual([0])
+    expect(proxy.told.operations.map(({ side }) => side)).toEqual(['client', 'server'])
+    expect(proxy.told.unparsed).toEqual(['u'])
   })
 
   it('teaches the names of the list it asked for', async () => {

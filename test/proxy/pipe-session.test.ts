@@ -173,6 +173,14 @@ describe('PipeSession', () => {
     )
   })
 
+  it('counts requests that go unmeasured, since 10,000 wait for their answers', async () => {
+    const { hear, samplesOf } = await conversation()
+    for (let id = 0; id < 10_002; id++) hear(`>{"id":${id},"method":"ping"}`)
+    expect(await samplesOf('mcp_vitals_unparsed_messages_total')).toContainEqual(
+      'mcp_vitals_unparsed_messages_total{upstream="files"} 2',
+    )
+  })
+
   it('measures each request of a batch (MCP 2025-03-26, Basic, "Batching")', async () => {
     const { hear, counts } = await conversation()
     hear('>[{"id":1,"method":"ping"},{"id":2,"method":"tools/list"}]', '[{"id":2,"result":{}},{"id":1,"result":{}}]')

@@ -139,7 +139,7 @@ export class Heartbeat {
 
   stop(): Promise<void> {
     this.#life.abort()
-    this.#maintenance.end()
+    this.#maintenance.stop()
     for (const tell of this.#asking.splice(0)) tell()
     this.#options.scheduler.cancel(this.#options.upstream)
     return this.#options.prober.stop()

@@ -31,6 +31,11 @@ export class Maintenance {
     return untilWallMs
   }
 
+  /** Its end is not told any more; what is left of it stays known, for whatever takes the server's place. */
+  stop(): void {
+    this.#pause?.timer.cancel()
+  }
+
   end(): void {
     this.#pause?.timer.cancel()
     this.#pause = undefined

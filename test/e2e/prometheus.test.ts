@@ -39,7 +39,7 @@ async function samples(vitals: RunningVitals, accept?: string): Promise<Sample[]
 }
 
 /** What cannot be delivered whatever the transport. */
-const dropsOfAll = ['client_gone', 'no_request', 'no_stream']
+const dropsOfAll = ['message_too_long', 'client_gone', 'no_request', 'no_stream']
 
 /** The sum of all samples with that name and these labels; undefined without any. */
 function sum(all: readonly Sample[], name: string, labels: Readonly<Record<string, string>> = {}): number | undefined {

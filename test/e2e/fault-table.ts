@@ -48,7 +48,7 @@ interface Fault {
   readonly places: readonly Place[]
   readonly subject: (place: Place, kit: Kit) => Promise<Subject>
   /** Who stands in front of it, if not one that has nothing special. */
-  readonly by?: 'quick' | 'stalled'
+  readonly by?: 'quick' | 'spinning' | 'stalled'
   /** The state that the log must tell of after the fault. */
   readonly verdict: State
   /** The log must tell of nothing at all: it is in that state, and stays there. */
@@ -449,6 +449,7 @@ const faults: readonly Fault[] = [
   },
   {
     ...hung,
+    by: 'spinning',
     fault: 'spins, and nobody asked it to',
     places: ourProcesses,
     subject: signalled('SIGUSR2', 'spin'),
@@ -457,7 +458,7 @@ const faults: readonly Fault[] = [
   },
   {
     fault: `tool call of ${callSeconds} s on its only thread`,
-    by: 'quick',
+    by: 'spinning',
     places: [...ourProcesses, ...urls],
     subject: called,
     verdict: 'busy',
@@ -686,10 +687,12 @@ interface Kit {
 
 /**
  * The rows go in groups, each with an mcp-vitals of its own, one after the other: all at once they are too much for a
- * small machine. `quick` has shorter times for hangs, `stalled` stands still now and then.
+ * small machine. `quick` has shorter times for hangs, and so has `spinning`, whose servers leave the others and
+ * mcp-vitals too little of the processor; `stalled` stands still now and then.
  */
-export const groups = ['urls', 'stalled', 'processes', 'quick'] as const
+export const groups = ['urls', 'stalled', 'processes', 'quick', 'spinning'] as const
 export type Group = (typeof groups)[number]
+const quickGroups: ReadonlySet<Group> = new Set<Group>(['quick', 'spinning'])
 
 export function rowsOf(group: Group): readonly Row[] {
   return rows.filter(({ by, place }) => group === (by ?? (place.where === 'url' ? 'urls' : 'processes')))
@@ -714,10 +717,9 @@ export async function faultTable(directory: string, group: Group) {
   const config = configWith(members.map(({ name }) => [name, subjects.get(name)?.entry]))
   const company = await patientServer(healthy('legacy'))
   kit.stops.push(company.stop)
-  const vitals =
-    group === 'quick'
-      ? await startVitals({ config: inCompany(config, company.origin), onLine, script: quickVitals })
-      : await startVitals({ config, onLine })
+  const vitals = quickGroups.has(group)
+    ? await startVitals({ config: inCompany(config, company.origin), onLine, script: quickVitals })
+    : await startVitals({ config, onLine })
   kit.stall = () => standStill(vitals.pid)
   const seen = watch(vitals)
   const stop = async () => {

@@ -23,6 +23,15 @@ export function markedProcesses(mark: string): number[] {
   return pids().filter((pid) => statOf(pid) !== undefined && environmentOf(pid).includes(mark))
 }
 
+/** What a process runs, without its path; empty where it has gone. Linux only. */
+export function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()
+  } catch {
+    return ''
+  }
+}
+
 function environmentOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1')

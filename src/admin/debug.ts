@@ -14,6 +14,8 @@ import { transports } from '../upstreams/upstream.ts'
 
 const milliseconds = z.number().nonnegative()
 const seconds = z.number().nonnegative()
+/** Percent; null where no heartbeat was a success or a failure, such as of refused credentials alone. */
+const successRate = z.number().min(0).max(100).nullable()
 
 const beatSchema = z.strictObject({
   at: z.iso.datetime(),
@@ -63,7 +65,7 @@ const upstreamSchema = z.strictObject({
   response_time_ms: z
     .strictObject({ p50: milliseconds.nullable(), p95: milliseconds.nullable(), p99: milliseconds.nullable() })
     .describe('of all answered heartbeats since the start, from the exported histogram; null without any'),
-  heartbeats: z.strictObject({ total: z.int(), failed: z.int(), success_rate_percent: z.number() }),
+  heartbeats: z.strictObject({ total: z.int(), failed: z.int(), success_rate_percent: successRate }),
   tools: z.int().nullable(),
   requests_in_flight: z.int(),
   circuit: z
@@ -147,7 +149,7 @@ export const debugReportSchema = z.strictObject({
     total_heartbeats: z.int(),
     successful_heartbeats: z.int(),
     failed_heartbeats: z.int(),
-    overall_success_rate: z.number().min(0).max(100),
+    overall_success_rate: successRate,
     average_response_time_ms: milliseconds,
     sessions_with_issues: z.int(),
   }),
@@ -373,9 +375,9 @@ function debugLegHealth(health: LegHealth, nowMs: number): z.output<typeof legHe
 }
 
 /** Of the heartbeats that say something: an inconclusive one is neither a success nor a failure. */
-function successPercent(answered: number, failed: number): number {
+function successPercent(answered: number, failed: number): number | null {
   const judged = answered + failed
-  return judged === 0 ? 100 : rounded((answered / judged) * 100)
+  return judged === 0 ? null : rounded((answered / judged) * 100)
 }
 
 function isoTime(wallMs: number): string {

@@ -108,6 +108,7 @@ function namesOf(upstreams: readonly Named[]): string {
 function figures({ upstreams, overall_metrics: overall }: DebugReport): Html {
   const states = Object.values(upstreams).map(({ state }) => state)
   const { total_heartbeats: total, failed_heartbeats: failed, sessions_with_issues: troubled } = overall
+  const { overall_success_rate: rate } = overall
   return html`<dl class="figures">
     <div>
       <dt>upstreams up</dt>
@@ -122,7 +123,7 @@ function figures({ upstreams, overall_metrics: overall }: DebugReport): Html {
       <dd>
         ${grouped(total)}
         <small
-          >${overall.overall_success_rate.toFixed(2)} % good${failed > 0 ? `, ${grouped(failed)} failed` : ''}</small
+          >${rate === null ? '' : `${rate.toFixed(2)} % good`}${failed > 0 ? `, ${grouped(failed)} failed` : ''}</small
         >
       </dd>
     </div>

@@ -42,7 +42,7 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
     next_in_seconds: rounded(nextMs / 1000, 1),
     timeout_ms: Math.round(timeoutMs),
     ...(input.includePerformance && {
-      success_rate_percent: rounded(100 - percentOf(totals.failures, totals.answered + totals.failures), 2),
+      success_rate_percent: successPercent(totals),
       error_rate_percent: rounded(status.interval.inputs.e * 100, 2),
     }),
     state: status.verdict.state,
@@ -71,8 +71,10 @@ export function levelOf(outcome: Outcome, isRoutine: boolean): 'info' | 'warn' {
   return isRoutine || outcome === 'inconclusive' ? 'info' : 'warn'
 }
 
-function percentOf(part: number, whole: number): number {
-  return whole === 0 ? 0 : (part / whole) * 100
+/** Null where none was a success or a failure, such as of refused credentials alone. */
+function successPercent({ answered, failures }: LogLineInput['totals']): number | null {
+  const judged = answered + failures
+  return judged === 0 ? null : rounded((answered / judged) * 100, 2)
 }
 
 function rounded(value: number, digits: number): number {

@@ -120,7 +120,7 @@ describe('the index page', () => {
       next_probe_in_seconds: null,
       tools: null,
       response_time_ms: { p50: null, p95: null, p99: null },
-      heartbeats: { total: 0, failed: 0, success_rate_percent: 100 },
+      heartbeats: { total: 0, failed: 0, success_rate_percent: null },
     })
     const text = textOf(await page({ files: unknown }))
     expect(text).toContain('ping · none yet')

@@ -129,13 +129,13 @@ describe('the heartbeat log line (design.md, "The heartbeat log line")', () => {
     expect(fields.length + 3).toBeGreaterThanOrEqual(15)
   })
 
-  it('tells a success rate of 100 % before the first heartbeat, and the interval while nothing is planned', () => {
+  it('tells no success rate where none was a success or a failure, and the interval while nothing is planned', () => {
     const { status } = inputOf()
     const input = inputOf({
       totals: { heartbeats: 0, answered: 0, failures: 0 },
       status: { ...status, nextProbeInMs: undefined },
     })
-    expect(heartbeatFields(input)).toMatchObject({ success_rate_percent: 100, next_in_seconds: 10 })
+    expect(heartbeatFields(input)).toMatchObject({ success_rate_percent: null, next_in_seconds: 10 })
   })
 })
 

@@ -20,7 +20,7 @@ await build({
   // The server of `mcp-vitals selftest` is a program of its own.
   input: { main: 'src/cli/main.ts', 'selftest-server': 'src/cli/selftest-server.ts', ...more },
   platform: 'node',
-  plugins: [thirdPartyLicenses()],
+  plugins: [thirdPartyLicenses(), asciiOnly()],
   output: {
     dir: join(values['out-dir'], 'cli'),
     cleanDir: true,
@@ -30,6 +30,19 @@ await build({
     chunkFileNames: '[name]-[hash].js',
   },
 })
+
+/** One character beyond Latin-1, and V8 keeps the text of the whole file in two bytes each. */
+function asciiOnly(): Plugin {
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return {
+    name: 'ascii-only',
+    generateBundle(_options, bundle) {
+      for (const part of Object.values(bundle)) {
+        if (part.type === 'chunk') part.code = part.code.replaceAll(/[^\0-\x7f]/g, escaped)
+      }
+    },
+  }
+}
 
 /** The licences of all packages of which something is in the files, as those licences ask for. */
 function thirdPartyLicenses(): Plugin {

@@ -18,12 +18,11 @@ const detection = [
   'test/e2e/notifications.test.ts',
 ]
 
-/**
- * Of the others, those that take longest: they begin first, or they would end alone. The simulated worlds have the
- * processor when nobody else wants it.
- */
+/** What computes all the time and on all cores: alone, after all others. */
+const computing = ['test/simulation/thousand-worlds.test.ts', 'test/simulation/calm-fleet.test.ts']
+
+/** Of the others, those that take longest: they begin first, or they would end alone. */
 const longest = [
-  'test/simulation/thousand-worlds.test.ts',
   'test/e2e/soak.test.ts',
   'test/e2e/session-ends.test.ts',
   'test/e2e/stdio-url.test.ts',
@@ -52,7 +51,8 @@ class LongestFirst extends BaseSequencer {
 /** Most tests of real processes wait most of the time, so two files at once take half as long, also on one core. */
 const filesAtOnce = Math.max(2, availableParallelism())
 
-const own = detection.map((file) => relative('test', file))
+const inTests = (file: string) => relative('test', file)
+const groups = { detection: detection.map(inTests), computing: computing.map(inTests) }
 
 export default defineConfig({
   test: {
@@ -64,18 +64,22 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'detection', include: own, maxWorkers: filesAtOnce, sequence: { groupOrder: 0 } },
+        test: { name: 'detection', include: groups.detection, maxWorkers: filesAtOnce, sequence: { groupOrder: 0 } },
       },
       {
         extends: true,
         test: {
           name: 'all',
           include: ['**/*.test.ts'],
-          exclude: own,
-          // One more for the simulated worlds.
+          exclude: [...groups.detection, ...groups.computing],
+          // Nobody's time is measured here.
           maxWorkers: filesAtOnce + 1,
           sequence: { groupOrder: 1 },
         },
+      },
+      {
+        extends: true,
+        test: { name: 'computing', include: groups.computing, maxWorkers: 1, sequence: { groupOrder: 2 } },
       },
     ],
   },

@@ -1,17 +1,12 @@
-import { availableParallelism, constants, setPriority } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { expect, it } from 'vitest'
 import { liveThroughAll, smallWorlds } from './worlds.ts'
 
-/**
- * A file of its own, and so a process of its own: it takes what the others, which mostly wait, leave of all cores. They
- * never wait for it.
- */
 it(
   'simulated worlds break no rule, whatever goes wrong in them: 10 servers, 1 h, 1,000 seeds',
-  // Three minutes of two cores, when it gets them. A second try would be the same.
+  // A minute of two quiet cores. A second try would be the same.
   { timeout: 1_500_000, retry: 0 },
   async () => {
-    setPriority(constants.priority.PRIORITY_LOW) // Its threads inherit it.
     const broken: string[] = []
     const outages: number[] = []
     const worlds = smallWorlds(1, 1000, { upstreams: 10, hours: 1 })

@@ -1,10 +1,12 @@
 /** A set of at most so many members, which forgets the oldest first. */
 export class BoundedSet<T> {
   readonly #most: number
+  readonly #onForgotten: () => void
   readonly #members = new Set<T>()
 
-  constructor(most: number) {
+  constructor(most: number, onForgotten: () => void = () => undefined) {
     this.#most = most
+    this.#onForgotten = onForgotten
   }
 
   get size(): number {
@@ -17,7 +19,11 @@ export class BoundedSet<T> {
 
   add(member: T): void {
     const [oldest] = this.#members
-    if (oldest !== undefined && this.#members.size >= this.#most) this.#members.delete(oldest)
+    const isFull = this.#members.size >= this.#most && !this.#members.has(member)
+    if (oldest !== undefined && isFull) {
+      this.#members.delete(oldest)
+      this.#onForgotten()
+    }
     this.#members.add(member)
   }
 

@@ -154,6 +154,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     cleanupIntervalMs: () => reloader.config().heartbeat.cleanupIntervalMs,
     idleLimitMs: (name) => reloader.upstream(name)?.heartbeat.sessionTimeoutMs ?? config.heartbeat.sessionTimeoutMs,
     maxAgeMs: (name) => reloader.upstream(name)?.maxSessionMs ?? Infinity,
+    onForgotten: (what) => instrumented.countForgotten(what),
     onStart: (name) => instrumented.initSession(name),
     onEnd: (session, end, durationMs) => {
       instrumented.recordSession({
@@ -188,7 +189,7 @@ export async function serve(options: ServeOptions): Promise<Running> {
     sweep,
     streams,
     clientPeers: new ClientPeers(clock),
-    cancellable: new CancellableRequests(),
+    cancellable: new CancellableRequests(() => instrumented.countForgotten('cancellation')),
     borrowedSessions: borrowedSessions({
       clock,
       isWanted: (name) => reloader.upstream(name)?.heartbeat.pingForwardedSessions ?? false,

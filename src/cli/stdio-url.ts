@@ -79,6 +79,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
     lookForLife: (leftMs) => heartbeat.lookForLife(leftMs),
     maxLineBytes: defaults.maxLineBytes,
     events: {
+      onUncounted: () => instruments.countForgotten('question'),
       onClientMessage: (envelope) => watch(() => session.hearClient(envelope)),
       onServerMessage: (envelope, text) =>
         watch(() => session.hearServer(envelope, session.wantsText() ? text : undefined)),
@@ -101,6 +102,7 @@ export async function runStdioUrl(options: StdioOptions, target: UrlTarget, env:
       maxBodyBytes: defaults.maxLineBytes,
       listener,
       onTooLong: () => instruments.countDropped(name, 'message_too_long'),
+      onForgottenTool: () => instruments.countForgotten('tool'),
       ownRequests: prober,
     }
     return target.transport === 'sse' ? sseLink(link) : httpLink(link)

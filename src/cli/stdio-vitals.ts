@@ -36,6 +36,7 @@ export async function stdioVitals({ options, clock, env, stop, watched }: StdioV
     maxTracked: 1,
     cleanupIntervalMs: () => config.heartbeat.cleanupIntervalMs,
     idleLimitMs: () => Number.POSITIVE_INFINITY,
+    onForgotten: (what) => parts.instruments.countForgotten(what),
     onStart: (upstreamName) => parts.instruments.initSession(upstreamName),
     onEnd: ({ protocolVersion }, end, durationMs) =>
       parts.instruments.recordSession({

@@ -4,6 +4,8 @@ export interface AbandonedRequestsOptions {
   readonly clock: Clock
   /** For how long a server may be at work on a request at most. */
   readonly lastingMs: number
+  /** A server may still be at work on the oldest of so many. */
+  readonly onForgotten?: (() => void) | undefined
 }
 
 /**
@@ -23,12 +25,14 @@ const maxAbandoned = 1000
 export class AbandonedRequests<Owner> {
   readonly #clock: Clock
   readonly #lastingMs: number
+  readonly #onForgotten: () => void
   /** The oldest first. */
   readonly #requests = new Map<string, { readonly owner: Owner; readonly untilMs: number }>()
 
-  constructor({ clock, lastingMs }: AbandonedRequestsOptions) {
+  constructor({ clock, lastingMs, onForgotten }: AbandonedRequestsOptions) {
     this.#clock = clock
     this.#lastingMs = Math.min(lastingMs, longestMs)
+    this.#onForgotten = onForgotten ?? (() => undefined)
   }
 
   add(id: string, owner: Owner): void {
@@ -57,6 +61,7 @@ export class AbandonedRequests<Owner> {
     for (const [id, { untilMs }] of this.#requests) {
       if (untilMs > nowMs && this.#requests.size <= most) return
       this.#requests.delete(id)
+      if (untilMs > nowMs) this.#onForgotten()
     }
   }
 }

@@ -48,6 +48,8 @@ export interface BridgeSessionOptions {
   /** A limit of ours refused a request. */
   readonly onRejected: (code: ErrorCode) => void
   readonly onDropped: (reason: 'client_gone' | 'no_request' | 'no_stream') => void
+  /** Of too many, one is not remembered. */
+  readonly onForgotten: (what: 'request' | 'question') => void
   readonly onNames: (kind: 'tool' | 'prompt', names: readonly string[]) => void
   readonly onEnd: () => void
 }
@@ -100,8 +102,8 @@ export class BridgeSession implements GuestListener {
   readonly client: SessionClient
   readonly #options: BridgeSessionOptions
   readonly #link: Link
-  readonly #open = new OpenRequests<Waiting>()
-  readonly #questions = new Questions()
+  readonly #open: OpenRequests<Waiting>
+  readonly #questions: Questions
   /** Our own end towards the client: what it asks goes to the stream that the client listens to. */
   readonly #toClient: Peer
   readonly #life: LifeWatch
@@ -125,6 +127,8 @@ export class BridgeSession implements GuestListener {
     this.upstream = options.upstream
     this.transport = options.transport
     this.client = options.client
+    this.#open = new OpenRequests(() => options.onForgotten('request'))
+    this.#questions = new Questions(() => options.onForgotten('question'))
     this.#link = options.link(this)
     this.#life = new LifeWatch({
       ...options.signs,

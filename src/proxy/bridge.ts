@@ -82,6 +82,7 @@ export class Bridge {
       upstream: access.upstream,
       otherRequests: () => this.#modern.get(name)?.atWork() ?? 0,
       onDropped: (reason) => this.#deps.instruments.countDropped(name, reason),
+      onForgotten: () => this.#deps.instruments.countForgotten('request'),
     })
     this.#shared.set(name, made)
     return made
@@ -313,6 +314,7 @@ export class Bridge {
       admission: () => new Admission(this.#deps, upstream, bounds),
       onRejected: (code) => instruments.countRejected(code),
       onDropped: (reason) => instruments.countDropped(upstream, reason),
+      onForgotten: (what) => instruments.countForgotten(what),
       onNames: (kind, names) => instruments.labels.admit(upstream, kind, names),
       onEnd: () => this.#sessions.delete(id),
     })
@@ -334,7 +336,9 @@ export class Bridge {
     const { ownRequests } = access.endpoint
     const { clock, instruments } = this.#deps
     const onTooLong = () => instruments.countDropped(name, 'message_too_long')
-    const options = { endpoint, clock, maxBodyBytes: defaults.maxLineBytes, listener, onTooLong, ownRequests }
+    const onForgottenTool = () => instruments.countForgotten('tool')
+    const maxBodyBytes = defaults.maxLineBytes
+    const options = { endpoint, clock, maxBodyBytes, listener, onTooLong, onForgottenTool, ownRequests }
     return access.transport === 'sse' ? sseLink(options) : httpLink(options)
   }
 

@@ -1,3 +1,4 @@
+import { BoundedSet } from '../bounded-set.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Exchange, sessionIdOf } from './exchange.ts'
 
@@ -10,7 +11,7 @@ export interface Cancellable {
 /** A POST whose body is read only when it is its turn, and what its session cancels until then. */
 export interface UnreadPost {
   /** Ids that may be its own; more than these, and the oldest is forgotten. */
-  readonly cancelled: Set<string>
+  readonly cancelled: BoundedSet<string>
   readonly stop: () => void
 }
 
@@ -25,6 +26,11 @@ export class CancellableRequests {
   readonly #posts = new Map<string, Cancellable>()
   /** By upstream and session. */
   readonly #unread = new Map<string, Set<UnreadPost>>()
+  readonly #onForgotten: () => void
+
+  constructor(onForgotten: () => void = () => undefined) {
+    this.#onForgotten = onForgotten
+  }
 
   /** An id that is used again means the latest request. */
   add(exchange: Exchange, message: Envelope | undefined, post: Cancellable): void {
@@ -47,7 +53,7 @@ export class CancellableRequests {
       posts.delete(post)
       if (posts.size === 0 && this.#unread.get(key) === posts) this.#unread.delete(key)
     }
-    const post = { cancelled: new Set<string>(), stop }
+    const post = { cancelled: cancelledIds(this.#onForgotten), stop }
     posts.add(post)
     return post
   }
@@ -68,15 +74,13 @@ export class CancellableRequests {
 
   /** It may be of a request that nobody has read yet. */
   #remember(session: string, id: string): void {
-    for (const { cancelled } of this.#unread.get(session) ?? []) remember(cancelled, id)
+    for (const { cancelled } of this.#unread.get(session) ?? []) cancelled.add(id)
   }
 }
 
-/** Notes what was cancelled while a POST waits unread. */
-export function remember(cancelled: Set<string>, id: string): void {
-  const [oldest] = cancelled
-  if (oldest !== undefined && cancelled.size >= maxRemembered) cancelled.delete(oldest)
-  cancelled.add(id)
+/** What is cancelled while a POST waits unread. */
+export function cancelledIds(onForgotten: () => void): BoundedSet<string> {
+  return new BoundedSet(maxRemembered, onForgotten)
 }
 
 /** The id that a cancellation names. */

@@ -82,7 +82,7 @@ export class ModernBridge {
   readonly #question: LifeWatchOptions['question']
   readonly #lives = new WeakMap<SharedLine, LifeWatch>()
   readonly #abandoned: AbandonedRequests<SharedLine>
-  readonly #toolHeaders = new ToolHeaders()
+  readonly #toolHeaders: ToolHeaders
   #lastId = 0
   #ended: KnownError | undefined
 
@@ -92,7 +92,10 @@ export class ModernBridge {
     this.#limits = limits
     this.#lines = lines
     this.#question = question
-    this.#abandoned = new AbandonedRequests({ clock: deps.clock, lastingMs: limits.limits.requestTimeoutMs })
+    const { clock, instruments } = deps
+    this.#toolHeaders = new ToolHeaders(() => instruments.countForgotten('tool'))
+    const onForgotten = () => instruments.countForgotten('request')
+    this.#abandoned = new AbandonedRequests({ clock, lastingMs: limits.limits.requestTimeoutMs, onForgotten })
   }
 
   /**

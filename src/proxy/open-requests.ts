@@ -24,8 +24,13 @@ export class OpenRequests<T extends OpenRequest> {
   /** By the id that the server knows. */
   readonly #asked = new PassingMap<string, T>()
   /** Ids that the server knows of requests that were given up. */
-  readonly #unanswered = new BoundedSet<string>(maxUnanswered)
+  readonly #unanswered: BoundedSet<string>
   #lastAlias = 0
+
+  /** `onForgotten`: of too many requests that were given up, one will not be known again. */
+  constructor(onForgotten?: () => void) {
+    this.#unanswered = new BoundedSet(maxUnanswered, onForgotten)
+  }
 
   queue(request: T): void {
     this.#queued.push(request)

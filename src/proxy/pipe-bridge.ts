@@ -31,6 +31,8 @@ export interface PipeBridgeOptions {
 }
 
 export interface PipeBridgeEvents {
+  /** The server has a question open that is one too many to excuse its silence. */
+  onUncounted?(): void
   onClientMessage(envelope: Envelope): void
   onServerMessage(envelope: Envelope, text: Buffer): void
   /** A request of the client got an error of ours in place of its answer. */
@@ -77,7 +79,7 @@ export class PipeBridge implements LinkListener {
   readonly #lines: LineReader
   /** By the JSON text of the id; a client that uses an id twice at once gets its answers in the order it asked. */
   readonly #waiting = new PassingMap<string, Waiting[]>()
-  readonly #questions = new Questions()
+  readonly #questions: Questions
   readonly #peerOfClient: Peer
   #unsent: Line[] = []
   #unsentBytes = 0
@@ -91,7 +93,8 @@ export class PipeBridge implements LinkListener {
 
   constructor(options: PipeBridgeOptions) {
     this.#options = options
-    const { client, maxLineBytes, link } = options
+    const { client, maxLineBytes, link, events } = options
+    this.#questions = new Questions(() => events.onUncounted?.())
     this.#link = link(this)
     this.#lines = new LineReader({
       maxBytes: maxLineBytes,

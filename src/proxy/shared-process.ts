@@ -18,6 +18,8 @@ export interface SharedProcessOptions {
   /** Requests under way in the process that belong to no session. */
   readonly otherRequests: () => number
   readonly onDropped: (reason: SharedDrop) => void
+  /** Of too many requests that were given up, one is not remembered. */
+  readonly onForgotten?: (() => void) | undefined
 }
 
 /** The session's end of a link to a process that it shares. */
@@ -124,8 +126,8 @@ export class SharedProcess {
     if (known) return known
     const { initializeAnswer } = line
     if (!initializeAnswer) throw new KnownError('upstream_invalid', 'the server has not answered our initialize')
-    const { clock, requestTimeoutMs: lastingMs } = this.#options
-    const table = new SharedTable(initializeAnswer, new AbandonedRequests({ clock, lastingMs }))
+    const { clock, requestTimeoutMs: lastingMs, onForgotten } = this.#options
+    const table = new SharedTable(initializeAnswer, new AbandonedRequests({ clock, lastingMs, onForgotten }))
     const made: Household = { line, table, guests: new Map() }
     this.#households.set(line, made)
     return made

@@ -7,7 +7,8 @@ import type { HttpExchange } from '../upstreams/http.ts'
 import { cancellationOf } from '../wire/cancellation.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { Admission, type Claim, claimOf } from './admission.ts'
-import { cancelledId, isCancellable, remember } from './cancellable.ts'
+import { type BoundedSet } from '../bounded-set.ts'
+import { cancelledId, cancelledIds, isCancellable } from './cancellable.ts'
 import { unreadIn } from './batch-operation.ts'
 import { type Exchange, ObservedBody, dropUnread, holdWholeBytes, receiveBody, requestHeader } from './exchange.ts'
 import { type ForwardDeps, forwardedHeaders, withoutLength } from './forward.ts'
@@ -56,7 +57,7 @@ export class SsePost {
   /** Whether all of its body was seen, and with it what it asks. */
   #isRead = false
   /** What was cancelled while it waited for its turn with a body that nobody had read. */
-  readonly #cancelledUnread = new Set<string>()
+  readonly #cancelledUnread: BoundedSet<string>
   /** Requests without an answer, by the raw text of their ids. */
   readonly #waiting = new Map<string, Operation>()
   #posted: HttpExchange | undefined
@@ -67,6 +68,7 @@ export class SsePost {
   constructor(options: SsePostOptions) {
     this.#options = options
     this.#relay = new Relay(options.exchange.outgoing)
+    this.#cancelledUnread = cancelledIds(() => options.deps.instruments.countForgotten('cancellation'))
     this.#admission = new Admission(options.deps, options.exchange.upstream, options.endpoint)
   }
 
@@ -166,7 +168,7 @@ export class SsePost {
 
   /** A request of this id was cancelled that nobody knows: it may be this one, if it waits for its turn unread. */
   mayBeCancelled(id: string): void {
-    if (!this.#isRead && !this.#posted) remember(this.#cancelledUnread, id)
+    if (!this.#isRead && !this.#posted) this.#cancelledUnread.add(id)
   }
 
   /** Whether it is a request of this id that waits for its turn. */

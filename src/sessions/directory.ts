@@ -15,6 +15,8 @@ export interface DirectoryOptions {
   readonly idleLimitMs: (upstream: string) => number
   /** How long a bridged session of this upstream may last at all; without it for ever. */
   readonly maxAgeMs?: (upstream: string) => number
+  /** A session is one too many to be kept track of, or what a server asked is one question too many. */
+  readonly onForgotten?: (what: 'session' | 'question') => void
   /** A session of this upstream began. */
   readonly onStart: (upstream: string) => void
   readonly onEnd: (session: Session, end: SessionEnd, durationMs: number) => void
@@ -66,7 +68,10 @@ export class SessionDirectory {
     if (known) return known
     const { clock, maxTracked } = this.#options
     if (!isBridged && this.#sessions.size >= maxTracked) this.expire()
-    if (!isBridged && this.#sessions.size >= maxTracked) return undefined
+    if (!isBridged && this.#sessions.size >= maxTracked) {
+      this.#options.onForgotten?.('session')
+      return undefined
+    }
     const session: Session = {
       key: sessionKey(id),
       id,
@@ -79,7 +84,7 @@ export class SessionDirectory {
       lastActiveMs: clock.now(),
       pending: 0,
       openStreams: 0,
-      questions: opened.questions ?? new Questions(),
+      questions: opened.questions ?? new Questions(() => this.#options.onForgotten?.('question')),
       messages: 0,
       health: newHealth,
       serverPeer: undefined,

@@ -9,6 +9,12 @@ const maxOpen = 1000
  */
 export class Questions {
   readonly #open = new Set<string>()
+  readonly #onUncounted: () => void
+
+  /** `onUncounted`: a question is open that is one too many. */
+  constructor(onUncounted: () => void = () => undefined) {
+    this.#onUncounted = onUncounted
+  }
 
   get isOpen(): boolean {
     return this.#open.size > 0
@@ -16,8 +22,9 @@ export class Questions {
 
   heardServer({ kind, method, id, requestId }: Envelope): void {
     if (method === 'notifications/cancelled') this.#open.delete(requestId ?? '')
-    if (kind !== 'request' || method === 'ping' || id === undefined || this.#open.size >= maxOpen) return
-    this.#open.add(id)
+    if (kind !== 'request' || method === 'ping' || id === undefined) return
+    if (this.#open.size < maxOpen) this.#open.add(id)
+    else this.#onUncounted()
   }
 
   /** A batch too. */

@@ -74,6 +74,10 @@ export interface EndedStream {
 export const sheddable = ['trace', 'session', 'tool_call'] as const
 export type Sheddable = (typeof sheddable)[number]
 
+/** What is remembered within bounds. */
+export const rememberable = ['session', 'question', 'request', 'cancellation', 'tool'] as const
+export type Rememberable = (typeof rememberable)[number]
+
 /**
  * Why a message could not be delivered: the server's (`noise`, `message_too_long`: above what is carried), nobody is there to take it, or, with a
  * process that clients share, it cannot be told who should (`no_session`, `no_subscriber`) or there is no room for it.
@@ -123,6 +127,7 @@ export interface Instruments {
   countRejected(reason: string): void
   countDropped(upstream: string, reason: DropReason): void
   countShed(what: Sheddable): void
+  countForgotten(what: Rememberable): void
   countCircuitOpened(upstream: string): void
   countDroppedSpans(reason: SpanDropReason, spans: number): void
   countNotifications(receiver: Receiver, outcome: NotificationOutcome, notifications: number): void
@@ -186,6 +191,7 @@ export function instruments(options: {
   const rejected = countedBy(meters, metrics.rejectedRequests, label.reason)
   const dropped = countedBy(meters, metrics.droppedMessages, label.upstream, label.reason)
   const shed = countedBy(meters, metrics.shed, label.what)
+  const forgotten = countedBy(meters, metrics.forgotten, label.what)
   const circuitsOpened = countedBy(meters, metrics.upstreamCircuitOpened, label.upstream)
   const droppedSpans = countedBy(meters, metrics.droppedSpans, label.reason)
   const notifications = countedBy(meters, metrics.notifications, label.receiver, label.outcome)
@@ -196,6 +202,7 @@ export function instruments(options: {
   for (const reason of spanDropReasons) droppedSpans.init(reason)
   for (const reason of errorCodes.filter(isRefusal)) rejected.init(reason)
   for (const what of sheddable) shed.init(what)
+  for (const what of rememberable) forgotten.init(what)
   /** Of which heartbeats in sessions do not start at 0 yet. */
   const withoutSessions = new Map<string, UpstreamTraits>()
 
@@ -213,6 +220,7 @@ export function instruments(options: {
     countRejected: (reason) => rejected.count(errorTypeLabel(reason)),
     countDropped: dropped.count,
     countShed: shed.count,
+    countForgotten: forgotten.count,
     countCircuitOpened: circuitsOpened.count,
     countDroppedSpans: (reason, spans) => droppedSpans.add(spans, reason),
     countNotifications: (receiver, outcome, count) => notifications.add(count, receiver, outcome),

@@ -482,6 +482,15 @@ export const metrics = {
     live: true,
     help: 'Messages that were forwarded, yet not measured: no JSON-RPC, too long a batch, an unknown encoding, or more requests at a time than are kept track of.',
   },
+  forgotten: {
+    instrument: 'mcp_vitals.forgotten',
+    family: 'mcp_vitals_forgotten_total',
+    kind: 'counter',
+    unit: '{item}',
+    labels: [label.what],
+    live: true,
+    help: 'What was not remembered, because so much of its kind was: sessions that are not kept track of (each of their requests counts), questions of servers that excuse no silence, ids of requests that were given up or cancelled, tools whose arguments headers repeat.',
+  },
   rejectedRequests: {
     instrument: 'mcp_vitals.rejected_requests',
     family: 'mcp_vitals_rejected_requests_total',

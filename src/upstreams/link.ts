@@ -103,6 +103,8 @@ export interface UrlLinkOptions {
   readonly listener: LinkListener
   /** A message was longer, and those who wait for an answer of it are told. */
   readonly onTooLong: () => void
+  /** Of too many tools, one whose arguments headers repeat is not remembered. */
+  readonly onForgottenTool?: () => void
   /** What we ask the server elsewhere; an HTTP+SSE server may answer that here. */
   readonly ownRequests?: OwnRequests | undefined
 }
@@ -222,9 +224,16 @@ export function sseLink({ endpoint, clock, maxBodyBytes, listener, onTooLong, ow
 }
 
 /** A session of its own, with the stream on which the server speaks unasked (MCP 2025-11-25, "Listening for Messages"). */
-export function httpLink({ endpoint, clock, maxBodyBytes, listener, onTooLong }: UrlLinkOptions): Link {
+export function httpLink({
+  endpoint,
+  clock,
+  maxBodyBytes,
+  listener,
+  onTooLong,
+  onForgottenTool,
+}: UrlLinkOptions): Link {
   const own = new ClientEndpoint(endpoint)
-  const toolHeaders = new ToolHeaders()
+  const toolHeaders = new ToolHeaders(onForgottenTool)
   let openingId: string | undefined
   const channel = new HttpChannel({
     endpoint: own,

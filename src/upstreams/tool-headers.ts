@@ -8,6 +8,11 @@ const maxTools = 1000
 /** Which arguments of a server's tools headers have to repeat, as the lists of tools said that passed. */
 export class ToolHeaders {
   readonly #declared = new Map<string, readonly ParamHeader[]>()
+  readonly #onForgotten: () => void
+
+  constructor(onForgotten: () => void = () => undefined) {
+    this.#onForgotten = onForgotten
+  }
 
   /** Takes the entries of a list, or of a page of it. */
   learn(tools: readonly unknown[]): void {
@@ -21,6 +26,7 @@ export class ToolHeaders {
     for (const name of this.#declared.keys()) {
       if (this.#declared.size <= maxTools) return
       this.#declared.delete(name)
+      this.#onForgotten()
     }
   }
 

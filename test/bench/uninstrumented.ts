@@ -39,6 +39,7 @@ const instruments: Instruments = {
   countRejected: nothing,
   countDropped: nothing,
   countShed: nothing,
+  countForgotten: nothing,
   countCircuitOpened: nothing,
   countDroppedSpans: nothing,
   countNotifications: nothing,

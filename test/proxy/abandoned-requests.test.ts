@@ -1,9 +1,9 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { AbandonedRequests } from '../../src/proxy/abandoned-requests.ts'
 import { fakeClock } from '../support/fake-clock.ts'
 
-function abandonedOn(clock = fakeClock(), lastingMs = 30_000) {
-  return { clock, abandoned: new AbandonedRequests<string>({ clock, lastingMs }) }
+function abandonedOn(clock = fakeClock(), lastingMs = 30_000, onForgotten?: () => void) {
+  return { clock, abandoned: new AbandonedRequests<string>({ clock, lastingMs, onForgotten }) }
 }
 
 describe('requests that their clients gave up', () => {
@@ -34,8 +34,10 @@ describe('requests that their clients gave up', () => {
   })
 
   it('a thousand of them, of which the oldest goes first', () => {
-    const { abandoned } = abandonedOn(fakeClock(), Infinity)
+    const onForgotten = vi.fn<() => void>()
+    const { abandoned } = abandonedOn(fakeClock(), Infinity, onForgotten)
     for (let n = 0; n < 1001; n++) abandoned.add(String(n), String(n))
+    expect(onForgotten).toHaveBeenCalledOnce()
     expect([abandoned.owners().length, abandoned.owners()[0]]).toEqual([1000, '1'])
   })
 })

@@ -341,6 +341,7 @@ function recordingInstruments(told: Told, tell: <T>(list: T[], what: T) => void)
     initRecovery: () => undefined,
     countDropped: (_upstream, reason) => tell(told.dropped, reason),
     countShed: () => undefined,
+    countForgotten: () => undefined,
     countCircuitOpened: () => undefined,
     labels: {
       admit: (_upstream, kind, names) => void told.admitted.push(...names.map((name) => `${kind} ${name}`)),

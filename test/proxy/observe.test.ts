@@ -44,6 +44,7 @@ function observed(message = call, changes: Partial<ObservedRequest> = {}) {
         countRejected: unused,
         countDropped: unused,
         countShed: unused,
+        countForgotten: unused,
         countCircuitOpened: unused,
         countDroppedSpans: unused,
         countNotifications: unused,

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { OpenRequests } from '../../src/proxy/open-requests.ts'
 import { type Envelope, readEnvelope } from '../../src/wire/envelope.ts'
 
@@ -91,6 +91,15 @@ describe('the id of a request', () => {
     open.queue(waiting)
     expect(open.cancelledBy('1')).toBe(waiting)
   })
+})
+
+it('more than 1,000 ids that were given up are not remembered, and each that is forgotten is told', () => {
+  const onForgotten = vi.fn<() => void>()
+  const open = new OpenRequests<Asked>(onForgotten)
+  for (let n = 0; n <= 1000; n++) {
+    open.remove(sent(open, String(n)), { isAnswered: false })
+    expect(onForgotten).toHaveBeenCalledTimes(n < 1000 ? 0 : 1)
+  }
 })
 
 type Step =

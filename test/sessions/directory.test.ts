@@ -20,12 +20,14 @@ function directoryOf({
 }: Options = {}) {
   const clock = fakeClock()
   const ended: string[] = []
+  const forgotten: string[] = []
   const directory = new SessionDirectory({
     clock,
     maxTracked,
     cleanupIntervalMs,
     idleLimitMs,
     maxAgeMs,
+    onForgotten: (what) => forgotten.push(what),
     onStart: () => undefined,
     onEnd: ({ id }, end, durationMs) => ended.push(`${id} ${end} after ${durationMs} ms`),
   })
@@ -34,7 +36,7 @@ function directoryOf({
     if (!session) throw new Error(`${id} is not tracked`)
     return session
   }
-  return { clock, directory, ended, add, ids: () => [...directory.all()].map(({ id }) => id) }
+  return { clock, directory, ended, forgotten, add, ids: () => [...directory.all()].map(({ id }) => id) }
 }
 
 describe('a session', () => {
@@ -226,15 +228,17 @@ describe('other limits while it runs', () => {
 
 describe('the limit', () => {
   it('leaves further sessions untracked, but makes room by what has expired', async () => {
-    const { clock, directory, ended, add, ids } = directoryOf({ maxTracked: 2 })
+    const { clock, directory, ended, forgotten, add, ids } = directoryOf({ maxTracked: 2 })
     add('1')
     add('2')
     expect(directory.add({ id: '3', upstream: 'files', transport: 'http', client })).toBeUndefined()
+    expect(forgotten).toEqual(['session'])
     expect(add('2').id).toBe('2')
     await clock.advance(300_000)
     expect(add('3').id).toBe('3')
     expect(ids()).toEqual(['3'])
     expect(ended).toHaveLength(2)
+    expect(forgotten).toEqual(['session'])
   })
 })
 

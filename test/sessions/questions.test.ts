@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { Questions } from '../../src/sessions/questions.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 
@@ -41,4 +41,13 @@ it('none is open any more once nobody waits', () => {
   questions.heardServer(asked('1'))
   questions.clear()
   expect(questions.isOpen).toBe(false)
+})
+
+it('of more than 1,000 each is told', () => {
+  const onUncounted = vi.fn<() => void>()
+  const questions = new Questions(onUncounted)
+  for (let n = 0; n < 1000; n++) questions.heardServer(asked(String(n)))
+  expect(onUncounted).not.toHaveBeenCalled()
+  questions.heardServer(asked('1000'))
+  expect(onUncounted).toHaveBeenCalledOnce()
 })

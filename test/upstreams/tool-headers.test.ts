@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { ToolHeaders } from '../../src/upstreams/tool-headers.ts'
 import { readEnvelope } from '../../src/wire/envelope.ts'
 
@@ -37,10 +37,12 @@ describe('ToolHeaders', () => {
   })
 
   it('forgets the tool that was listed longest ago when there are more than 1,000', () => {
-    const known = new ToolHeaders()
+    const onForgotten = vi.fn<() => void>()
+    const known = new ToolHeaders(onForgotten)
     known.learn([tool('first', 'A'), tool('second', 'A')])
     known.learn([tool('first', 'A')])
     known.learn(Array.from({ length: 999 }, (_, index) => tool(`t${index}`, 'A')))
+    expect(onForgotten).toHaveBeenCalledOnce()
     expect(headersOf(known, 'second')).toEqual([])
     expect(headersOf(known, 'first')).not.toEqual([])
   })

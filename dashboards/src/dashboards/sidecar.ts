@@ -182,7 +182,7 @@ const bites: readonly PanelPlan[] = [
       },
     ],
     unit: 'short',
-    width: 8,
+    width: 6,
   }),
   events({
     title: 'Unreadable messages',
@@ -194,7 +194,21 @@ const bites: readonly PanelPlan[] = [
       },
     ],
     unit: 'short',
-    width: 8,
+    width: 6,
+  }),
+  events({
+    title: 'Forgotten',
+    description:
+      'What was not remembered, because so much of its kind was: sessions, questions, requests, cancellations, tools.',
+    queries: [
+      {
+        expr: `${sumBy([label.what], recentIncrease(sidecars.series(metrics.forgotten)))} > 0`,
+        legend: legendOf(label.what),
+      },
+    ],
+    emptyWhenHealthy: 'everything is remembered.',
+    unit: 'short',
+    width: 6,
   }),
   events({
     title: 'Lost spans',
@@ -206,7 +220,7 @@ const bites: readonly PanelPlan[] = [
       },
     ],
     unit: 'short',
-    width: 8,
+    width: 6,
   }),
 ]
 

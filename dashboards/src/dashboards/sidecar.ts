@@ -202,11 +202,10 @@ const bites: readonly PanelPlan[] = [
       'What was not remembered, because so much of its kind was: sessions, questions, requests, cancellations, tools.',
     queries: [
       {
-        expr: `${sumBy([label.what], recentIncrease(sidecars.series(metrics.forgotten)))} > 0`,
+        expr: sumBy([label.what], recentIncrease(sidecars.series(metrics.forgotten))),
         legend: legendOf(label.what),
       },
     ],
-    emptyWhenHealthy: 'everything is remembered.',
     unit: 'short',
     width: 6,
   }),

@@ -31,6 +31,9 @@ export interface Abandoned {
   readonly isOwn: boolean
 }
 
+/** What breaks within this time broke by one blow, such as the requests that a crash cuts off. */
+const oneBlowMs = 1000
+
 /** What clients' requests tell about their server, and when they last did; all times are monotonic. */
 export class Traffic {
   readonly #clock: Clock
@@ -38,6 +41,8 @@ export class Traffic {
   #standInMs = Number.NEGATIVE_INFINITY
   #unansweredMs = Number.NEGATIVE_INFINITY
   #givenUpMs = Number.NEGATIVE_INFINITY
+  /** When one last broke that counted. */
+  #brokeMs = Number.NEGATIVE_INFINITY
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -83,6 +88,10 @@ export class Traffic {
     // Whoever was answered since that request was sent knows better: one request was lost.
     const wasHeardSince = this.#answeredMs > nowMs - silentMs
     if (isOnlyEvidence && kind === 'silent' && wasHeardSince) return undefined
+    if (isOnlyEvidence && kind === 'missed') {
+      if (nowMs < this.#brokeMs + oneBlowMs) return undefined
+      this.#brokeMs = nowMs
+    }
     const why = {
       reason: `a client's request failed: ${reason}`,
       // Where nobody else asks, it tells of the moment from which on the server was silent, which may be over.

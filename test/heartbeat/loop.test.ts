@@ -337,9 +337,21 @@ describe('probe: passive', () => {
     for (const expected of ['suspect', 'suspect', 'down']) {
       heartbeat.trafficFailed({ outcome: 'closed', reason: 'no answer' })
       expect(state()).toBe(expected)
+      await advance(1000)
     }
     await advance(60_000)
     expect([state(), probesAt()]).toEqual(['down', []])
+  })
+
+  it('is not down by one blow that many requests met', async () => {
+    const { heartbeat, advance, state, reason } = watched({ settings: passive })
+    heartbeat.start()
+    heartbeat.trafficAnswered(true)
+    for (let requests = 0; requests < 5; requests++) {
+      heartbeat.trafficFailed({ outcome: 'closed', reason: 'connection reset' })
+      await advance(100)
+    }
+    expect([state(), reason()]).toEqual(['suspect', "1 miss (down at 3): a client's request failed: connection reset"])
   })
 
   it('is down after three failures in a row of clients that were the first to ask, or the first for minutes', async () => {

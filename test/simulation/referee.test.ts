@@ -485,6 +485,25 @@ describe('the referee', () => {
     expect(together.broken()).toEqual([])
   })
 
+  it('lets a process be replaced that shrank while it was let finish, or was being ended', () => {
+    for (const [shrunkMs, endingMs] of [
+      [20_000, 30_000],
+      [30_000, 30_000],
+    ] as const) {
+      const { at, process, referee, broken } = game()
+      process('started', 'ready', 'open', 'outgrown')
+      at(shrunkMs)
+      if (shrunkMs < endingMs) process('shrunk')
+      at(endingMs)
+      process('ending')
+      if (shrunkMs === endingMs) process('shrunk')
+      at(38_000)
+      process('gone')
+      referee.replaced('a', 'memory')
+      expect(broken()).toEqual([])
+    }
+  })
+
   it('lets a process that waits for a lock hang for longer while a client waits for it', () => {
     const alone = game()
     alone.process('started', 'ready', 'open', 'deadlocked')

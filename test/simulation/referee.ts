@@ -87,6 +87,8 @@ const startBoundMs = 62_000
 const [memoryNoticedMs, memoryDrainMs] = [20_000, 10_000]
 /** What waited for its turn in the queue may have begun so much later. */
 const queueMs = 3000
+/** An answer may take so long until it is heard. */
+const answerMs = 1000
 /** Three steps up from the first second of an overload to the one that refuses tool calls; one down, once it is over. */
 const [sheddingAfterMs, sheddingFadesMs] = [15_000, 30_000]
 /**
@@ -141,8 +143,9 @@ interface Process {
   goneMs: number | undefined
   /** Since when, and how, it hangs that is not being ended. */
   hang: { readonly sinceMs: number; readonly kind: keyof typeof hungBoundMs } | undefined
-  /** Since when it uses too much memory. */
+  /** Since when it uses too much memory, and until when it did: what was decided then still happens. */
   outgrownMs: number | undefined
+  shrunkMs: number | undefined
   isEnding: boolean
   /** It ended with exit code 0, and nobody made it. */
   isDone: boolean
@@ -415,8 +418,11 @@ export class Referee {
     const nowMs = this.#options.now()
     const { state } = glance().verdict
     const isWell = isServing && isUp(state) === true && this.#options.faultOf(upstream) === undefined
-    const isAskable =
-      probe === 'active' && asksInSessions && isWell && session.pending === 0 && !this.#isTroubled(nowMs)
+    // While it works for somebody nobody else is answered, and what it does not let in waits for its client.
+    const { isRefused, lastMs } = session.health.session
+    const isLeft = state === 'busy' || (isRefused && session.lastActiveMs <= lastMs)
+    const mayBeAsked = probe === 'active' && asksInSessions && isWell && !isLeft
+    const isAskable = mayBeAsked && session.pending === 0 && !this.#isTroubled(nowMs)
     if (!isAskable) watched.askableSinceMs = nowMs
     watched.hungSinceMs = truth.isHung() ? (watched.hungSinceMs ?? nowMs) : undefined
     watched.forgottenSinceMs = truth.isForgotten() ? (watched.forgottenSinceMs ?? nowMs) : undefined
@@ -557,7 +563,7 @@ export class Referee {
       ({ untilMs }) => (untilMs ?? nowMs) + stragglerMs >= (failingSinceMs ?? nowMs),
     )
     if (!outage) {
-      const isReplaced = watched.processes.at(-1)?.outgrownMs !== undefined && causes.leak.test(reason)
+      const isReplaced = outgrownForMs(watched.processes.at(-1), nowMs) !== undefined && causes.leak.test(reason)
       if (watched.wasServing && !isReplaced) this.#violate('false_down', upstream, `${state}: ${reason}`)
       return
     }
@@ -640,7 +646,7 @@ export class Referee {
   replaced(upstream: string, reason: RestartReason): void {
     const nowMs = this.#options.now()
     const before = this.#of(upstream).processes.findLast(({ goneMs }) => goneMs !== undefined)
-    const outgrownMs = nowMs - (before?.outgrownMs ?? nowMs)
+    const outgrownMs = outgrownForMs(before, nowMs) ?? 0
     if (reason === 'memory' && outgrownMs < memoryNoticedMs / 2) {
       this.#violate('memory', upstream, `replaced for its memory, outgrown for ${seconds(outgrownMs)}`)
     }
@@ -673,11 +679,12 @@ export class Referee {
         if (process) process.hang = { sinceMs: nowMs, kind: event }
         return
       case 'outgrown':
-        if (process) process.outgrownMs = nowMs
+        if (process) Object.assign(process, { outgrownMs: nowMs, shrunkMs: undefined })
         return
       case 'shrunk':
         this.#mustBeReplaced(upstream)
-        if (process) process.outgrownMs = undefined
+        // What is being ended already is replaced all the same.
+        if (process && !process.isEnding) process.shrunkMs = nowMs
         return
       case 'done':
         if (process) process.isDone = true
@@ -686,7 +693,10 @@ export class Referee {
         this.#mustBeReplaced(upstream)
         this.#mustLetFinish(upstream)
         this.#mustBeEnded(upstream)
-        if (process) Object.assign(process, { hang: undefined, isEnding: true })
+        if (!process) return
+        // What was decided before it shrank is carried out.
+        if (outgrownForMs(process, nowMs) === undefined) process.outgrownMs = undefined
+        Object.assign(process, { hang: undefined, isEnding: true, shrunkMs: undefined })
         return
       case 'awake':
         this.#mustBeEnded(upstream)
@@ -698,7 +708,8 @@ export class Referee {
   #mustBeReplaced(upstream: string): void {
     const { hasMemoryLimit, processes } = this.#of(upstream)
     const process = processes.at(-1)
-    if (!hasMemoryLimit || process?.outgrownMs === undefined || process.isEnding || process.goneMs !== undefined) return
+    if (!hasMemoryLimit || process?.outgrownMs === undefined || process.shrunkMs !== undefined) return
+    if (process.isEnding || process.goneMs !== undefined) return
     const nowMs = this.#options.now()
     const tookMs = nowMs - process.outgrownMs - this.#troubleMs(process.outgrownMs, nowMs)
     if (tookMs <= memoryNoticedMs + memoryDrainMs + starvingMs) return
@@ -710,7 +721,7 @@ export class Referee {
   #mustLetFinish(upstream: string): void {
     const { carriage, processes } = this.#of(upstream)
     const process = processes.at(-1)
-    if (process?.outgrownMs === undefined || process.openMs === undefined) return
+    if (outgrownForMs(process, this.#options.now()) === undefined || process?.openMs === undefined) return
     const youngestMs = carriage.youngestMs()
     const leastMs = memoryDrainMs - queueMs
     if (youngestMs < leastMs) this.#violate('memory', upstream, `a request is cut off after ${seconds(youngestMs)}`)
@@ -757,6 +768,7 @@ export class Referee {
       goneMs: undefined,
       hang: undefined,
       outgrownMs: undefined,
+      shrunkMs: undefined,
       isEnding: false,
       isDone: false,
     })
@@ -789,7 +801,7 @@ export class Referee {
     process.goneMs = nowMs
     if (process.readyMs !== undefined && nowMs - process.readyMs >= 120_000) watched.restarts = 0
     // Who ends so soon behind a URL may not have been the one that answered there.
-    const outliveMs = watched.kind === 'launched' ? defaults.supervision.launchOutlivesMs : 0
+    const outliveMs = watched.kind === 'launched' ? defaults.supervision.launchOutlivesMs + answerMs : 0
     const hasWorked = process.openMs !== undefined && nowMs - process.openMs >= outliveMs
     watched.unopenedStarts = hasWorked ? 0 : watched.unopenedStarts + 1
     watched.failedStarts = process.readyMs === undefined ? watched.failedStarts + 1 : 0
@@ -903,6 +915,13 @@ function overlapMs(
 function leastPauseMs({ restarts, failedStarts }: Pick<Watched, 'restarts' | 'failedStarts'>): number {
   if (failedStarts >= 10) return 600_000
   return restarts === 0 ? 0 : Math.min(30_000, 500 * 2 ** (restarts - 1))
+}
+
+/** For how long it has used too much memory, or had until a moment ago. */
+function outgrownForMs(process: Process | undefined, nowMs: number): number | undefined {
+  if (process?.outgrownMs === undefined) return undefined
+  const { outgrownMs, shrunkMs = nowMs } = process
+  return nowMs - shrunkMs <= memoryDrainMs + starvingMs ? shrunkMs - outgrownMs : undefined
 }
 
 /** A start that holds one of the four places for starts. It gives it back after 2 s, and the next one starts at once. */

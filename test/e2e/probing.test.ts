@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { debugReport, debugUpstream, metricValue, metricValues } from '../support/admin.ts'
@@ -157,6 +158,8 @@ describe('what servers are asked', { timeout: 60_000 }, () => {
       ).toBe(503)
       states.push(await stateOf('failing'))
       if (id < 3) expect(await upped()).toEqual([])
+      // What fails within a second is one failure.
+      await sleep(1100)
     }
     expect(states).toEqual(['idle', 'idle', 'down'])
     expect(await upped()).toEqual([0])

@@ -1,7 +1,7 @@
 import type { ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { z } from 'zod'
 import { legs, outcomes } from '../heartbeat/classify.ts'
-import type { HistoryEntry } from '../heartbeat/history.ts'
+import { type HistoryEntry, successPercent } from '../heartbeat/history.ts'
 import { type EndedView, type Monitored, limitedOf } from '../heartbeat/monitored.ts'
 import { probeModes } from '../heartbeat/probe.ts'
 import { isUnavailable, states } from '../heartbeat/verdict.ts'
@@ -203,7 +203,7 @@ export function debugReport(input: DebugInput): DebugReport {
       total_heartbeats: total,
       successful_heartbeats: answered,
       failed_heartbeats: failed,
-      overall_success_rate: successPercent(answered, failed),
+      overall_success_rate: successPercent({ answered, failures: failed }, 3),
       average_response_time_ms: measured === 0 ? 0 : rounded((sum((r) => r.rttSumSeconds) / measured) * 1000),
       sessions_with_issues: sessions.filter(hasIssues).length,
     },
@@ -257,7 +257,7 @@ function debugUpstream(upstream: Monitored, reading: UpstreamReading, input: Deb
     heartbeats: {
       total: reading.heartbeats,
       failed: reading.failures,
-      success_rate_percent: successPercent(reading.answered, reading.failures),
+      success_rate_percent: successPercent(reading, 3),
     },
     tools: status.inventory?.size ?? null,
     requests_in_flight: upstream.requestsInFlight(),
@@ -372,12 +372,6 @@ function debugLegHealth(health: LegHealth, nowMs: number): z.output<typeof legHe
     round_trip_ms: roundTripMs === undefined ? null : rounded(roundTripMs),
     seconds_ago: heartbeats === 0 ? null : rounded((nowMs - lastMs) / 1000),
   }
-}
-
-/** Of the heartbeats that say something: an inconclusive one is neither a success nor a failure. */
-function successPercent(answered: number, failed: number): number | null {
-  const judged = answered + failed
-  return judged === 0 ? null : rounded((answered / judged) * 100)
 }
 
 function isoTime(wallMs: number): string {

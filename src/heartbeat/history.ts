@@ -28,6 +28,18 @@ export interface HistoryCounts {
   readonly failures: number
 }
 
+/**
+ * The share of successes among the heartbeats that say something, in percent with so many decimals; null where none was
+ * a success or a failure, such as of refused credentials alone.
+ */
+export function successPercent(
+  { answered, failures }: Pick<HistoryCounts, 'answered' | 'failures'>,
+  decimals: number,
+): number | null {
+  const judged = answered + failures
+  return judged === 0 ? null : Number(((answered / judged) * 100).toFixed(decimals))
+}
+
 export interface HistoryOptions {
   readonly recentKept: number
   readonly failuresKept: number

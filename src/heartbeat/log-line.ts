@@ -1,7 +1,7 @@
 import type { Session } from '../sessions/session.ts'
 import type { Transport } from '../upstreams/upstream.ts'
 import { type Outcome, isAnswered } from './classify.ts'
-import type { HistoryCounts } from './history.ts'
+import { type HistoryCounts, successPercent } from './history.ts'
 import type { HeartbeatReport, HeartbeatStatus } from './contract.ts'
 
 export interface LogLineInput {
@@ -42,7 +42,7 @@ export function heartbeatFields(input: LogLineInput): Record<string, string | nu
     next_in_seconds: rounded(nextMs / 1000, 1),
     timeout_ms: Math.round(timeoutMs),
     ...(input.includePerformance && {
-      success_rate_percent: successPercent(totals),
+      success_rate_percent: successPercent(totals, 2),
       error_rate_percent: rounded(status.interval.inputs.e * 100, 2),
     }),
     state: status.verdict.state,
@@ -69,12 +69,6 @@ export function shortened(userAgent: string): string {
  */
 export function levelOf(outcome: Outcome, isRoutine: boolean): 'info' | 'warn' {
   return isRoutine || outcome === 'inconclusive' ? 'info' : 'warn'
-}
-
-/** Null where none was a success or a failure, such as of refused credentials alone. */
-function successPercent({ answered, failures }: LogLineInput['totals']): number | null {
-  const judged = answered + failures
-  return judged === 0 ? null : rounded((answered / judged) * 100, 2)
 }
 
 function rounded(value: number, digits: number): number {

@@ -5,6 +5,7 @@ import type { Session } from '../sessions/session.ts'
 import { insideSession } from '../upstreams/borrowed-channel.ts'
 import type { Endpoint, UpstreamEndpoint } from '../upstreams/endpoint.ts'
 import type { HttpExchange, ResponseHead } from '../upstreams/http.ts'
+import { readMemory } from '../upstreams/read-memory.ts'
 import type { StreamEnd } from '../telemetry/instruments.ts'
 import { type Envelope, readEnvelope } from '../wire/envelope.ts'
 import { sseEvent } from '../wire/sse.ts'
@@ -525,9 +526,15 @@ class Passage implements Cancellable {
 
   #responseData(chunk: Buffer): void {
     this.#admission.heard()
-    this.#relay.data(chunk)
+    const isOurs = readMemory.isLent(chunk) && !this.#isKept()
+    this.#relay.data(chunk, isOurs ? () => readMemory.giveBack(chunk) : undefined)
     if (!this.#decoder) this.#read(chunk)
     else if (this.#observer) this.#decoder.push(chunk)
+  }
+
+  /** Of those who look at an answer, only these two keep chunks until they have more. */
+  #isKept(): boolean {
+    return this.#decoder !== undefined || this.#learn !== undefined
   }
 
   #read(chunk: Buffer): void {

@@ -5,6 +5,12 @@ import { endToEndHeaders } from '../wire/headers.ts'
 /** What Node writes in a reason phrase; undici reads one that is no UTF-8 into something else. */
 const isWritable = /^[\t\x20-\x7e\x80-\xff]*$/
 
+/**
+ * Node holds back what is written within a turn of the event loop until its end, so that one chunk of 64 KiB alone says
+ * nothing of the client; two that wait do.
+ */
+const maxUnsentBytes = 128 * 1024
+
 /** Passes an upstream's answer on to the client as it comes, at the client's pace. */
 export class Relay {
   readonly #outgoing: ServerResponse
@@ -39,9 +45,12 @@ export class Relay {
     })
   }
 
-  data(chunk: Buffer): void {
+  /** `onWritten` hears when the chunk has left for good, unless the connection breaks before. */
+  data(chunk: Buffer, onWritten?: () => void): void {
     this.#sendHead()
-    if (this.#outgoing.write(chunk) || this.#isPaused || this.#outgoing.destroyed) return
+    const written = onWritten && ((error?: Error | null) => (error ? undefined : onWritten()))
+    if (this.#outgoing.write(chunk, written) || this.#isPaused || this.#outgoing.destroyed) return
+    if (this.#outgoing.writableLength < maxUnsentBytes) return
     this.#isPaused = true
     this.#source?.pause()
     this.#outgoing.once('drain', () => {

@@ -4,6 +4,7 @@ import { type Socket, isIP } from 'node:net'
 import type { buildConnector } from 'undici'
 import makeConnector from 'undici/lib/core/connect.js'
 import { KnownError } from '../errors.ts'
+import { readMemory } from './read-memory.ts'
 import type { TlsSettings } from './upstream.ts'
 
 export interface ConnectOptions {
@@ -19,6 +20,8 @@ export interface ConnectOptions {
  * to itself, undici would check it against whatever a client put into its `Host` header.
  */
 export function connector({ url, connectTimeoutMs, tls = {}, tunnel }: ConnectOptions): buildConnector.connector {
+  const servername = serverNameOf(url, tls)
+  if (url.protocol === 'http:') return plainConnector(connectTimeoutMs, servername)
   const { ca, cert, key } = tls
   const connect = makeConnector({
     timeout: connectTimeoutMs,
@@ -27,7 +30,6 @@ export function connector({ url, connectTimeoutMs, tls = {}, tunnel }: ConnectOp
     ...(cert !== undefined && { cert }),
     ...(key !== undefined && { key }),
   })
-  const servername = serverNameOf(url, tls)
   if (!tunnel) return (options, done) => connect({ ...options, servername }, done)
   return (options, done) => {
     openTunnel({
@@ -36,6 +38,18 @@ export function connector({ url, connectTimeoutMs, tls = {}, tunnel }: ConnectOp
       timeoutMs: connectTimeoutMs,
       onOpen: (httpSocket) => connect({ ...options, servername, httpSocket }, done),
       onFail: (error) => done(error, null),
+    })
+  }
+}
+
+function plainConnector(timeout: number, servername: string): buildConnector.connector {
+  return (options, done) => {
+    // Nothing is read before the connection is there.
+    let socket: Socket | null = null
+    const onread = readMemory.onread((chunk) => socket?.push(chunk) === true)
+    makeConnector({ timeout, allowH2: false, onread })({ ...options, servername }, (...connected) => {
+      socket = connected[1]
+      done(...connected)
     })
   }
 }

@@ -1,3 +1,4 @@
+import { createCipheriv } from 'node:crypto'
 import { brotliCompressSync, createGzip, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -169,6 +170,11 @@ const sizes = [0, 1, 100, 65_535, 65_536, 65_537, 1024 * 1024]
 /** Bytes of every value, so that no decoding goes unnoticed. */
 function noise(bytes: number): Buffer {
   return Buffer.from(Uint8Array.from({ length: bytes }, (_, index) => (index * 31 + (index >> 8)) & 0xff))
+}
+
+/** Bytes that repeat nothing, of which each seed has others. */
+function unlike(seed: number, bytes: number): Buffer {
+  return createCipheriv('aes-128-ctr', Buffer.alloc(16, seed), Buffer.alloc(16)).update(Buffer.alloc(bytes))
 }
 
 describe('bodies are byte-identical', () => {
@@ -382,6 +388,57 @@ describe('when one side goes', () => {
     await upstream.until(() => arrived.isClosed())
     await proxy.until(() => proxy.inFlight('u') === 0)
     expect(proxy.told.rejected).toEqual([])
+  })
+
+  it('long answers at once, of every kind and to slow readers too, pass and are read each for itself', async () => {
+    const kinds = ['json', 'listed', 'gzip', 'events', 'unlabelled'] as const
+    const count = 20
+    const isSlow = (id: number) => id % 3 === 0
+    const answers = Array.from({ length: count }, (_, i) => {
+      const kind = kinds[i % kinds.length] ?? 'json'
+      // More than the system holds for a client that does not read; where it is decoded, no more than is.
+      const text = unlike(i, isSlow(i) && kind !== 'gzip' ? 8_000_000 : 800_000).toString('base64')
+      const failed = `{"jsonrpc":"2.0","id":${i},"error":{"data":"${text}","message":"no","code":${-32_100 - i}}}`
+      const list = `{"jsonrpc":"2.0","id":${i},"result":{"text":"${text.slice(0, 800_000)}","tools":[{"name":"t${i}"}]}}`
+      if (kind === 'listed') return { kind, body: Buffer.from(list), headers: json }
+      if (kind === 'gzip') return { kind, body: gzipSync(failed), headers: [...json, 'Content-Encoding', 'gzip'] }
+      if (kind === 'json') return { kind, body: Buffer.from(failed), headers: json }
+      const events = `data: ${failed}\r\n\r\n`
+      const isKnown = kind === 'events'
+      return { kind, body: Buffer.from(events), headers: isKnown ? ['Content-Type', 'text/event-stream'] : [] }
+    })
+    const { proxy } = await start(async (one) => {
+      const { id } = JSON.parse(textOf(await one.whole())) as { readonly id: number }
+      one.answer(200, answers[id]?.body, answers[id]?.headers)
+    })
+    const ask = async (id: number, mayRead: Promise<unknown>) => {
+      const client = connectTo(proxy)
+      const method = answers[id]?.kind === 'listed' ? 'tools/list' : 'tools/call'
+      client.send(rawRequest({ path: '/u/mcp', headers: json, body: JSON.stringify({ jsonrpc: '2.0', id, method }) }))
+      client.socket.pause()
+      await mayRead
+      client.socket.resume()
+      return answers[id]?.body.equals(bodyOf(await client.response()))
+    }
+    for (let round = 0; round < 2; round++) {
+      const quick = new Map(answers.flatMap((_, id) => (isSlow(id) ? [] : [[id, ask(id, Promise.resolve())] as const])))
+      const areThere = Promise.all(quick.values())
+      const arrived = await Promise.all(answers.map((_, id) => quick.get(id) ?? ask(id, areThere)))
+      expect(arrived).toEqual(answers.map(() => true))
+    }
+    const ofKind = (wanted: string) => answers.flatMap(({ kind }, id) => (kind === wanted ? [id, id] : []))
+    const failedIds = ['json', 'gzip', 'events'].flatMap(ofKind)
+    const sides = (ids: readonly number[], of: (id: number) => string) => [...ids, ...ids].map(of).toSorted()
+    await proxy.until(() => proxy.told.operations.length === 2 * 2 * count)
+    const failures = proxy.told.operations.flatMap(({ errorType = '' }) =>
+      errorType.startsWith('-321') ? errorType : [],
+    )
+    expect(failures.toSorted()).toEqual(sides(failedIds, (id) => String(-32_100 - id)))
+    expect(proxy.told.admitted.toSorted()).toEqual(
+      ofKind('listed')
+        .map((id) => `tool t${id}`)
+        .toSorted(),
+    )
   })
 
   it('a slow reader stops the upstream, whose bytes then wait on its own side; nothing is lost', async () => {

@@ -1,4 +1,5 @@
 import { BoundedSet } from '../bounded-set.ts'
+import { PassingMap } from '../passing-map.ts'
 import type { Envelope } from '../wire/envelope.ts'
 import { type Exchange, sessionIdOf } from './exchange.ts'
 
@@ -23,7 +24,7 @@ const maxRemembered = 1000
  * id it is, and two clients may use the same one.
  */
 export class CancellableRequests {
-  readonly #posts = new Map<string, Cancellable>()
+  readonly #posts = new PassingMap<string, Cancellable>()
   /** By upstream and session. */
   readonly #unread = new Map<string, Set<UnreadPost>>()
   readonly #onForgotten: () => void
